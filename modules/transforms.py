@@ -1,0 +1,73 @@
+"""The image transforms: analysis g_a, hyper-analysis h_a, and the side-image encoder e_side.
+
+An image enters through PixelUnshuffle(4), so that no convolution runs at full resolution; level 0, 1, 2 of a pyramid are
+1/4, 1/8 and 1/16 of the image's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modules.layers import Conditioning, Down, Stage
+
+PATCH = 4
+"""Size of the pixel block that becomes the channels of one position at 1/4 resolution."""
+STRIDE = 16
+"""Image pixels for each position of the latent y."""
+HYPER_STRIDE = 64
+"""Image pixels for each position of the hyper-latent z; images are padded to a multiple of it."""
+
+
+class Pyramid(nn.Module):
+    """Image (B, 3, H, W) in [-1, 1] -> features at 1/4, 1/8, 1/16 with `channels` each."""
+
+    def __init__(self, channels: Sequence[int], blocks: Sequence[int], embedding: int = 0) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3 * PATCH**2, channels[0], 3, padding=1)
+        self.stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
+        self.downs = nn.ModuleList(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
+
+    def forward(self, image: Tensor, embedding: Tensor | None = None) -> list[Tensor]:
+        """Features from fine to coarse."""
+        h = self.stages[0](self.stem(F.pixel_unshuffle(image, PATCH)), embedding)
+        features = [h]
+        for down, stage in zip(self.downs, self.stages[1:], strict=True):
+            h = stage(down(h), embedding)
+            features.append(h)
+        return features
+
+
+class Analysis(nn.Module):
+    """g_a: image (B, 3, H, W) in [-1, 1] and rate (B,) in [0, 1] -> latent y (B, M, H/16, W/16)."""
+
+    def __init__(self, channels: Sequence[int], blocks: Sequence[int], latent: int, embedding: int) -> None:
+        super().__init__()
+        self.conditioning = Conditioning(1, embedding)
+        self.pyramid = Pyramid(channels, blocks, embedding)
+        self.head = nn.Conv2d(channels[-1], latent, 1)
+
+    def forward(self, image: Tensor, rate: Tensor) -> Tensor:
+        """See the class."""
+        return self.head(self.pyramid(image, self.conditioning(rate))[-1])
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: latent y (B, M, H/16, W/16) -> hyper-latent z (B, N, H/64, W/64)."""
+
+    def __init__(self, latent: int, hyper: int) -> None:
+        super().__init__()
+        width = (latent + hyper) // 2
+        self.layers = nn.Sequential(
+            nn.Conv2d(latent, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, hyper, 3, stride=2, padding=1),
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        """See the class."""
+        return self.layers(y)

@@ -1,0 +1,134 @@
+"""Any folder of rectified stereo pairs: ROOT/SPLIT/{left,right}/NAME.png, or ROOT/{left,right} without splits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from pathlib import Path
+
+from data.archive import Archive, open_archive
+from data.geometry import Fit
+from data.images import EXTENSIONS
+from data.listing import ListedSource, PairFiles
+from utils.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+
+def open_folder(root: Path | str, split: str, *, limit: int | None = None) -> ListedSource:
+    """The pairs of one split of a folder or zip, images as stored, sorted by name.
+
+    The left image (x) and the right one (x_side) have the same NAME and end in .png, .webp, .jpg or .jpeg. Without
+    split folders, ROOT/{left,right} serves for every split. Groups come from the columns id and drive (and split) of
+    ROOT/manifest.csv; a pair without an entry there is its own group, with a warning. Raises DataError for a missing
+    folder, a missing half of a pair, two images of one name, an empty folder and a manifest that cannot be read.
+    """
+    archive = open_archive(root)
+    folder = _split_folder(archive, split)
+    left, right = (_images(archive, f"{folder}{side}") for side in ("left", "right"))
+    _check_halves(archive, folder, left, right)
+    manifest = _read_manifest(archive, split if folder else None)
+    files = [
+        PairFiles(
+            id=name,
+            group=manifest.get(name) or name,
+            archive=archive,
+            x=f"{folder}left/{left[name]}",
+            side_archive=archive,
+            x_side=f"{folder}right/{right[name]}",
+        )
+        for name in sorted(left)
+    ]
+    report = _report(archive, split, list(left), manifest)
+    return ListedSource("folder", split, files[:limit], Fit(), report)
+
+
+def _split_folder(archive: Archive, split: str) -> str:
+    """ "SPLIT/", or "" if left/ and right/ lie directly in the root."""
+    top = archive.folders()
+    if split in top and archive.folders(split):
+        return f"{split}/"
+    if "left" in top and "right" in top:
+        _log.warning("%s has no split folders: all its pairs serve as %s.", archive.describe(), split)
+        return ""
+    present = [name for name in ("train", "val", "test") if name in top]
+    if present:
+        raise DataError(
+            f"{archive.describe()} has no split {split!r} with left and right folders, but {', '.join(present)}; "
+            f"choose one of these or add {split}/left and {split}/right."
+        )
+    raise DataError(
+        f"{archive.describe()} holds neither {split}/left and {split}/right nor left and right; "
+        "check the root of the data set."
+    )
+
+
+def _images(archive: Archive, folder: str) -> dict[str, str]:
+    """NAME -> file name, of the images in a folder."""
+    names: dict[str, str] = {}
+    for file in archive.files(folder):
+        stem, dot, ending = file.rpartition(".")
+        if (dot + ending).lower() not in EXTENSIONS:
+            continue
+        if stem in names:
+            raise DataError(
+                f"{archive.describe(folder)} has two images named {stem} ({names[stem]} and {file}); remove one."
+            )
+        names[stem] = file
+    return names
+
+
+def _check_halves(archive: Archive, folder: str, left: dict[str, str], right: dict[str, str]) -> None:
+    where = archive.describe(folder.rstrip("/"))
+    if not left and not right:
+        raise DataError(f"{where} has no images in left and right; put pairs of PNG, WebP or JPEG files there.")
+    for here, there, have, lack in (("left", "right", left, right), ("right", "left", right, left)):
+        missing = sorted(have.keys() - lack.keys())
+        if missing:
+            more = f" (and {len(missing) - 1} more lack theirs)" if len(missing) > 1 else ""
+            raise DataError(
+                f"{archive.describe(f'{folder}{here}/{have[missing[0]]}')} has no {there} image of the same name"
+                f"{more}; add {folder}{there}/{missing[0]}.png or remove the file."
+            )
+
+
+def _read_manifest(archive: Archive, split: str | None) -> dict[str, str]:
+    """id -> drive for the rows of this split (of all splits for None); {} without a manifest."""
+    if "manifest.csv" not in archive.files():
+        return {}
+    where = archive.describe("manifest.csv")
+    try:
+        text = archive.read("manifest.csv").decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is not UTF-8 text; save it as UTF-8.") from None
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [column for column in ("split", "id", "drive") if column not in (reader.fieldnames or [])]
+    if missing:
+        raise DataError(f"{where} lacks the column {missing[0]!r}; its first line must name split, id and drive.")
+    drives: dict[str, str] = {}
+    splits_of_drive: dict[str, set[str]] = {}
+    for row in reader:
+        if row["drive"]:
+            splits_of_drive.setdefault(row["drive"], set()).add(row["split"])
+        if split is None or row["split"] == split:
+            drives[row["id"]] = row["drive"] or ""
+    shared = sorted(drive for drive, splits in splits_of_drive.items() if len(splits) > 1)
+    if shared:
+        _log.warning(
+            "%s: the drive %s has pairs in more than one split (%d such drives).", where, shared[0], len(shared)
+        )
+    return drives
+
+
+def _report(archive: Archive, split: str, names: list[str], manifest: dict[str, str]) -> str:
+    report = f"{split}: {len(names)} pairs in {archive.describe()}"
+    ungrouped = sum(not manifest.get(name) for name in names)
+    if ungrouped:
+        reason = "manifest.csv does not give their drive" if manifest else "there is no manifest.csv"
+        _log.warning("%s: %d of %d pairs are their own group, because %s.", report, ungrouped, len(names), reason)
+    absent = len(manifest.keys() - set(names))
+    if absent:
+        report += f"; {absent} of the {len(manifest)} pairs of manifest.csv are not there"
+        _log.warning("%s", report)
+    return report + "."

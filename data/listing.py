@@ -1,0 +1,100 @@
+"""A pair source made from a list of image files, for the data sets that lie in folders or zips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data.archive import Archive
+from data.geometry import Fit
+from data.images import check_image, decode_image
+from data.pair import Pair, PairSource
+from utils.errors import DataError
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """Where the two images of a pair lie: `x` and `x_side` are names in `archive` and `side_archive`.
+
+    `mirror` flips both views left to right on reading, so that a pair whose x is the right camera's view looks again
+    like a left view with its right neighbour (positive disparity).
+    """
+
+    id: str
+    group: str
+    archive: Archive
+    x: str
+    side_archive: Archive
+    x_side: str
+    mirror: bool = False
+
+
+@dataclass
+class ListedSource(PairSource):
+    """The pairs of `files`, in this order, each decoded and fitted when it is asked for.
+
+    `report` is one sentence that says how much of the data set was found.
+    """
+
+    name: str
+    split: str
+    files: Sequence[PairFiles] = field(repr=False)
+    fit: Fit
+    report: str = ""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Pair:
+        if not 0 <= index < len(self.files):
+            raise IndexError(f"pair {index} of {len(self.files)}")
+        files = self.files[index]
+        x_name, side_name = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
+        x = decode_image(files.archive.read(files.x), x_name)
+        x_side = decode_image(files.side_archive.read(files.x_side), side_name)
+        _check_same_size(x.shape[:2], x_side.shape[:2], x_name, side_name)
+        x, x_side = self.fit(x, x_name), self.fit(x_side, side_name)
+        if files.mirror:
+            x, x_side = np.ascontiguousarray(x[:, ::-1]), np.ascontiguousarray(x_side[:, ::-1])
+        return Pair(x=x, x_side=x_side, id=files.id, group=files.group)
+
+    @property
+    def ids(self) -> list[str]:
+        return [files.id for files in self.files]
+
+    @property
+    def groups(self) -> list[str]:
+        return [files.group for files in self.files]
+
+    def problems(self, *, decode: bool = False) -> Iterator[str | None]:
+        """For each pair in turn None, or the sentence that says what is wrong with its files.
+
+        Reads headers and file ends only (a few hundred pairs a second from a local disk); with `decode`, all pixels.
+        """
+        for index, files in enumerate(self.files):
+            try:
+                if decode:
+                    self[index]
+                else:
+                    self._check_headers(files)
+            except DataError as error:
+                yield str(error)
+            else:
+                yield None
+
+    def _check_headers(self, files: PairFiles) -> None:
+        x_name, side_name = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
+        with files.archive.open(files.x) as x_file, files.side_archive.open(files.x_side) as side_file:
+            size, side_size = check_image(x_file, x_name), check_image(side_file, side_name)
+        _check_same_size(size, side_size, x_name, side_name)
+        self.fit.check(*size, x_name)
+
+
+def _check_same_size(size: tuple[int, ...], side_size: tuple[int, ...], x_name: str, side_name: str) -> None:
+    if size != side_size:
+        raise DataError(
+            f"{x_name} is {size[1]}x{size[0]} but {side_name} is {side_size[1]}x{side_size[0]}; "
+            "the two views of a rectified pair must be equally large."
+        )

@@ -1,0 +1,111 @@
+"""An endless, weighted, shuffled stream of training samples in which sample i depends on the seed and on i alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.pair import Pair, PairSource
+from data.permutation import mix, permute
+from utils.errors import ConfigError, DataError
+
+_BLOCK = 64  # short, so that a small source is still walked nearly pass by pass
+_UNIT = 1 << 32
+
+
+class Mixture(Dataset[dict[str, Any]]):
+    """Map-style data set of the samples of a run: `mixture[i]`, 0 <= i without end, is the i-th of them.
+
+    Each source gets its share of every 64 consecutive samples in proportion to its weight, in random places, and is
+    walked by a fresh permutation each time round. Since the choice, the permutation and the transform's random
+    numbers all follow from (seed, i), the position in the data is the integer i, whatever the number of workers or
+    processes and the batch size.
+
+    `transform` maps (Pair, numpy Generator) to a Pair. A sample is {"x", "x_side": (3, H, W) uint8, "index": i, "id"}.
+    Raises ConfigError for weights that are negative, not finite or all zero, and for an empty source.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[PairSource, float]],
+        transform: Callable[[Pair, np.random.Generator], Pair],
+        seed: int,
+    ) -> None:
+        for source, weight in sources:
+            if not (0 <= weight < float("inf")):
+                raise ConfigError(f"The weight of {source.name} in the mixture is {weight}; it must be 0 or more.")
+            if weight > 0 and len(source) == 0:
+                raise ConfigError(f"The {source.split} split of {source.name} is empty; take it out of the mixture.")
+        used = [(source, weight) for source, weight in sources if weight > 0]
+        if not used:
+            raise ConfigError("The mixture has no source with a positive weight; give at least one.")
+        self.sources = [source for source, _ in used]
+        self.transform = transform
+        self.seed = seed
+        weights = np.array([weight for _, weight in used], dtype=np.float64)
+        # Share of source k among sources k, k+1, ..., in units of 2**-32: integers, so that counting is exact.
+        self._shares = [round(weights[k] / weights[k:].sum() * _UNIT) for k in range(len(used))]
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """(source number, pair number in that source) of sample `index`."""
+        if index < 0:
+            raise IndexError(f"sample {index}: the first one is 0")
+        block, offset = divmod(index, _BLOCK)
+        rest = block * _BLOCK + permute(offset, _BLOCK, mix(self.seed, 1, block))
+        # Of the first n samples, floor(n * share) belong to source 0; the others, renumbered, are dealt out likewise.
+        number = 0
+        while (rest + 1) * self._shares[number] >> 32 == rest * self._shares[number] >> 32:
+            rest -= rest * self._shares[number] >> 32
+            number += 1  # the last share is the whole unit, so the last source takes what is left
+        count = rest * self._shares[number] >> 32
+        lap, position = divmod(count, len(self.sources[number]))
+        return number, permute(position, len(self.sources[number]), mix(self.seed, 2, number, lap))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number, position = self.locate(index)
+        # The transforms would carry the disparity along at some cost, and no loss uses it.
+        pair = replace(self.sources[number][position], disparity=None)
+        pair = self.transform(pair, np.random.default_rng([self.seed, 3, index]))
+        return {"x": to_tensor(pair.x), "x_side": to_tensor(pair.x_side), "index": index, "id": pair.id}
+
+
+def to_tensor(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """(H, W, 3) uint8 array to a (3, H, W) uint8 tensor of its own memory."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+class PairLoader(DataLoader[dict[str, Any]]):
+    """DataLoader that hands on a worker's DataError as its one sentence, without the worker's traceback."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            raise DataError(str(error).strip().splitlines()[-1].removeprefix("utils.errors.DataError: ")) from None
+
+
+def make_loader(mixture: Mixture, indices: Iterable[int], batch_size: int, workers: int) -> PairLoader:
+    """Batches {"x", "x_side": (B, 3, H, W) uint8, "index": (B,) int64, "id": list[str]} of the samples `indices`.
+
+    `indices` may be endless; a last, incomplete batch is dropped. `workers` 0 reads in this process.
+    """
+    return PairLoader(
+        mixture,
+        batch_size=batch_size,
+        sampler=indices,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+        drop_last=True,
+    )
+
+
+def _start_worker(number: int) -> None:
+    # Workers share the cores with training: one thread each.
+    torch.set_num_threads(1)

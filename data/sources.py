@@ -1,0 +1,86 @@
+"""Every data set by its name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from data.listing import ListedSource
+from data.pair import PairSource
+from utils.errors import ConfigError, DataError
+
+NAMES = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
+SPLITS = ("train", "val", "test")
+SIZES = ("protocol", "full", "train")
+PROTOCOLS = ("drive_disjoint", "ndic")
+
+_log = logging.getLogger(__name__)
+
+
+def open_source(
+    name: str,
+    *,
+    split: str,
+    root: Path | str | None = None,
+    size: str = "protocol",
+    protocol: str = "drive_disjoint",
+    limit: int | None = None,
+    seed: int = 0,
+    height: int = 128,
+    width: int = 256,
+) -> PairSource:
+    """One split of a data set.
+
+    `name`: kitti, cityscapes, folder (each needs `root`), synthetic or builtin. `size`: "protocol" (what is
+    evaluated), "full" (the original resolution) or "train" (KITTI at the protocol's scale but its full width; else as
+    "protocol"). `protocol`: KITTI's lists of pairs. `limit`: the first so many pairs only. `seed`, `height` and
+    `width` concern the made sources: the synthetic street, and the image size of synthetic and builtin.
+
+    Listings are checked here: a missing half of a pair, an empty split or a wrong root raises DataError; an unknown
+    name, split, size or protocol ConfigError. `verify` also looks into the files.
+    """
+    for field, value, allowed in (
+        ("data set", name, NAMES),
+        ("split", split, SPLITS),
+        ("size", size, SIZES),
+        ("protocol", protocol, PROTOCOLS),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"The {field} {value!r} is unknown; choose from {', '.join(allowed)}.")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; it must be at least 1.")
+    if name == "synthetic":
+        from data.synthetic import SyntheticSource
+
+        return SyntheticSource(split=split, limit=limit, seed=seed, height=height, width=width)
+    if name == "builtin":
+        from data.builtin import BuiltinSource
+
+        return BuiltinSource(split=split, limit=limit, height=height, width=width)
+    if root is None:
+        raise ConfigError(f"The data set {name} needs a root; set data.{name}_root, or --data-root.")
+    source = _open_files(name, Path(root).expanduser(), split, size, protocol, limit)
+    _log.info("%s %s", name, getattr(source, "report", ""))
+    return source
+
+
+def _open_files(name: str, root: Path, split: str, size: str, protocol: str, limit: int | None) -> PairSource:
+    if name == "folder":
+        from data.folder import open_folder
+
+        return open_folder(root, split, limit=limit)
+    raise ConfigError(f"The data set {name} is unknown.")
+
+
+def verify(source: PairSource, *, decode: bool = False) -> None:
+    """Looks into every file of a source, headers and ends only, or with `decode` all pixels, before training starts.
+
+    Raises DataError with the first thing that is wrong and the number of pairs concerned. Sources that make their
+    pairs pass at once.
+    """
+    if not isinstance(source, ListedSource):
+        return
+    problems = [problem for problem in source.problems(decode=decode) if problem is not None]
+    if problems:
+        more = f" ({len(problems)} of {len(source)} pairs of this split cannot be used)." if len(problems) > 1 else "."
+        raise DataError(problems[0].removesuffix(".") + more)

@@ -1,0 +1,159 @@
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import encode, kitti_sample, noise, png16, write, write_pairs, zip_folder
+from PIL import ImageFile
+
+from data.sources import open_source, verify
+from utils.errors import DataError
+
+NAMES = ["c", "a", "b10", "b9"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_pairs(tmp_path / "root" / "train", NAMES)
+    write_pairs(tmp_path / "root" / "test", ["t"])
+    return tmp_path / "root"
+
+
+def error_of(root: Path, split: str = "train", *, look: bool = True) -> str:
+    with pytest.raises(DataError) as error:
+        source = open_source("folder", split=split, root=root)
+        if look:
+            verify(source)
+    text = str(error.value)
+    assert "\n" not in text and text.endswith(".")
+    return text
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_order_and_pixels(root: Path, tmp_path: Path, zipped: bool) -> None:
+    source = open_source("folder", split="train", root=zip_folder(root, tmp_path / "r.zip") if zipped else root)
+    assert source.ids == sorted(NAMES) and len(source) == 4
+    number = NAMES.index("b10")
+    pair = source[source.ids.index("b10")]
+    np.testing.assert_array_equal(pair.x, noise(seed=2 * number))
+    np.testing.assert_array_equal(pair.x_side, noise(seed=2 * number + 1))
+    assert pair.id == pair.group == "b10"
+    verify(source)
+    verify(source, decode=True)
+
+
+def test_order_does_not_follow_the_directory(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for path in sorted(root.rglob("*.png"), reverse=True):
+        write(other / path.relative_to(root), path.read_bytes())
+    ids = [open_source("folder", split="train", root=folder).ids for folder in (root, other)]
+    assert ids[0] == ids[1]
+
+
+def test_limit_keeps_the_first(root: Path) -> None:
+    assert open_source("folder", split="train", root=root, limit=2).ids == ["a", "b10"]
+
+
+def test_flat_folder_and_mixed_endings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pairs(tmp_path, ["a"], ending="webp")
+    write_pairs(tmp_path, ["b"], ending="jpg")
+    write(tmp_path / "left" / "notes.txt", b"not an image")
+    with caplog.at_level(logging.WARNING):
+        source = open_source("folder", split="val", root=tmp_path)
+    assert source.ids == ["a", "b"]
+    assert "no split folders" in caplog.text
+    verify(source)
+
+
+def test_manifest_gives_groups(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(
+        root / "manifest.csv",
+        b"split,id,drive,note\ntrain,a,d1,x\ntrain,b9,d1,x\ntrain,b10,d2,x\ntrain,gone,d2,x\ntest,t,d2,\n",
+    )
+    with caplog.at_level(logging.WARNING):
+        source = open_source("folder", split="train", root=root)
+    assert source.groups == ["d1", "d2", "d1", "c"]
+    assert "1 of 4 pairs are their own group" in caplog.text
+    assert "1 of the 4 pairs of manifest.csv are not there" in source.report
+    assert "d2 has pairs in more than one split" in caplog.text
+
+
+def test_manifest_without_a_column(root: Path) -> None:
+    write(root / "manifest.csv", b"split,name\ntrain,a\n")
+    assert "lacks the column 'id'" in error_of(root)
+
+
+def test_missing_half(root: Path) -> None:
+    (root / "train" / "right" / "b9.png").unlink()
+    text = error_of(root, look=False)
+    assert "left/b9.png has no right image" in text and "add train/right/b9.png" in text
+    (root / "train" / "right" / "b9.png").write_bytes(b"")
+    (root / "train" / "left" / "a.png").unlink()
+    assert "right/a.png has no left image" in error_of(root, look=False)
+
+
+def test_two_images_of_one_name(root: Path) -> None:
+    write(root / "train" / "left" / "a.jpg", encode(noise(), "JPEG"))
+    assert "two images named a" in error_of(root, look=False)
+
+
+def test_empty_and_wrong_roots(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds neither train/left" in error_of(tmp_path / "empty", look=False)
+    assert "no folder or zip file at" in error_of(tmp_path / "absent", look=False)
+    assert "has no split 'val'" in error_of(root, "val", look=False)
+    shutil.rmtree(root / "test")
+    for side in ("left", "right"):
+        (root / "test" / side).mkdir(parents=True)
+    assert "has no images" in error_of(root, "test", look=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (encode(noise(64, 64))[:-100], "cut short"),
+        (encode(noise(24, 40)), "is 32x24 but"),
+        (encode(noise()[..., 0]), "is grayscale"),
+        (png16(), "16 bits per channel"),
+        (encode(np.dstack([noise(), noise()[..., :1]])), "alpha channel"),
+        (b"", "is empty"),
+    ],
+    ids=["truncated", "two sizes", "grayscale", "16-bit", "alpha", "empty"],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_bad_right_image_is_found_before_decoding(
+    root: Path, tmp_path: Path, data: bytes, message: str, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "train" / "right" / "b9.png", data)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *a: pytest.fail("decoded"))
+    text = error_of(zip_folder(root, tmp_path / "r.zip") if zipped else root)
+    assert message in text and "train/right/b9.png" in text
+    monkeypatch.undo()
+    source = open_source("folder", split="train", root=root)
+    with pytest.raises(DataError, match="b9"):
+        source[source.ids.index("b9")]
+    assert source[0].id == "a"
+
+
+def test_number_of_bad_pairs_is_told(root: Path) -> None:
+    for name in ("a", "c"):
+        write(root / "train" / "left" / f"{name}.png", png16())
+    assert "2 of 4 pairs" in error_of(root)
+
+
+def test_zip_cut_short(root: Path, tmp_path: Path) -> None:
+    path = zip_folder(root, tmp_path / "r.zip")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "cut short" in error_of(path, look=False)
+
+
+def test_real_sample() -> None:
+    root = kitti_sample("protocol")
+    counts = {}
+    for split in ("train", "val", "test"):
+        source = open_source("folder", split=split, root=root)
+        verify(source)
+        counts[split] = (len(source), len(set(source.groups)))
+        assert source.ids == sorted(source.ids)
+    assert counts == {"train": (115, 11), "val": (11, 4), "test": (36, 9)}

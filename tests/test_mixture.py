@@ -1,0 +1,177 @@
+from collections import Counter
+from itertools import count, islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_files import encode, noise, write, write_pairs, zip_folder
+
+from data.mixture import Mixture, make_loader
+from data.pair import Pair, PairSource
+from data.permutation import permute
+from data.sources import open_source
+from data.transforms import Augment, AugmentConfig
+from utils.errors import ConfigError, DataError
+
+
+class Numbered(PairSource):
+    def __init__(self, name: str, length: int) -> None:
+        self.name, self.split, self.length = name, "train", length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Pair:
+        return Pair(noise(18, 20, 2 * index), noise(18, 20, 2 * index + 1), f"{self.name}{index}", "g")
+
+    @property
+    def ids(self) -> list[str]:
+        return [f"{self.name}{i}" for i in range(self.length)]
+
+    groups = ids
+
+
+AUGMENT = Augment(AugmentConfig(height=16, width=16, scale_max=1.2, brightness=0.1, exposure=0.05))
+
+
+def mixture(*parts: tuple[int, float], seed: int = 0) -> Mixture:
+    return Mixture([(Numbered("abc"[k], n), weight) for k, (n, weight) in enumerate(parts)], AUGMENT, seed)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 64, 65, 1000, 4096])
+def test_permutation_is_one(length: int) -> None:
+    orders = [[permute(i, length, key) for i in range(length)] for key in (1, 2)]
+    assert all(sorted(order) == list(range(length)) for order in orders)
+    assert length < 7 or orders[0] != orders[1]
+
+
+def test_permutation_is_uniform_and_needs_no_memory() -> None:
+    first = Counter(permute(0, 5, key) for key in range(5000))
+    assert all(850 < first[value] < 1150 for value in range(5))
+    assert 0 <= permute(10**12, 10**13, 7) < 10**13
+    with pytest.raises(ValueError, match="position 5"):
+        permute(5, 5, 0)
+
+
+def test_order_is_fixed_for_good() -> None:
+    """A resumed run walks on in the same order on any machine and version: these values may never change."""
+    assert [permute(i, 10, 12345) for i in range(10)] == [7, 9, 8, 5, 1, 4, 3, 6, 2, 0]
+    m = mixture((5, 1), (7, 2))
+    assert [m.locate(i) for i in (0, 1, 2, 5000, 10**9)] == [(1, 2), (1, 2), (1, 2), (1, 0), (1, 3)]
+
+
+def test_single_source_covers_every_pair_before_repeating() -> None:
+    m = mixture((4096, 1))
+    assert sorted(m.locate(i)[1] for i in range(4096)) == list(range(4096))
+    assert sorted(m.locate(i)[1] for i in range(4096, 8192)) == list(range(4096))
+    assert [m.locate(i)[1] for i in range(4096)] != [m.locate(i)[1] for i in range(4096, 8192)]
+
+
+def test_weights_are_kept_in_every_block() -> None:
+    m = mixture((10, 1), (1000, 2), (3, 5))
+    for start in (0, 64, 6400):
+        shares = Counter(m.locate(i)[0] for i in range(start, start + 64))
+        for number, weight in enumerate((1, 2, 5)):
+            assert abs(shares[number] - 64 * weight / 8) <= 2
+    third = Counter(m.locate(i)[1] for i in range(3200) if m.locate(i)[0] == 2)
+    assert max(third.values()) - min(third.values()) <= 1  # every pair of a source comes equally often
+
+
+def test_sources_alternate_at_random() -> None:
+    m = mixture((10, 1), (10, 1))
+    chosen = [m.locate(i)[0] for i in range(2000)]
+    assert 850 < sum(chosen[::2]) * 2 < 1150  # an even stride sees both
+    assert 850 < sum(a != b for a, b in pairwise(chosen)) < 1150
+
+
+def test_zero_weight_is_left_out_and_shares_do_not_move() -> None:
+    with_zero = Mixture([(Numbered("a", 9), 1), (Numbered("b", 0), 0), (Numbered("c", 5), 1)], AUGMENT, 0)
+    without = Mixture([(Numbered("a", 9), 1), (Numbered("c", 5), 1)], AUGMENT, 0)
+    assert [with_zero.locate(i) for i in range(100)] == [without.locate(i) for i in range(100)]
+
+
+def test_seed_changes_order_and_pixels() -> None:
+    ids = [[mixture((100, 1), seed=seed)[i]["id"] for i in range(20)] for seed in (0, 0, 1)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_sample() -> None:
+    sample = mixture((4, 1))[17]
+    assert set(sample) == {"x", "x_side", "index", "id"} and sample["index"] == 17
+    for view in ("x", "x_side"):
+        assert sample[view].shape == (3, 16, 16) and sample[view].dtype == torch.uint8
+
+
+def test_repeats_of_a_pair_are_augmented_anew() -> None:
+    m = mixture((1, 1))
+    assert not torch.equal(m[0]["x"], m[1]["x"])
+
+
+def test_samples_do_not_depend_on_workers_processes_or_batch_size() -> None:
+    m = mixture((5, 1), (7, 2))
+    expected = [m[i] for i in range(24)]
+
+    def collect(indices: range, batch_size: int, workers: int) -> dict[int, torch.Tensor]:
+        found = {}
+        for batch in make_loader(m, indices, batch_size, workers):
+            for index, x, x_side in zip(batch["index"].tolist(), batch["x"], batch["x_side"], strict=True):
+                found[index] = torch.stack([x, x_side])
+        return found
+
+    runs = [
+        collect(range(24), 4, 0),
+        collect(range(24), 3, 2),
+        collect(range(0, 24, 2), 2, 1) | collect(range(1, 24, 2), 3, 0),
+    ]
+    for run in runs:
+        assert sorted(run) == list(range(24))
+        for sample in expected:
+            assert torch.equal(run[sample["index"]], torch.stack([sample["x"], sample["x_side"]]))
+
+
+def test_loader_walks_endless_indices_in_order() -> None:
+    loader = make_loader(mixture((5, 1)), count(1000), 4, 2)
+    batches = list(islice(loader, 3))
+    assert [batch["index"].tolist() for batch in batches] == [list(range(s, s + 4)) for s in (1000, 1004, 1008)]
+    assert batches[0]["x"].shape == (4, 3, 16, 16) and len(batches[0]["id"]) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_file_while_training_is_one_sentence(tmp_path: Path, workers: int) -> None:
+    write_pairs(tmp_path / "train", ["a", "b"])
+    write(tmp_path / "train" / "left" / "b.png", encode(noise())[:-200])
+    m = Mixture([(open_source("folder", split="train", root=tmp_path), 1)], AUGMENT, 0)
+    with pytest.raises(DataError) as error:
+        list(make_loader(m, range(8), 2, workers))
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "train" / "left" / "b.png"))
+
+
+def test_workers_share_a_zip(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "r" / "train", [f"{i:03d}" for i in range(12)])
+    path = zip_folder(tmp_path / "r", tmp_path / "r.zip")
+    from_zip, from_folder = (
+        Mixture([(open_source("folder", split="train", root=root), 1)], AUGMENT, 0) for root in (path, tmp_path / "r")
+    )
+    expected = [from_folder[i] for i in range(24)]
+    from_zip[0]
+    for batch in make_loader(from_zip, range(24), 2, 2):
+        for index, x in zip(batch["index"].tolist(), batch["x"], strict=True):
+            assert torch.equal(x, expected[index]["x"])
+
+
+def test_wrong_mixtures() -> None:
+    with pytest.raises(ConfigError, match="no source"):
+        Mixture([], AUGMENT, 0)
+    with pytest.raises(ConfigError, match="no source"):
+        mixture((5, 0))
+    with pytest.raises(ConfigError, match="is -1"):
+        mixture((5, 1), (5, -1))
+    with pytest.raises(ConfigError, match="is nan"):
+        mixture((5, float("nan")))
+    with pytest.raises(ConfigError, match="is empty"):
+        mixture((0, 1))
+    with pytest.raises(IndexError):
+        mixture((5, 1)).locate(-1)
+    assert np.isfinite(mixture((5, 1))._shares).all()

@@ -1,0 +1,164 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from image_files import noise
+
+from data.pair import Pair
+from data.transforms import Augment, AugmentConfig, crop, flip_and_swap
+from utils.errors import ConfigError
+
+
+def street(height: int = 40, width: int = 96, shift: int = 5) -> Pair:
+    """A fronto-parallel noise wall: the point at column u of x lies at column u - shift of x_side."""
+    scene = noise(height, width + shift)
+    disparity = np.full((height, width), shift, dtype=np.float32)
+    return Pair(scene[:, :width], scene[:, shift:], "a", "g", disparity)
+
+
+def assert_matches(pair: Pair) -> None:
+    """Every known disparity leads from x to the same colour in x_side."""
+    assert pair.disparity is not None
+    v, u = np.nonzero(np.isfinite(pair.disparity))
+    target = np.rint(u - pair.disparity[v, u]).astype(int)
+    inside = (target >= 0) & (target < pair.x.shape[1])
+    assert inside.sum() > 100
+    np.testing.assert_array_equal(pair.x[v[inside], u[inside]], pair.x_side[v[inside], target[inside]])
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_made_up_pair_matches() -> None:
+    assert_matches(street())
+
+
+def test_flip_keeps_the_sign_of_disparity() -> None:
+    flipped = flip_and_swap(street())
+    assert_matches(flipped)
+    assert np.nanmin(flipped.disparity) == np.nanmax(flipped.disparity) == 5
+    np.testing.assert_array_equal(flipped.x, street().x_side[:, ::-1])
+    np.testing.assert_array_equal(flipped.x_side, street().x[:, ::-1])
+    assert flipped.x.flags.c_contiguous
+
+
+def test_flip_without_swap_would_not() -> None:
+    pair = street()
+    wrong = replace(pair, x=pair.x[:, ::-1].copy(), x_side=pair.x_side[:, ::-1].copy())
+    with pytest.raises(AssertionError):
+        assert_matches(wrong)
+
+
+def test_flip_lets_near_points_hide_far_ones() -> None:
+    pair = street(16, 32, 2)
+    disparity = np.full((16, 32), 2, dtype=np.float32)
+    disparity[:, 12] = 4  # lands on column 8, as does column 10
+    flipped = flip_and_swap(replace(pair, disparity=disparity))
+    assert (flipped.disparity[:, 31 - 8] == 4).all()
+    assert np.isnan(flipped.disparity[:, 31 - 10]).all()  # only column 12 would have landed there
+
+
+def test_flip_twice_is_the_identity_on_pixels() -> None:
+    pair = street()
+    again = flip_and_swap(flip_and_swap(pair))
+    np.testing.assert_array_equal(again.x, pair.x)
+    np.testing.assert_array_equal(again.x_side, pair.x_side)
+
+
+def test_default_crops_the_same_place_of_both_views() -> None:
+    augment = Augment(AugmentConfig(height=16, width=32))
+    pairs = [augment(street(), rng(seed)) for seed in range(40)]
+    for pair in pairs:
+        assert pair.x.shape == (16, 32, 3)
+        assert_matches(pair)
+    sums = {int(pair.x.astype(int).sum()) for pair in pairs}
+    assert len(sums) > 30
+
+
+def test_crop_reaches_every_border() -> None:
+    ramp = np.zeros((18, 20, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(18)[:, None], np.arange(20)
+    augment = Augment(AugmentConfig(height=16, width=16, flip=0))
+    corners = {tuple(augment(Pair(ramp, ramp, "a", "a"), rng(seed)).x[0, 0, :2]) for seed in range(400)}
+    assert corners == {(top, left) for top in range(3) for left in range(5)}
+
+
+def test_flip_probability() -> None:
+    pair = street(16, 32)
+    for flip, expected in ((0.0, 0), (1.0, 50)):
+        augment = Augment(AugmentConfig(height=16, width=32, flip=flip))
+        flips = sum(not np.array_equal(augment(pair, rng(seed)).x, pair.x) for seed in range(50))
+        assert flips == expected
+    augment = Augment(AugmentConfig(height=16, width=32))
+    assert 20 < sum(not np.array_equal(augment(pair, rng(seed)).x, pair.x) for seed in range(80)) < 60
+
+
+def test_small_source_is_enlarged_to_cover_the_crop() -> None:
+    pair = Augment(AugmentConfig(height=32, width=64, flip=0))(street(20, 96), rng())
+    assert pair.x.shape == (32, 64, 3)
+    np.testing.assert_allclose(pair.disparity, 5 * 32 / 20, rtol=1e-6)
+
+
+def test_rescale_scales_disparity_and_content() -> None:
+    columns = np.broadcast_to(np.linspace(0, 200, 97)[None, :, None], (40, 97, 3))
+    image = columns.round().astype(np.uint8)
+    pair = Pair(image[:, :96].copy(), image[:, 1:].copy(), "a", "a", np.ones((40, 96), np.float32))
+    zoomed = crop(pair, 3.0, 10.0, 2.0, 32, 64)
+    assert (zoomed.disparity == 2).all()
+    # A ramp of 200/96 a column, seen at twice the size from column 10 on.
+    expected = ((np.arange(64) + 0.5) / 2 + 10 - 0.5) * 200 / 96
+    np.testing.assert_allclose(zoomed.x[5, 2:-2, 0], expected[2:-2], atol=1)
+
+
+def test_rescale_range() -> None:
+    augment = Augment(AugmentConfig(height=16, width=16, flip=0, scale_min=1.0, scale_max=1.5))
+    scales = [float(np.nanmax(augment(street(), rng(seed)).disparity)) / 5 for seed in range(60)]
+    assert 1.0 <= min(scales) < 1.1 and 1.4 < max(scales) <= 1.5
+
+
+def test_common_jitter_is_equal_in_both_views() -> None:
+    config = AugmentConfig(height=16, width=32, flip=0, brightness=0.2, contrast=0.2, saturation=0.3)
+    for seed in range(10):
+        assert_matches(Augment(config)(street(), rng(seed)))
+    jittered = Augment(config)(street(), rng(3))
+    plain = Augment(AugmentConfig(height=16, width=32, flip=0))(street(), rng(3))
+    assert np.abs(jittered.x.astype(int) - plain.x).mean() > 1
+    np.testing.assert_array_equal(jittered.disparity, plain.disparity)  # the draws of the others stay
+
+
+def test_exposure_differs_between_the_views() -> None:
+    pair = Pair(np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 100, np.uint8), "a", "a")
+    config = AugmentConfig(height=16, width=16, exposure=0.1)
+    out = [Augment(config)(pair, rng(seed)) for seed in range(30)]
+    levels = np.array([(p.x[0, 0, 0], p.x_side[0, 0, 0]) for p in out]).astype(int)
+    assert levels.min() >= 90 and levels.max() <= 110
+    assert np.abs(levels[:, 0] - levels[:, 1]).max() > 5
+
+
+def test_jitter_factors() -> None:
+    image = noise(16, 16) // 4 + 60
+    gray = np.full((16, 16, 3), 90, np.uint8)
+    config = AugmentConfig(height=16, width=16, flip=0, saturation=0.9)
+    out = Augment(config)(Pair(gray, image, "a", "a"), rng(1))
+    np.testing.assert_array_equal(out.x, gray)  # saturation leaves gray alone
+    assert not np.array_equal(out.x_side, image)
+    config = AugmentConfig(height=16, width=16, flip=0, brightness=0.5)
+    draw = rng(1).random(9)[4] * 2 - 1
+    out = Augment(config)(Pair(gray, image, "a", "a"), rng(1))
+    np.testing.assert_array_equal(out.x, np.full_like(gray, np.floor(90 * (1 + 0.5 * draw) + 0.5)))
+
+
+def test_same_generator_state_gives_the_same_pair() -> None:
+    config = AugmentConfig(height=16, width=32, scale_max=1.3, brightness=0.1, exposure=0.1)
+    one, two = (Augment(config)(street(), rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(one.x, two.x)
+    np.testing.assert_array_equal(one.x_side, two.x_side)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"flip": 1.5}, {"scale_min": 0}, {"scale_min": 2, "scale_max": 1}, {"height": 8}, {"exposure": -0.1}]
+)
+def test_wrong_configuration(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        AugmentConfig(**wrong)

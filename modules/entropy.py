@@ -93,6 +93,8 @@ class Hyperprior(nn.Module):
         super().__init__()
         self.latent, self.hyper, self.levels = latent, hyper, levels
         self.h_a, self.h_s = h_a, h_s
+        with torch.no_grad():  # Begin with moderate scales: a symbol of 1 under the smallest costs 20 bits.
+            h_s.convolutions()[-1].bias[:, latent:] = SCALES / 4
         self.prior = FactorizedPrior(hyper)
         if levels > 1:
             knots = (levels + KNOT_SPACING - 1) // KNOT_SPACING + 1

@@ -33,18 +33,18 @@ def payload_seed(payload: bytes) -> int:
 class Draws:
     """Every random number of a training step, by name, each sample from a generator of its own.
 
-    `keys` (B,) int64 identify the samples (run seed, step and place in the global batch); two processes with half of the
-    batch each thus draw what one process draws for the whole.
+    `keys` (B) identify the samples (the run's seed and the sample's number in it); two processes with half of the batch
+    each thus draw what one process draws for the whole.
     """
 
     def __init__(self, keys: list[int], device: torch.device | str = "cpu") -> None:
         self.keys = keys
         self.device = device
 
-    @classmethod
-    def for_step(cls, seed: int, step: int, samples: range, device: torch.device | str = "cpu") -> Draws:
-        """Draws for the samples with these places in the global batch of optimizer step `step`."""
-        return cls([_mix(f"{seed}/{step}/{sample}") for sample in samples], device)
+    @staticmethod
+    def key(seed: int, sample: int) -> int:
+        """The key of sample number `sample` of a run (counted over all steps, so the step is in it)."""
+        return _mix(f"{seed}/{sample}")
 
     def _generators(self, name: str) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(_mix(f"{key}/{name}")) for key in self.keys]

@@ -1,0 +1,183 @@
+"""Every setting of an experiment, typed, in one place. Edit a preset or add one here; that is how experiments are run.
+
+`accelerate launch train.py` trains DEFAULT; `--preset NAME` another preset; `--field.path VALUE` sets any field, for
+example `--train.batch-size 32 --data.dataset cityscapes`. `--dry-run` prints the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from data.transforms import AugmentConfig
+
+Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """Weight of each source in the training data; all 0: the data set alone."""
+
+    kitti: float = 0.0
+    cityscapes: float = 0.0
+    folder: float = 0.0
+    synthetic: float = 0.0
+    builtin: float = 0.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where pairs come from. A missing data set stops with a sentence before training starts."""
+
+    dataset: Dataset = "kitti"
+    """The data set of validation and evaluation, and of training unless `mixture` is given."""
+    mixture: MixtureConfig = MixtureConfig()
+    kitti_root: str = "datasets/kitti"
+    cityscapes_root: str = "datasets/cityscapes"
+    folder_root: str = "datasets/folder"
+    protocol: Literal["drive_disjoint", "ndic"] = "drive_disjoint"
+    """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
+    augment: AugmentConfig = AugmentConfig()
+    """The training crop (height and width are multiples of 64) and the random changes to a pair."""
+    workers: int = 2
+    """Data-loader processes for each training process; 0 loads in the training process."""
+    val_limit: int = 16
+    """Pairs of `val` used by the validation inside training; 0: all."""
+
+    def weights(self) -> dict[str, float]:
+        """Training sources with a positive weight."""
+        return {name: weight for name, weight in asdict(self.mixture).items() if weight} or {self.dataset: 1.0}
+
+    def root(self, source: str) -> str | None:
+        """The root of a source, None for the two that need none."""
+        return {"kitti": self.kitti_root, "cityscapes": self.cityscapes_root, "folder": self.folder_root}.get(source)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture. Tuples run from fine to coarse: 1/4, 1/8, 1/16 of the image for `diffusion`."""
+
+    codec: Literal["diffusion", "dicm", "cdc"] = "diffusion"
+    variable_rate: bool = True
+    """256 rate levels by gain units; otherwise one model a lambda."""
+    fusion: Literal["add", "row_attention", "both", "none"] = "both"
+    side_dropout: float = 0.1
+    """Share of training samples whose side image is replaced by the learned null input; 0: the model cannot do without."""
+    latent: int = 192
+    """Channels of y."""
+    hyper: int = 96
+    """Channels of z."""
+    analysis_channels: tuple[int, ...] = (64, 128, 192)
+    analysis_blocks: tuple[int, ...] = (1, 1, 2)
+    side_channels: tuple[int, ...] = (48, 96, 160)
+    side_blocks: tuple[int, ...] = (1, 1, 1)
+    synthesis_channels: tuple[int, ...] = (64, 128, 192)
+    synthesis_blocks: tuple[int, ...] = (1, 1, 1)
+    attend: tuple[bool, ...] = (False, True, True)
+    """Scales at which fusion `row_attention` and `both` attend."""
+    unet_channels: tuple[int, ...] = (72, 128, 192)
+    unet_blocks: tuple[int, ...] = (1, 1, 1)
+    embedding: int = 128
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The noise process, what the network predicts, and how decoding starts."""
+
+    prediction: Literal["x0", "epsilon", "v"] = "x0"
+    schedule: Literal["cosine", "linear"] = "cosine"
+    timesteps: int = 0
+    """Number of discrete noise levels; 0: continuous time (cosine only)."""
+    start_fraction: float = 0.5
+    """Share of samples whose gamma is 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
+    denoise_fraction: float = 0.25
+    """Share of samples that are also trained at a random noise level."""
+    denoise_weight: float = 0.3
+    """Weight of that second denoising task against the first."""
+    max_weight: float = 5.0
+    """Upper bound of the 1 / sigma^2 weight of an x0 error at low noise."""
+    steps: int = 1
+    """Decoding steps unless the receiver chooses."""
+    gamma: float = 0.0
+    """Standard deviation of the noise that decoding starts from, unless the receiver chooses."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """rate_weight x bpp + lambda x (distortion_weight x D + perceptual_weight x P), D on images in [0, 1] x 255^2 for mse."""
+
+    lambda_min: float = 0.0002
+    lambda_max: float = 0.008
+    """Variable rate: lambda at rate level 0 and 255, geometric in between."""
+    lmbda: float = 0.001
+    """Fixed rate: the only lambda."""
+    rate_weight: float = 1.0
+    distortion: Literal["mse", "l1"] = "mse"
+    distortion_weight: float = 1.0
+    perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
+    perceptual_weight: float = 0.0
+    """Multiplied by gamma for codecs with a trained gamma: realistic at 1, faithful at 0."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation. Everything is counted in optimizer steps; nothing depends on the number of processes."""
+
+    steps: int = 200_000
+    batch_size: int = 16
+    """Pairs an optimizer step sees, over all processes and accumulation together."""
+    accumulation: int = 1
+    """Forward-backward passes that share one optimizer step."""
+    lr: float = 3e-4
+    quantile_lr: float = 1e-3
+    """Learning rate of the entropy bottleneck's quantiles, which have a loss of their own."""
+    warmup: int = 500
+    decay: int = 50_000
+    """The learning rate falls linearly over this many last steps to lr x lr_floor."""
+    lr_floor: float = 0.02
+    clip: float = 1.0
+    """Largest gradient norm."""
+    ema: float = 0.999
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 50
+    val_every: int = 2000
+    save_every: int = 1000
+    keep: int = 2
+    """Checkpoints kept beside the best."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    name: str = "base"
+    """The run folder is runs/<name>."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def small() -> Config:
+    """The released model: at most 8 M parameters, encoder and decoder together, one file for every rate.
+
+    accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
+    """
+    return Config(
+        name="small",
+        data=DataConfig(
+            dataset="folder",
+            mixture=MixtureConfig(folder=0.75, synthetic=0.25),
+            augment=AugmentConfig(scale_max=1.25, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
+            workers=1,
+        ),
+        train=TrainConfig(steps=16_000, batch_size=8, decay=5_000, warmup=300, save_every=500, val_every=2000),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {preset.__name__: preset for preset in (small,)}
+DEFAULT = "small"

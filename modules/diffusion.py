@@ -1,0 +1,90 @@
+"""The noise process and the three equivalent predictions.
+
+    x_t = alpha(t) x0 + sigma(t) n,   alpha^2 + sigma^2 = 1,   t in [0, 1],   n = gamma N(0, 1)
+
+Images are in [-1, 1]. A network predicts x0, epsilon (= n) or v = alpha n - sigma x0 (Salimans and Ho 2022). The t that
+the network sees is the t of this process, in training and in sampling alike.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from utils.errors import ConfigError
+
+Prediction = Literal["x0", "epsilon", "v"]
+LINEAR_BETAS = (1e-4, 0.02)
+"""First and last beta of the linear schedule at 1000 steps (Ho et al. 2020); scaled by 1000 / timesteps for others."""
+
+
+class Process:
+    """Noise schedule and conversions among x0, epsilon and v.
+
+    `cosine` (Nichol and Dhariwal 2021, without offset) ends in pure noise: alpha(1) = 0. `linear` is Ho et al.'s beta
+    schedule over `timesteps` discrete levels t = 1/T, 2/T, ..., 1; its alpha(1) is small but positive.
+    """
+
+    def __init__(self, prediction: Prediction, schedule: Literal["cosine", "linear"], timesteps: int = 0) -> None:
+        if prediction == "epsilon" and schedule == "cosine":
+            raise ConfigError(
+                "diffusion.prediction epsilon needs diffusion.schedule linear: the cosine schedule ends in pure noise, "
+                "from which no epsilon gives back an image."
+            )
+        if schedule == "linear" and timesteps < 2:
+            raise ConfigError(f"diffusion.timesteps is {timesteps}, but diffusion.schedule linear needs at least 2.")
+        self.prediction, self.schedule, self.timesteps = prediction, schedule, timesteps
+        if schedule == "linear":
+            first, last = (beta * 1000 / timesteps for beta in LINEAR_BETAS)
+            betas = torch.linspace(first, last, timesteps, dtype=torch.float64).clamp(max=0.999)
+            self._alpha = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0).sqrt()])
+
+    def snap(self, t: Tensor) -> Tensor:
+        """The nearest t above that the process has been trained at (continuous time: t itself)."""
+        return torch.ceil(t * self.timesteps - 1e-4).clamp(0, self.timesteps) / self.timesteps if self.timesteps else t
+
+    def sample_t(self, uniform: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) -> noise levels in (0, 1]."""
+        return self.snap(1 - uniform)
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """t (B,) -> alpha, sigma, each (B, 1, 1, 1) float32."""
+        if self.schedule == "linear":
+            index = torch.round(t.double() * self.timesteps).long()
+            alpha = self._alpha.to(t.device)[index]
+            sigma = (1 - alpha**2).clamp(min=0).sqrt()
+        else:
+            angle = t.double() * (math.pi / 2)
+            alpha, sigma = torch.where(t >= 1, 0.0, angle.cos()), angle.sin()
+        return alpha.float()[:, None, None, None], sigma.float()[:, None, None, None]
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t."""
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha * x0 + sigma * noise
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should predict."""
+        if self.prediction == "x0":
+            return x0
+        if self.prediction == "epsilon":
+            return noise
+        alpha, sigma = self.alpha_sigma(t)
+        return alpha * noise - sigma * x0
+
+    def to_x0(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """x0 from the network's prediction at x_t."""
+        if self.prediction == "x0":
+            return prediction
+        alpha, sigma = self.alpha_sigma(t)
+        if self.prediction == "epsilon":
+            return (x_t - sigma * prediction) / alpha
+        return alpha * x_t - sigma * prediction
+
+    def noise_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """The noise n that x_t contains if its image is x0; needs t > 0."""
+        alpha, sigma = self.alpha_sigma(t)
+        return (x_t - alpha * x0) / sigma

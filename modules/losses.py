@@ -1,0 +1,43 @@
+"""The training objective: rate + lambda x (distortion + perceptual distance), for any codec."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from config import LossConfig
+from modules.codec import CodecOutput
+
+
+def lambda_of(loss: LossConfig, rate: Tensor, variable_rate: bool) -> Tensor:
+    """Lambda (B,) for each sample's rate in [0, 1]: geometric from lambda_min to lambda_max, or the fixed one."""
+    if not variable_rate:
+        return torch.full_like(rate, loss.lmbda)
+    return loss.lambda_min * (loss.lambda_max / loss.lambda_min) ** rate
+
+
+def objective(
+    output: CodecOutput, loss: LossConfig, variable_rate: bool, perceptual: nn.Module | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss to minimise, and its parts as scalars for the log.
+
+    Only bits that are sent are priced. MSE is on images in [0, 1] times 255^2, the scale of published lambdas.
+    """
+    pixels = output.predictions[0].image[0, 0].numel()
+    bpp = output.bits / pixels
+    total = loss.rate_weight * bpp.mean()
+    parts = {"bpp": bpp.mean()}
+    lmbda = lambda_of(loss, output.rate, variable_rate)
+    for i, task in enumerate(output.predictions):
+        share = len(task.samples) / len(lmbda)
+        weight = lmbda[task.samples] * share
+        difference = (task.estimate - task.target).float()
+        distortion = difference.square().mean((1, 2, 3)) * 255.0**2 if loss.distortion == "mse" else difference.abs().mean((1, 2, 3))
+        total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()
+        parts[f"distortion_{i}"] = distortion.mean()
+        if perceptual is not None and loss.perceptual_weight > 0:
+            distance = perceptual(task.x0.clamp(0, 1), task.image)
+            total = total + (weight * task.perceptual_weight * loss.perceptual_weight * distance).mean()
+            parts[f"perceptual_{i}"] = distance.mean()
+    parts["loss"] = total
+    return total, parts

@@ -1,0 +1,128 @@
+"""Checkpoints: one safetensors file that alone rebuilds a codec. Nothing is unpickled.
+
+The file's metadata hold the format number, the configuration and the step. The entropy model's tables and the weights
+of h_s are stored as the integers that the coder uses; other weights as float16, the factorized prior's as float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from config import Config
+from modules.codec import Codec, build_codec
+from utils.configio import from_dict, to_dict
+from utils.errors import CheckpointError, ConfigError
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """A codec ready to code, and where it came from."""
+
+    codec: Codec
+    config: Config
+    step: int
+    path: Path
+
+
+def find_model_file(path: str | Path) -> Path:
+    """The model file that `--ckpt` means: the file itself, a folder with one, or a run (its best, else its latest)."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"There is no checkpoint at {path}; give a run folder, a checkpoint folder or a {MODEL_FILE}.")
+    candidates = [path / MODEL_FILE, path / "checkpoints" / "best" / MODEL_FILE]
+    candidates += sorted((path / "checkpoints").glob(f"step_*/{MODEL_FILE}"), reverse=True)
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise CheckpointError(f"The folder {path} holds no {MODEL_FILE}; give a run folder, a checkpoint folder or the file.")
+
+
+def _float_twins(codec: Codec) -> set[str]:
+    """Names of the float weights that a checkpoint leaves out because their integers are in it."""
+    return {
+        f"{name}.{weight}"
+        for name, module in codec.named_modules()
+        if hasattr(module, "weight_int")
+        for weight in ("weight", "bias")
+    }
+
+
+def _stored_type(name: str, tensor: Tensor) -> torch.dtype:
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    return torch.float32 if name.startswith("entropy.prior.") or name.endswith("log_gain") else torch.float16
+
+
+def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None:
+    """Write `codec` (frozen) to the file `path`, atomically. Raises CheckpointError for weights that are not finite."""
+    skip = _float_twins(codec)
+    tensors = {}
+    for name, tensor in codec.state_dict().items():
+        if name in skip:
+            continue
+        stored = tensor.detach().to("cpu", _stored_type(name, tensor)).contiguous().clone()
+        if stored.is_floating_point() and not bool(torch.isfinite(stored).all()):
+            raise CheckpointError(f"The weights {name} are not finite or too large for {stored.dtype}; nothing was saved.")
+        tensors[name] = stored
+    metadata = {"format": str(FORMAT), "step": str(step), "config": json.dumps(to_dict(config))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, metadata)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """The codec that `--ckpt` names, in evaluation mode on `device`. Raises CheckpointError with the reason."""
+    file = find_model_file(path)
+    metadata, tensors = read_tensors(file)
+    if metadata.get("format") != str(FORMAT):
+        raise CheckpointError(f"{file} has format {metadata.get('format')}, but this version reads format {FORMAT}.")
+    try:
+        config = from_dict(Config, json.loads(metadata["config"]))
+        step = int(metadata["step"])
+        codec = build_codec(config)
+    except (KeyError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"The configuration in {file} cannot be used ({error}); it may be of another version.") from error
+    load_tensors(codec, tensors, file)
+    return Checkpoint(codec.to(device).eval(), config, step, file)
+
+
+def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
+    """Fill `codec` strictly: every weight present, none unknown, shapes and kinds equal, all finite."""
+    state = codec.state_dict()
+    expected = set(state) - _float_twins(codec)
+    for name in sorted(expected ^ set(tensors)):
+        relation = "lacks" if name in expected else "has the unknown weights"
+        raise CheckpointError(f"{file} {relation} {name}; it does not match its configuration: fetch or train it again.")
+    for name, tensor in tensors.items():
+        own = state[name]
+        if own.shape != tensor.shape or own.is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{file} has {name} as {tuple(tensor.shape)}, but its configuration needs {tuple(own.shape)}.")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{file} has values in {name} that are not finite; it is damaged: fetch or train it again.")
+        with torch.no_grad():
+            own.copy_(tensor)
+    codec.entropy.thaw()
+
+
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file. Raises CheckpointError if it is damaged or something else."""
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return dict(handle.metadata() or {}), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, struct.error, ValueError) as error:
+        raise CheckpointError(f"{file} is no readable safetensors file ({error}); fetch or train it again.") from error

@@ -1,0 +1,65 @@
+"""Exact resuming: everything training carries from one step to the next, without pickling.
+
+Noise, order of the data and learning rate are functions of the step, so weights, their moving average, the optimizer's
+moments and the loss scale are all there is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from utils.checkpoint import MODEL_FILE, read_tensors
+from utils.errors import CheckpointError
+
+STATE_FILE = "training_state.safetensors"
+
+
+def save_training_state(folder: Path, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any]) -> None:
+    """Write folder/training_state.safetensors. `extra`: JSON types that come back from `load_training_state`."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in (("model", model), ("ema", ema)):
+        tensors |= {f"{prefix}.{k}": v for k, v in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    save_file(tensors, folder / STATE_FILE, {"step": str(step), "extra": json.dumps(extra)})
+
+
+def load_training_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+    """Fill model, ema and optimizer from a checkpoint folder; the step it was saved after, and `extra`."""
+    metadata, tensors = read_tensors(folder / STATE_FILE)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, key = name.split(".", 1)
+        parts[part][key] = tensor
+    try:
+        model.load_state_dict(parts["model"])
+        ema.load_state_dict(parts["ema"])
+    except RuntimeError as error:
+        raise CheckpointError(f"The training state in {folder} does not fit this configuration ({str(error).splitlines()[0]}).") from error
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = tensor
+    packed = optimizer.state_dict()
+    packed["state"] = states
+    optimizer.load_state_dict(packed)
+    return int(metadata["step"]), json.loads(metadata["extra"])
+
+
+def step_folders(checkpoints: Path) -> list[Path]:
+    """Complete checkpoint folders step_NNNNNNNN, oldest first."""
+    return [f for f in sorted(checkpoints.glob("step_[0-9]*")) if (f / STATE_FILE).is_file() and (f / MODEL_FILE).is_file()]
+
+
+def prune(checkpoints: Path, keep: int) -> None:
+    """Remove all but the last `keep` step folders."""
+    for folder in step_folders(checkpoints)[:-keep]:
+        shutil.rmtree(folder)

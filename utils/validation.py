@@ -1,0 +1,67 @@
+"""Validation inside training: files are made, read back and decoded, as evaluate.py does, on a few pairs and rates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from config import Config
+from data.pair import PairSource
+from modules.codec import Codec, evaluation_mode
+from modules.losses import lambda_of
+
+RATES = (0.0, 0.5, 1.0)
+
+
+def to_float(image: np.ndarray) -> torch.Tensor:
+    """uint8 (H, W, 3) -> float (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+
+
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """float (3, H, W) in [0, 1] -> uint8 (H, W, 3), rounded to nearest."""
+    return torch.round(image.clamp(0, 1) * 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of two uint8 images."""
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255.0**2 / max(error, 1e-10)))
+
+
+def validate(codec: Codec, source: PairSource, config: Config, sample_file: Path) -> dict[str, float]:
+    """Mean bpp of true files and PSNR at each rate, with the correct side image and with none, and the validation loss.
+
+    The first pair's original, side image and reconstructions go to `sample_file` as one picture. `codec` is frozen.
+    """
+    rates: tuple[float | None, ...] = RATES if codec.variable_rate else (None,)
+    values: dict[str, float] = {}
+    losses = []
+    strip: list[np.ndarray] = []
+    with evaluation_mode(codec):
+        for rate in rates:
+            suffix = "" if rate is None else f"@{rate:g}"
+            bpp, quality, quality_none, mse = [], [], [], []
+            for index in range(len(source)):
+                pair = source[index]
+                data = codec.compress(to_float(pair.x), rate)
+                x_hat = to_uint8(codec.decompress(data, to_float(pair.x_side)))
+                bpp.append(8 * len(data) / (pair.x.shape[0] * pair.x.shape[1]))
+                quality.append(psnr(pair.x, x_hat))
+                mse.append(float(np.mean((pair.x.astype(np.float64) - x_hat) ** 2)))
+                if codec.needs_side and codec.accepts_no_side:
+                    quality_none.append(psnr(pair.x, to_uint8(codec.decompress(data, None))))
+                if index == 0:
+                    strip += ([pair.x, pair.x_side] if not strip else []) + [x_hat]
+            lmbda = float(lambda_of(config.loss, torch.tensor([rate or 0.0]), codec.variable_rate))
+            losses.append(np.mean(bpp) + lmbda * np.mean(mse))
+            values[f"val/bpp{suffix}"] = float(np.mean(bpp))
+            values[f"val/psnr{suffix}"] = float(np.mean(quality))
+            if quality_none:
+                values[f"val/psnr_no_side{suffix}"] = float(np.mean(quality_none))
+    values["val/loss"] = float(np.mean(losses))
+    Image.fromarray(np.concatenate(strip)).save(sample_file)
+    return values

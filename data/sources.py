@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from data.listing import ListedSource
+from data.packed import CacheKey, PackedSource, caches_in, find_cache
 from data.pair import PairSource
 from utils.errors import ConfigError, DataError
 
@@ -69,15 +70,45 @@ def _open_files(name: str, root: Path, split: str, size: str, protocol: str, lim
         from data.folder import open_folder
 
         return open_folder(root, split, limit=limit)
-    raise ConfigError(f"The data set {name} is unknown.")
+
+    key = cache_key(name, split, size, protocol)
+    cache = find_cache(root, key)
+    if cache is not None:
+        return PackedSource(cache, key, limit=limit)
+    try:
+        if name == "kitti":
+            from data.kitti import open_kitti
+
+            return open_kitti(root, split, size=size, protocol=protocol, limit=limit)
+        from data.cityscapes import open_cityscapes
+
+        return open_cityscapes(root, split, size=size, limit=limit)
+    except DataError as error:
+        caches = caches_in(root)
+        if not caches:
+            raise
+        raise DataError(
+            f"{root} has the caches {', '.join(caches)} but not {key.folder}, which scripts/prepare_{name}.py makes, "
+            f"and it cannot be read from original images either: {error}"
+        ) from None
+
+
+def cache_key(name: str, split: str, size: str, protocol: str) -> CacheKey:
+    """The key under which a split of kitti or cityscapes is cached. Cityscapes has one protocol and no train size."""
+    if name == "cityscapes":
+        return CacheKey(name, split, "protocol" if size == "train" else size, "standard")
+    return CacheKey(name, split, size, protocol)
 
 
 def verify(source: PairSource, *, decode: bool = False) -> None:
     """Looks into every file of a source, headers and ends only, or with `decode` all pixels, before training starts.
 
-    Raises DataError with the first thing that is wrong and the number of pairs concerned. Sources that make their
-    pairs pass at once.
+    Raises DataError with the first thing that is wrong and the number of pairs concerned. A cache is checked when it
+    is opened, its checksums with `decode`; sources that make their pairs pass at once.
     """
+    if isinstance(source, PackedSource) and decode:
+        for index in range(len(source)):
+            source[index]
     if not isinstance(source, ListedSource):
         return
     problems = [problem for problem in source.problems(decode=decode) if problem is not None]

@@ -112,6 +112,9 @@ class LossConfig:
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
+    balance: float = 0.5
+    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose losses are
+    larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     rate_weight: float = 1.0
     distortion: Literal["mse", "l1"] = "mse"
     distortion_weight: float = 1.0
@@ -175,7 +178,7 @@ def small() -> Config:
             augment=AugmentConfig(scale_max=1.25, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
             workers=1,
         ),
-        train=TrainConfig(steps=16_000, batch_size=8, decay=5_000, warmup=300, save_every=500, val_every=2000),
+        train=TrainConfig(steps=16_000, batch_size=8, decay=5_000, warmup=300, save_every=500, val_every=2000, lr=4e-4),
     )
 
 

@@ -25,12 +25,13 @@ def objective(
     """
     pixels = output.predictions[0].image[0, 0].numel()
     bpp = output.bits / pixels
-    total = loss.rate_weight * bpp.mean()
-    parts = {"bpp": bpp.mean()}
     lmbda = lambda_of(loss, output.rate, variable_rate)
+    scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance if variable_rate else torch.ones_like(bpp)
+    total = loss.rate_weight * (scale * bpp).mean()
+    parts = {"bpp": bpp.mean()}
     for i, task in enumerate(output.predictions):
         share = len(task.samples) / len(lmbda)
-        weight = lmbda[task.samples] * share
+        weight = (scale * lmbda)[task.samples] * share
         difference = (task.estimate - task.target).float()
         distortion = difference.square().mean((1, 2, 3)) * 255.0**2 if loss.distortion == "mse" else difference.abs().mean((1, 2, 3))
         total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()

@@ -7,11 +7,12 @@ leftImg8bit_trainvaltest.zip and rightImg8bit_trainvaltest.zip hold just these t
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from data.archive import Archive, open_archive
 from data.geometry import Fit
-from data.listing import ListedSource, PairFiles
+from data.listing import EmptySplitError, ListedSource, PairFiles
 from utils.errors import DataError
 
 EXPECTED = {"train": 2975, "val": 500, "test": 1525}
@@ -35,7 +36,7 @@ def open_cityscapes(root: Path | str, split: str, *, size: str = "protocol", lim
     left, right = find_trees(Path(root))
     files = [_pair(left, right, split, city, name) for city, name in _names(left, right, split)]
     if not files:
-        raise DataError(
+        raise EmptySplitError(
             f"{left.describe(split)} holds no *_leftImg8bit.png in city folders; "
             "choose another split, or complete the download (scripts/prepare_cityscapes.py checks it)."
         )
@@ -67,6 +68,20 @@ def find_trees(root: Path) -> tuple[Archive, Archive]:
                 "download it from cityscapes-dataset.com, or check the root."
             )
     return trees[0], trees[1]
+
+
+def missing_files(root: Path) -> Iterator[tuple[str, int, list[str]]]:
+    """For each camera and split: (folder, images expected, names of the missing ones).
+
+    Names come from the other camera; where neither camera has an image, it is listed as "unknown".
+    """
+    left, right = find_trees(root)
+    for split, expected in EXPECTED.items():
+        names = [names_in(tree, split, side) for tree, side in zip((left, right), _SIDES, strict=True)]
+        for here, there in ((0, 1), (1, 0)):
+            missing = [f"{city}/{name}_{_SIDES[here]}.png" for city, name in sorted(names[there] - names[here])]
+            missing += ["unknown"] * (expected - len(names[here]) - len(missing))
+            yield f"{_SIDES[here]}/{split}", expected, missing
 
 
 def names_in(tree: Archive, split: str, side: str) -> set[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from data.archive import Archive, FolderArchive, open_archive
 from data.geometry import Fit
-from data.listing import ListedSource, PairFiles
+from data.listing import EmptySplitError, ListedSource, PairFiles
 from utils.errors import DataError
 
 FITS = {
@@ -114,7 +114,7 @@ def open_kitti(
             files.extend(_pairs(wanted, views[wanted.year, wanted.part], drives, mirror=protocol == "drive_disjoint"))
     expected = expected_pairs(protocol, split)
     if not files:
-        raise DataError(
+        raise EmptySplitError(
             f"No pair of KITTI's {split} split ({_describe(protocol, split)}) is in {archive.describe()}; "
             "choose another split, or complete the download (scripts/prepare_kitti.py lists what is missing)."
         )

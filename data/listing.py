@@ -14,6 +14,10 @@ from data.pair import Pair, PairSource
 from utils.errors import DataError
 
 
+class EmptySplitError(DataError):
+    """The data set is there, but holds no pair of the wanted split."""
+
+
 @dataclass(frozen=True)
 class PairFiles:
     """Where the two images of a pair lie: `x` and `x_side` are names in `archive` and `side_archive`.
@@ -73,23 +77,29 @@ class ListedSource(PairSource):
 
         Reads headers and file ends only (a few hundred pairs a second from a local disk); with `decode`, all pixels.
         """
+        sizes: dict[str, tuple[int, int]] = {}
         for index, files in enumerate(self.files):
             try:
                 if decode:
                     self[index]
                 else:
-                    self._check_headers(files)
+                    self._check_headers(files, sizes)
             except DataError as error:
                 yield str(error)
             else:
                 yield None
 
-    def _check_headers(self, files: PairFiles) -> None:
-        x_name, side_name = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
-        with files.archive.open(files.x) as x_file, files.side_archive.open(files.x_side) as side_file:
-            size, side_size = check_image(x_file, x_name), check_image(side_file, side_name)
-        _check_same_size(size, side_size, x_name, side_name)
-        self.fit.check(*size, x_name)
+    def _check_headers(self, files: PairFiles, sizes: dict[str, tuple[int, int]]) -> None:
+        """`sizes` remembers the images already seen, for pairs come in both directions."""
+        names = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
+        for name, archive, file in zip(
+            names, (files.archive, files.side_archive), (files.x, files.x_side), strict=True
+        ):
+            if name not in sizes:
+                with archive.open(file) as opened:
+                    sizes[name] = check_image(opened, name)
+        _check_same_size(sizes[names[0]], sizes[names[1]], *names)
+        self.fit.check(*sizes[names[0]], names[0])
 
 
 def _check_same_size(size: tuple[int, ...], side_size: tuple[int, ...], x_name: str, side_name: str) -> None:

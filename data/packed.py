@@ -139,10 +139,19 @@ def write_cache(
 ) -> Path:
     """Decodes every pair of `source` into ROOT/PROTOCOL-SPLIT-SIZE and returns that folder.
 
-    `progress` may wrap the loop over pair numbers. A cache already there is replaced. Raises the source's DataError
-    for a pair that cannot be read, and leaves no index then.
+    `progress` may wrap the loop over pair numbers. A cache already there is replaced once the new one is complete.
+    Raises DataError for a pair that cannot be read and a folder that cannot be written.
     """
     folder = root / key.folder
+    try:
+        return _write(source, folder, key, report, progress)
+    except OSError as error:
+        raise DataError(f"The cache {folder} cannot be written ({error.strerror}); choose another disk.") from None
+
+
+def _write(
+    source: PairSource, folder: Path, key: CacheKey, report: str, progress: Callable[[Iterable[int]], Iterable[int]]
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{_PIXELS}.{os.getpid()}.tmp"
     try:

@@ -1,0 +1,58 @@
+"""Verify a download of KITTI Stereo and write it as packed caches, which training reads without decoding.
+
+    python scripts/prepare_kitti.py ROOT                    # to datasets/kitti, where train.py looks
+    python scripts/prepare_kitti.py ROOT --protocol ndic    # the published lists of pairs
+    python scripts/prepare_kitti.py ROOT --check            # only look
+
+ROOT holds data_stereo_flow_multiview.zip and data_scene_flow_multiview.zip (cvlibs.net/datasets/kitti, "multiview
+extension"), or the folders extracted from them. If the development kit's mapping/train_mapping.txt lies there too,
+pairs are grouped by drive. A whole KITTI takes about 0.8 GB in the caches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def main() -> None:
+    """Verifies ROOT, then writes a cache for each split and size. Raises DataError for what is missing or damaged."""
+    from data.prepare import add_arguments
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, "kitti")
+    parser.add_argument("--protocol", default="drive_disjoint", choices=["drive_disjoint", "ndic"])
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        choices=["train", "protocol", "full"],
+        help="protocol: the evaluated crop at 128x256; train: its scale at full width; full: as downloaded "
+        "(default: train and protocol for the split train, protocol for val and test)",
+    )
+    arguments = parser.parse_args()
+
+    from data.archive import open_archive
+    from data.kitti import missing_files, open_kitti
+    from data.prepare import prepare
+    from data.sources import cache_key
+
+    wanted = [
+        cache_key("kitti", split, size, arguments.protocol)
+        for split in arguments.splits
+        for size in arguments.sizes or (["train", "protocol"] if split == "train" else ["protocol"])
+    ]
+    prepare(
+        arguments,
+        missing_files(open_archive(arguments.root), arguments.protocol),
+        wanted,
+        lambda key: open_kitti(arguments.root, key.split, size=key.size, protocol=key.protocol),
+    )
+
+
+if __name__ == "__main__":
+    from utils.cli import run
+
+    run(main)

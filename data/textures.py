@@ -16,6 +16,7 @@ Floats = NDArray[np.float32]
 
 SIZE = 512
 """Texels along each side of a tiling texture; a power of two."""
+GROUND_LAYERS = ("asphalt", "gravel", "grass", "brick")
 POSTERS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -28,6 +29,7 @@ class Randomness:
 
     def __init__(self, key: int, index: int = 0) -> None:
         self._bits = np.random.Philox(key=np.array([key, index], np.uint64))
+        self._ready: list[float] = []
 
     def uniforms(self, count: int) -> NDArray[np.float64]:
         """`count` numbers in [0, 1)."""
@@ -35,7 +37,9 @@ class Randomness:
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """One number in [low, high)."""
-        return low + (high - low) * float(self.uniforms(1)[0])
+        if not self._ready:
+            self._ready = self.uniforms(256).tolist()
+        return low + (high - low) * self._ready.pop()
 
     def chance(self, probability: float) -> bool:
         """True with the given probability."""
@@ -46,29 +50,44 @@ class Randomness:
         return min(int(self.uniform() * count), count - 1)
 
     def gaussian(self, shape: tuple[int, ...]) -> Floats:
-        """Nearly Gaussian numbers of mean 0 and variance 1: sums of eight bytes (range +-4.9)."""
-        raw = self._bits.random_raw(int(np.prod(shape)))
+        """Nearly Gaussian numbers of mean 0 and variance 1: sums of four bytes (range +-3.45)."""
+        count = int(np.prod(shape))
+        raw = self._bits.random_raw((count + 1) // 2)
         low = np.uint64(0x00FF00FF00FF00FF)
-        # Four 16-bit lanes each hold the sum of two bytes; the multiplication adds the lanes into the top one.
-        lanes = (raw & low) + ((raw >> np.uint64(8)) & low)
-        total = (lanes * np.uint64(0x0001000100010001)) >> np.uint64(48)
-        deviation = np.sqrt(8 * (256**2 - 1) / 12)
-        return ((total.astype(np.float32) - np.float32(1020.0)) * np.float32(1 / deviation)).reshape(shape)
+        sums = raw & low
+        raw >>= np.uint64(8)
+        raw &= low
+        sums += raw
+        # Four 16-bit lanes hold sums of two bytes; each 32-bit half yields one number.
+        halves = sums.astype("<u8", copy=False).view("<u4")
+        totals = (halves & np.uint32(0xFFFF)) + (halves >> np.uint32(16))
+        noise = totals[:count].astype(np.float32)
+        noise -= np.float32(510.0)
+        noise *= np.float32((4 * (256**2 - 1) / 12) ** -0.5)
+        return noise.reshape(shape)
 
 
 @dataclass(frozen=True)
 class RipMap:
-    """A tiling texture of mean 1 that is sampled bilinearly at any footprint.
+    """A tiling texture, or several of one size, sampled bilinearly at any footprint.
 
     `texels` holds all levels one after the other, each with one repeated row and column; `start[j, i]` is where the
-    level averaged 2^j times along v and 2^i times along u begins.
+    level averaged 2^j times along v and 2^i times along u begins. Layers follow each other every `stride` texels.
     """
 
     texels: Floats
     start: NDArray[np.intp]
     size: int
+    stride: int
 
-    def sample(self, u: Floats, v: Floats, du: Floats | float, dv: Floats | float) -> Floats:
+    def sample(
+        self,
+        u: Floats,
+        v: Floats | np.float32,
+        du: Floats | np.float32,
+        dv: Floats | np.float32,
+        layer: NDArray[np.intp] | None = None,
+    ) -> Floats:
         """Texture value at texel coordinates (u, v) for a pixel that spans du x dv texels; all arguments broadcast."""
         i, scale_u, width = self._level(du)
         j, scale_v, height = self._level(dv)
@@ -80,6 +99,8 @@ class RipMap:
         stride = width + 1
         index = (left.astype(np.intp) & (width - 1)) + (top.astype(np.intp) & (height - 1)) * stride
         index = index + self.start[j, i]
+        if layer is not None:
+            index += layer * self.stride
         upper = self.texels.take(index)
         upper += x * (self.texels[1:].take(index) - upper)
         index += stride
@@ -90,37 +111,38 @@ class RipMap:
         lower += upper
         return lower
 
-    def _level(self, footprint: Floats | float) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
+    def _level(self, footprint: Floats | np.float32) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
         levels = self.start.shape[0]
         level = np.rint(np.log2(np.maximum(footprint, np.float32(1.0)))).astype(np.intp)
         level = np.minimum(level, levels - 1)
         return level, np.ldexp(np.float32(1.0), -level).astype(np.float32), self.size >> level
 
 
-def rip_map(image: Floats) -> RipMap:
-    """The rip-map of a square image whose side is a power of two."""
-    size = image.shape[0]
+def rip_map(*images: Floats) -> RipMap:
+    """The rip-map of one or more square images whose common side is a power of two."""
+    size = images[0].shape[0]
     levels = size.bit_length()
     parts: list[Floats] = []
     start = np.zeros((levels, levels), np.intp)
-    offset = 0
-    for j in range(levels):
-        current = image
-        for i in range(levels):
-            padded = np.pad(current, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
-            start[j, i] = offset
-            offset += padded.size
-            parts.append(padded.ravel())
-            if i + 1 < levels:
-                current = 0.5 * (current[:, ::2] + current[:, 1::2])
-        if j + 1 < levels:
-            image = 0.5 * (image[::2] + image[1::2])
-    # One texel more, so that the shifted views of `sample` stay inside.
-    return RipMap(np.concatenate([*parts, np.ones(1, np.float32)]), start, size)
+    for image in images:
+        offset = 0
+        for j in range(levels):
+            current = image
+            for i in range(levels):
+                padded = np.pad(current, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
+                start[j, i] = offset
+                offset += padded.size
+                parts.append(padded.ravel())
+                if i + 1 < levels:
+                    current = np.float32(0.5) * (current[:, ::2] + current[:, 1::2])
+            if j + 1 < levels:
+                image = np.float32(0.5) * (image[::2] + image[1::2])
+    # One texel more, so that the shifted view of `sample` stays inside.
+    return RipMap(np.concatenate([*parts, np.ones(1, np.float32)]), start, size, offset)
 
 
 def fractal_noise(key: int, exponent: float, size: int = SIZE) -> Floats:
-    """Periodic Gaussian noise (size, size) of mean 0 and deviation 1 whose amplitude falls as 1 / frequency^exponent."""
+    """Periodic Gaussian noise (size, size) of deviation 1 whose amplitude falls as 1 / frequency^exponent."""
     white = Randomness(0x7E7, key).gaussian((size, size)).astype(np.float64)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     frequency[0, 0] = 1.0
@@ -169,16 +191,17 @@ def _foliage(key: int, grass: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def street_textures() -> dict[str, RipMap]:
-    """All tiling textures by name; built once a process (about a second)."""
+    """All tiling textures by name, of mean 1; built once a process (about a second).
+
+    "ground" has a layer for each of GROUND_LAYERS.
+    """
     gravel = _tiling(photograph("gravel"))
+    asphalt = gravel ** np.float32(0.6) * np.exp(0.12 * fractal_noise(3, 0.6)).astype(np.float32)
     grass = _tiling(photograph("grass"))
     brick = _tiling(np.ascontiguousarray(np.rot90(photograph("brick"))))
     stains = np.exp(0.35 * fractal_noise(1, 1.2)).astype(np.float32)
     plaster = _tiling(photograph("moon"), 0.6) * np.exp(0.10 * fractal_noise(2, 0.8)).astype(np.float32)
     images = {
-        "asphalt": gravel ** np.float32(0.6) * np.exp(0.12 * fractal_noise(3, 0.6)).astype(np.float32),
-        "gravel": gravel,
-        "grass": grass * np.exp(0.4 * fractal_noise(4, 0.7)).astype(np.float32),
         "brick": brick,
         "plaster": plaster,
         "stains": stains,
@@ -186,11 +209,13 @@ def street_textures() -> dict[str, RipMap]:
         "bark": np.exp(0.5 * fractal_noise(7, 0.6)).astype(np.float32),
         "clouds": fractal_noise(8, 1.6) * np.float32(0.5) + np.float32(1.0),
         "shadow": fractal_noise(9, 1.15) * np.float32(0.5) + np.float32(1.0),
-        "flat": np.ones((SIZE, SIZE), np.float32),
     }
     # `clouds` and `shadow` are thresholded, so their own scale (mean 1, deviation 0.5) is kept.
     kept = ("clouds", "shadow")
-    return {name: rip_map(image if name in kept else image / image.mean()) for name, image in images.items()}
+    maps = {name: rip_map(image if name in kept else image / image.mean()) for name, image in images.items()}
+    lawn = grass * np.exp(0.4 * fractal_noise(4, 0.7)).astype(np.float32)
+    maps["ground"] = rip_map(*(image / image.mean() for image in (asphalt, gravel, lawn, brick)))
+    return maps
 
 
 @lru_cache(maxsize=1)

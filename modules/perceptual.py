@@ -68,9 +68,9 @@ class LpipsLoss(FrozenModule):
 
     network = NETWORKS["lpips_vgg"]
 
-    def __init__(self, weights_dir: str | Path | None = None) -> None:
+    def __init__(self, weights_dir: str | Path | None = None, *, allow_unverified: bool = False) -> None:
         super().__init__()
-        self.lpips = build_lpips("vgg", weights_dir)
+        self.lpips = build_lpips("vgg", weights_dir, allow_unverified=allow_unverified)
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """x_hat, x (B, 3, H, W) in [0, 1] -> (B,)."""

@@ -1,6 +1,7 @@
 """Perceptual losses: right network, right range, never trained, never saved, never in training mode."""
 
 import pytest
+import stand_ins
 import torch
 from torch import nn
 
@@ -17,15 +18,8 @@ def effnet() -> EfficientNetLoss:
 
 
 @pytest.fixture()
-def stand_in_vgg(tmp_path, monkeypatch):
-    """Random weights in torchvision's format, accepted only because the test says so. Never LPIPS."""
-    from torchvision.models import vgg16
-
-    with torch.random.fork_rng(), torch.device("meta"):
-        shapes = {k: v.shape for k, v in vgg16(weights=None).features.state_dict(prefix="features.").items()}
-    generator = torch.Generator().manual_seed(0)
-    state = {k: torch.randn(s, generator=generator) * (0.05 if len(s) > 1 else 0.01) for k, s in shapes.items()}
-    torch.save(state, tmp_path / "vgg16-397923af.pth")
+def stand_in_vgg(tmp_path):
+    stand_ins.trunk("vgg16", tmp_path)
     return tmp_path
 
 
@@ -86,7 +80,7 @@ def test_missing_package_stops_with_the_remedy(monkeypatch):
 
 def test_missing_vgg_stops_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("NO_WEIGHT_DOWNLOADS", "1")
+    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
     with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth.*fetch_weights\.py"):
         build_perceptual("lpips_vgg", weights_dir=tmp_path)
 
@@ -96,10 +90,8 @@ def test_stand_in_vgg_is_refused(stand_in_vgg):
         build_perceptual("lpips_vgg", weights_dir=stand_in_vgg)
 
 
-def test_lpips_loss_equals_the_package(stand_in_vgg, monkeypatch):
-    monkeypatch.setenv("ALLOW_UNVERIFIED_WEIGHTS", "1")
-    loss = build_perceptual("lpips_vgg", weights_dir=stand_in_vgg)
-    assert isinstance(loss, LpipsLoss)
+def test_lpips_loss_equals_the_package(stand_in_vgg):
+    loss = LpipsLoss(stand_in_vgg, allow_unverified=True)
     loss.train()
     assert not any(module.training for module in loss.modules())
     assert not any(isinstance(module, nn.Dropout) for module in loss.lpips.lins.modules())

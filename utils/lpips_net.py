@@ -22,13 +22,13 @@ TRUNKS = {"alex": "alexnet", "vgg": "vgg16"}
 """LPIPS variant -> name of its trunk's weights in `utils.weights.FILES`."""
 
 
-def build_lpips(net: str, weights_dir: str | Path | None = None) -> nn.Module:
+def build_lpips(net: str, weights_dir: str | Path | None = None, *, allow_unverified: bool = False) -> nn.Module:
     """The frozen LPIPS network `net` ("alex" or "vgg"): called with images in [-1, 1], returns (B, 1, 1, 1).
 
     No dropout layers, no parameters (see `freeze`). Leaves the global random state as it was. Raises WeightsError if
     the trunk cannot be had or is not the published one.
     """
-    path = resolve(TRUNKS[net], weights_dir)
+    path = resolve(TRUNKS[net], weights_dir, allow_unverified=allow_unverified)
     if find_spec("lpips") is None:
         raise WeightsError("LPIPS needs a package that is not installed: run `pip install lpips`.")
     import lpips

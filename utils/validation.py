@@ -12,18 +12,9 @@ from config import Config
 from data.pair import PairSource
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
+from utils.images import to_float, to_uint8
 
 RATES = (0.0, 0.5, 1.0)
-
-
-def to_float(image: np.ndarray) -> torch.Tensor:
-    """uint8 (H, W, 3) -> float (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
-
-
-def to_uint8(image: torch.Tensor) -> np.ndarray:
-    """float (3, H, W) in [0, 1] -> uint8 (H, W, 3), rounded to nearest."""
-    return torch.round(image.clamp(0, 1) * 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

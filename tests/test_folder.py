@@ -51,6 +51,11 @@ def test_order_does_not_follow_the_directory(root: Path, tmp_path: Path) -> None
     assert ids[0] == ids[1]
 
 
+def test_order_is_that_of_names_without_their_ending(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "train", ["a", "a-b"])  # as file names, a-b.png comes before a.png
+    assert open_source("folder", split="train", root=tmp_path).ids == ["a", "a-b"]
+
+
 def test_limit_keeps_the_first(root: Path) -> None:
     assert open_source("folder", split="train", root=root, limit=2).ids == ["a", "b10"]
 

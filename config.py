@@ -56,7 +56,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture. Tuples run from fine to coarse: 1/4, 1/8, 1/16 of the image for `diffusion`."""
+    """Architecture. Tuples run from fine to coarse: 1/4, 1/8, 1/16 of the image for `diffusion`.
+
+    `cdc` and `dicm` have their published depths; of what follows, `dim`, `finest_context` and `fusion` (`add`, or
+    `none` for no side image) concern them.
+    """
 
     codec: Literal["diffusion", "dicm", "cdc"] = "diffusion"
     variable_rate: bool = True
@@ -79,6 +83,10 @@ class ModelConfig:
     unet_channels: tuple[int, ...] = (72, 128, 192)
     unet_blocks: tuple[int, ...] = (1, 1, 1)
     embedding: int = 128
+    dim: int = 64
+    """cdc and dicm: channels of the finest level, of which all other widths are multiples."""
+    finest_context: int = 3
+    """cdc and dicm: channels of the context at full resolution (published: 3, and 64 for x-prediction)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ class DiffusionConfig:
     """The noise process, what the network predicts, and how decoding starts."""
 
     prediction: Literal["x0", "epsilon", "v"] = "x0"
-    schedule: Literal["cosine", "linear"] = "cosine"
+    schedule: Literal["cosine", "linear", "cosine_offset"] = "cosine"
+    """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
     timesteps: int = 0
     """Number of discrete noise levels; 0: continuous time (cosine only)."""
     start_fraction: float = 0.5
@@ -96,7 +105,7 @@ class DiffusionConfig:
     denoise_weight: float = 0.3
     """Weight of that second denoising task against the first."""
     max_weight: float = 5.0
-    """Upper bound of the 1 / sigma^2 weight of an x0 error at low noise."""
+    """Upper bound of the weight of an x0 error at low noise: 1 / sigma^2, or for cdc and dicm (alpha / sigma)^2."""
     steps: int = 1
     """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
@@ -105,18 +114,22 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """rate_weight x bpp + lambda x (distortion_weight x D + perceptual_weight x P), D on images in [0, 1] x 255^2 for mse."""
+    """rate_weight x bpp + lambda x (distortion_weight x D + perceptual_weight x P).
+
+    D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in the units of the codec's
+    prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or unit noise.
+    """
 
     lambda_min: float = 0.0002
     lambda_max: float = 0.008
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     lmbda: float = 0.001
-    """Fixed rate: the only lambda."""
+    """Fixed rate: the only lambda. For cdc and dicm it is 1: their papers' beta is `rate_weight`."""
     balance: float = 0.5
     """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose losses are
     larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     rate_weight: float = 1.0
-    distortion: Literal["mse", "l1"] = "mse"
+    distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0

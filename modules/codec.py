@@ -1,19 +1,20 @@
-"""The whole system: what a codec is, and the codec that this project is about.
+"""The whole system: what a codec is; each family has a module of its own (BUILDERS). As drawn, that of this project:
 
-     sender                                file                         receiver
-     x ─ g_a ─► y ─ h_a ─► z ─► Q ─┐                       ┌─► z_hat ─ h_s ─► mean, scale
-                 │                 ├─► coder ─► bytes ─► coder ┤               │
-                 └─► Q(y | mean, scale) ┘                  └─► y_hat ◄─────────┘
-                                                                │ g_s
-                                                                ▼
-                                           x_side ─ e_side ─► fuse ─► context at several scales
-                                                                │
-                            noise (seeded by the file) ─► U-Net denoiser, 1..N steps ─► x_hat
+sender                                file                         receiver
+x ─ g_a ─► y ─ h_a ─► z ─► Q ─┐                       ┌─► z_hat ─ h_s ─► mean, scale
+            │                 ├─► coder ─► bytes ─► coder ┤               │
+            └─► Q(y | mean, scale) ┘                  └─► y_hat ◄─────────┘
+                                                           │ g_s
+                                                           ▼
+                                      x_side ─ e_side ─► fuse ─► context at several scales
+                                                           │
+                       noise (seeded by the file) ─► U-Net denoiser, 1..N steps ─► x_hat
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -21,17 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import Config, DiffusionConfig, ModelConfig
+from config import Config
 from modules.bitstream import MAX_SIDE, MIN_SIDE, Bitstream, pack, unpack
-from modules.diffusion import Process
 from modules.entropy import Coded, Hyperprior
-from modules.fusion import FusionSynthesis
-from modules.integer import IntegerSynthesis, LayerSpec
-from modules.noise import Draws, payload_seed, sampler_noise
-from modules.sampler import ddim
-from modules.side import SideEncoder
-from modules.transforms import HYPER_STRIDE, Analysis, HyperAnalysis
-from modules.unet import UNet
+from modules.noise import Draws, payload_seed
+from modules.transforms import HYPER_STRIDE
+from utils.errors import ConfigError
 
 LEVELS = 256
 
@@ -40,9 +36,10 @@ LEVELS = 256
 class Prediction:
     """One estimate that the objective judges.
 
-    `image` and `x0` (B, 3, H, W) are the original and its estimate, in [0, 1]; `estimate` and `target` are what the
-    distortion compares (the same two, or noise, ...). The weights (B,) multiply the distortion and the perceptual term.
-    `samples` (B,) are the places in the batch, where a task covers only some of it.
+    `image` and `x0` (B, 3, H, W) are an original (x, or x_side where its reconstruction is a task) and its estimate, in
+    [0, 1]; `estimate` and `target` are what the distortion compares (the same two, or noise, ...). The weights (B,)
+    multiply the distortion and the perceptual term. `samples` (B,) are the places in the batch, where a task covers
+    only some of it.
     """
 
     samples: Tensor
@@ -56,14 +53,14 @@ class Prediction:
 
 @dataclass
 class CodecOutput:
-    """A forward pass: estimated bits (B,) of what is sent, rate (B,) in [0, 1], the latent y_hat; for training the rest."""
+    """A forward pass: estimated bits (B,) of what is sent, rate (B,) in [0, 1], latent y_hat; for training the rest."""
 
     bits: Tensor
     rate: Tensor
     y_hat: Tensor
     predictions: list[Prediction] = field(default_factory=list)
     aux: Tensor | None = None
-    """Loss of the entropy bottleneck's quantiles; it moves nothing else."""
+    """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; it moves nothing else."""
 
 
 class Codec(nn.Module, ABC):
@@ -78,21 +75,23 @@ class Codec(nn.Module, ABC):
     accepts_no_side: bool
     needs_side: bool
     lmbda: float | None
-    """Lambda of a fixed-rate model, None for a variable-rate one."""
+    """Lambda of a fixed-rate model (beta for cdc and dicm, which weight the rate), None for a variable-rate one."""
     entropy: Hyperprior
     default_steps: int = 1
     default_gamma: float = 0.0
 
     @abstractmethod
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
-        """x, x_side (B, 3, H, W) in [0, 1]. With `draws`: training. Without: evaluation of the latent at `rate` (B,)."""
+        """x, x_side (B, 3, H, W) in [0, 1]. With `draws`: training. Without: the latent as coded at `rate` (B,)."""
 
     @abstractmethod
     def analyse(self, x: Tensor, level: Tensor) -> Coded:
         """The sender's half: padded x (B, 3, H, W) in [0, 1] and rate level (B,) -> quantised latent."""
 
     @abstractmethod
-    def synthesise(self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int) -> Tensor:
+    def synthesise(
+        self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int
+    ) -> Tensor:
         """The receiver's half: y_hat and padded x_side (1, 3, H, W) in [0, 1] -> x_hat (1, 3, H, W)."""
 
     # ---------------------------------------------------------------- files
@@ -104,7 +103,7 @@ class Codec(nn.Module, ABC):
                 raise ValueError("This is a fixed-rate codec: it has one rate, so give none.")
             return 0
         if rate is None or not 0 <= rate <= 1:
-            raise ValueError(f"rate is {rate}; a variable-rate codec needs a number from 0 (smallest file) to 1 (largest).")
+            raise ValueError(f"rate is {rate}; a variable-rate codec needs one from 0 (smallest file) to 1 (largest).")
         return round(rate * (LEVELS - 1))
 
     @torch.no_grad()
@@ -173,132 +172,20 @@ class Codec(nn.Module, ABC):
         self.entropy.freeze()
 
 
-class DiffusionCodec(Codec):
-    """Hyperprior latent + fused side features as context of a one-to-N-step diffusion decoder, at every rate.
-
-    The diagram of this module. The sender: `g_a` and `entropy`. The receiver: `entropy`, `e_side`, `g_s` (which fuses)
-    and `unet`. Two denoising tasks are trained on one context: the start of decoding (t = 1, noise of standard
-    deviation gamma), and a random noise level. `gamma` conditions the network.
-    """
-
-    def __init__(self, model: ModelConfig, diffusion: DiffusionConfig, lmbda: float | None) -> None:
-        super().__init__()
-        self.name = "ours" if model.fusion != "none" else "ours_no_side"
-        self.variable_rate, self.lmbda = model.variable_rate, lmbda
-        self.needs_side = model.fusion != "none"
-        self.accepts_no_side = not self.needs_side or model.side_dropout > 0
-        self.side_dropout = model.side_dropout
-        self.settings = diffusion
-        self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
-        self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps)
-        levels = LEVELS if model.variable_rate else 1
-        latent, hyper, embedding = model.latent, model.hyper, model.embedding
-        self.g_a = Analysis(model.analysis_channels, model.analysis_blocks, latent, embedding)
-        middle = (latent + hyper) // 2
-        h_s = [
-            LayerSpec(hyper, middle, upsample=2),
-            LayerSpec(middle, latent, upsample=2),
-            LayerSpec(latent, 2 * latent, kernel=1, activation="none"),
-        ]
-        self.entropy = Hyperprior(
-            latent, hyper, HyperAnalysis(latent, hyper), IntegerSynthesis(h_s, levels), levels, gains=(2.0, 12.0)
-        )
-        self.e_side = SideEncoder(model.side_channels, model.side_blocks) if self.needs_side else None
-        self.g_s = FusionSynthesis(
-            model.fusion,
-            latent,
-            model.synthesis_channels,
-            model.synthesis_blocks,
-            model.side_channels,
-            model.attend,
-            embedding,
-        )
-        self.unet = UNet(model.unet_channels, model.unet_blocks, model.synthesis_channels, embedding)
-
-    def context(self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor) -> list[Tensor]:
-        """y_hat, x_side in [0, 1] (any values where `present` (B,) is False) -> the denoiser's context."""
-        side = None
-        if self.e_side is not None:
-            blank = y_hat.new_zeros(len(y_hat), 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
-            side = self.e_side(_channels_last(2 * x_side - 1 if x_side is not None else blank), present)
-        return self.g_s(_channels_last(y_hat), side, rate)
-
-    def analyse(self, x: Tensor, level: Tensor) -> Coded:
-        """See Codec."""
-        return self.entropy(self.g_a(_channels_last(2 * x - 1), _rate_of(level)), level)
-
-    def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
-        """See Codec; sizes must be multiples of 64. Each prediction is of the same image x."""
-        if draws is None:
-            level = torch.round(rate * (LEVELS - 1)).long() if rate is not None else _zeros(x).long()
-            coded = self.analyse(x, level)
-            return CodecOutput(coded.bits, _rate_of(level), coded.y_hat)
-        level = (draws.uniform("rate") * LEVELS).long() if self.variable_rate else _zeros(x).long()
-        rate = _rate_of(level)
-        y = self.g_a(_channels_last(2 * x - 1), rate)
-        coded = self.entropy(y, level, draws)
-        present = draws.uniform("side_dropout") >= self.side_dropout
-        context = self.context(coded.y_hat, x_side, present, rate)
-        gamma = draws.uniform("gamma")
-        gamma = torch.where(draws.uniform("gamma_zero") < self.settings.start_fraction, 0.0, gamma)
-        noise = draws.normal("noise", tuple(x.shape[1:]))
-        output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
-        everything = torch.arange(len(x), device=x.device)
-        output.predictions.append(self._denoise(everything, x, noise, torch.ones_like(gamma), gamma, rate, context, 1.0))
-        chosen = torch.nonzero(draws.uniform("denoise") < self.settings.denoise_fraction)[:, 0]
-        if len(chosen):
-            t = self.process.sample_t(draws.uniform("t"))
-            gamma = torch.where(draws.uniform("gamma_one") < 0.5, 1.0, draws.uniform("gamma_t"))
-            weight = self.settings.denoise_weight / self.settings.denoise_fraction
-            output.predictions.append(self._denoise(chosen, x, noise, t, gamma, rate, context, weight))
-        return output
-
-    def _denoise(
-        self,
-        samples: Tensor,
-        x: Tensor,
-        noise: Tensor,
-        t: Tensor,
-        gamma: Tensor,
-        rate: Tensor,
-        context: list[Tensor],
-        weight: float,
-    ) -> Prediction:
-        """The denoising task at noise level t for the samples with these places in the batch."""
-        if len(samples) < len(x):
-            x, noise, t, gamma, rate = (v[samples] for v in (x, noise, t, gamma, rate))
-            context = [c[samples] for c in context]
-        x0, noise = 2 * x - 1, gamma[:, None, None, None] * noise
-        x_t = self.process.add_noise(x0, noise, t)
-        raw = self.unet(_channels_last(x_t), t, gamma, rate, context).float()
-        estimate = self.process.to_x0(x_t, raw, t)
-        image = (estimate + 1) / 2
-        sigma = self.process.alpha_sigma(t)[1][:, 0, 0, 0] * gamma
-        weights = weight * torch.where(t >= 1, 1.0, (1 / sigma.clamp(min=1e-3) ** 2).clamp(max=self.settings.max_weight))
-        if self.process.prediction == "x0":
-            return Prediction(samples, x, image, image, x, weights, weight * gamma)
-        target = self.process.target(x0, noise, t)
-        return Prediction(samples, x, image, raw / 2, target / 2, torch.full_like(weights, weight), weight * gamma)
-
-    def synthesise(self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int) -> Tensor:
-        """See Codec."""
-        rate, batch = _rate_of(level), len(y_hat)
-        present = torch.full((batch,), x_side is not None, dtype=torch.bool, device=y_hat.device)
-        context = self.context(y_hat, x_side, present, rate)
-        shape = (3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
-        start = gamma * sampler_noise(seed, shape).to(y_hat.device) if gamma else torch.zeros(shape, device=y_hat.device)
-        level_of_noise = torch.full((batch,), gamma, device=y_hat.device)
-
-        def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.unet(_channels_last(x_t), t, level_of_noise, rate, context)
-
-        return (ddim(self.process, predict, start[None], steps) + 1) / 2
+BUILDERS = {
+    "diffusion": "modules.diffusion_codec",
+    "dicm": "modules.dicm",
+    "cdc": "modules.cdc",
+}
+"""model.codec -> the module whose `build(config)` makes it; imported when asked for, since it imports this one."""
 
 
 def build_codec(config: Config) -> Codec:
-    """The codec that a configuration describes, with fresh weights."""
-    lmbda = None if config.model.variable_rate else config.loss.lmbda
-    return DiffusionCodec(config.model, config.diffusion, lmbda)
+    """The codec that a configuration describes, with fresh weights. Raises ConfigError for settings it cannot have."""
+    if config.model.codec not in BUILDERS:
+        raise ConfigError(f"model.codec is {config.model.codec!r}; choose from {', '.join(BUILDERS)}.")
+    codec: Codec = importlib.import_module(BUILDERS[config.model.codec]).build(config)
+    return codec
 
 
 @contextlib.contextmanager
@@ -323,19 +210,8 @@ def _check_image(name: str, image: Tensor) -> None:
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"{name} must have shape (3, H, W), not {tuple(image.shape)}.")
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in image.shape[1:]):
-        raise ValueError(f"{name} is {image.shape[2]}x{image.shape[1]}; each side must lie in {MIN_SIDE} to {MAX_SIDE} pixels.")
+        raise ValueError(
+            f"{name} is {image.shape[2]}x{image.shape[1]}; each side must lie in {MIN_SIDE} to {MAX_SIDE} pixels."
+        )
     if not torch.is_floating_point(image) or image.min() < 0 or image.max() > 1:
         raise ValueError(f"{name} must be a float tensor with values in [0, 1].")
-
-
-def _rate_of(level: Tensor) -> Tensor:
-    return level.float() / (LEVELS - 1)
-
-
-def _zeros(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), device=x.device)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-

@@ -17,45 +17,64 @@ from torch import Tensor
 from utils.errors import ConfigError
 
 Prediction = Literal["x0", "epsilon", "v"]
+Schedule = Literal["cosine", "linear", "cosine_offset"]
 LINEAR_BETAS = (1e-4, 0.02)
 """First and last beta of the linear schedule at 1000 steps (Ho et al. 2020); scaled by 1000 / timesteps for others."""
+COSINE_OFFSET = 0.008
+MAX_BETA = 0.999
+"""Upper bound of a beta (Nichol and Dhariwal 2021), so that no discrete level is pure noise."""
+
+
+def discrete_alphas(schedule: Schedule, timesteps: int) -> Tensor:
+    """alpha at t = 0, 1/T, ..., 1: (T + 1,) float64, from the betas of `linear` or `cosine_offset`."""
+    if schedule == "linear":
+        first, last = (beta * 1000 / timesteps for beta in LINEAR_BETAS)
+        betas = torch.linspace(first, last, timesteps, dtype=torch.float64)
+    else:
+        angle = (torch.linspace(0, 1, timesteps + 1, dtype=torch.float64) + COSINE_OFFSET) / (1 + COSINE_OFFSET)
+        squared = (angle * (math.pi / 2)).cos() ** 2
+        betas = 1 - squared[1:] / squared[:-1]
+    kept = (1 - betas.clamp(max=MAX_BETA)).cumprod(0).sqrt()
+    return torch.cat([torch.ones(1, dtype=torch.float64), kept])
 
 
 class Process:
     """Noise schedule and conversions among x0, epsilon and v.
 
-    `cosine` (Nichol and Dhariwal 2021, without offset) ends in pure noise: alpha(1) = 0. `linear` is Ho et al.'s beta
-    schedule over `timesteps` discrete levels t = 1/T, 2/T, ..., 1; its alpha(1) is small but positive.
+    `cosine` (Nichol and Dhariwal 2021, without offset) is continuous in time and ends in pure noise: alpha(1) = 0.
+    `linear` (Ho et al. 2020) and `cosine_offset` (Nichol and Dhariwal's own, with s = 0.008) are tables of betas over
+    the `timesteps` discrete levels t = 1/T, 2/T, ..., 1; their alpha(1) is small but positive.
     """
 
-    def __init__(self, prediction: Prediction, schedule: Literal["cosine", "linear"], timesteps: int = 0) -> None:
-        if prediction == "epsilon" and schedule == "cosine":
+    def __init__(self, prediction: Prediction, schedule: Schedule, timesteps: int = 0) -> None:
+        if prediction == "epsilon" and schedule != "linear":
             raise ConfigError(
-                "diffusion.prediction epsilon needs diffusion.schedule linear: the cosine schedule ends in pure noise, "
+                f"diffusion.prediction epsilon needs diffusion.schedule linear: {schedule} ends in (almost) pure noise, "
                 "from which no epsilon gives back an image."
             )
-        if schedule == "linear" and timesteps < 2:
-            raise ConfigError(f"diffusion.timesteps is {timesteps}, but diffusion.schedule linear needs at least 2.")
+        if schedule == "cosine" and timesteps:
+            raise ConfigError(
+                f"diffusion.timesteps is {timesteps}, but diffusion.schedule cosine is continuous in time: set 0, or "
+                "choose cosine_offset."
+            )
+        if schedule != "cosine" and timesteps < 2:
+            raise ConfigError(f"diffusion.timesteps is {timesteps}; diffusion.schedule {schedule} needs at least 2.")
         self.prediction, self.schedule, self.timesteps = prediction, schedule, timesteps
-        if schedule == "linear":
-            first, last = (beta * 1000 / timesteps for beta in LINEAR_BETAS)
-            betas = torch.linspace(first, last, timesteps, dtype=torch.float64).clamp(max=0.999)
-            self._alpha = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0).sqrt()])
-
-    def snap(self, t: Tensor) -> Tensor:
-        """The nearest t above that the process has been trained at (continuous time: t itself)."""
-        return torch.ceil(t * self.timesteps - 1e-4).clamp(0, self.timesteps) / self.timesteps if self.timesteps else t
+        if timesteps:
+            alpha = discrete_alphas(schedule, timesteps)
+            self._alpha, self._sigma = alpha.float(), (1 - alpha**2).clamp(min=0).sqrt().float()
 
     def sample_t(self, uniform: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) -> noise levels in (0, 1]."""
-        return self.snap(1 - uniform)
+        """Uniform numbers in [0, 1) -> noise levels in (0, 1], each of the discrete ones equally likely."""
+        if not self.timesteps:
+            return 1 - uniform
+        return (torch.floor(uniform * self.timesteps).clamp(max=self.timesteps - 1) + 1) / self.timesteps
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """t (B,) -> alpha, sigma, each (B, 1, 1, 1) float32."""
-        if self.schedule == "linear":
-            index = torch.round(t.double() * self.timesteps).long()
-            alpha = self._alpha.to(t.device)[index]
-            sigma = (1 - alpha**2).clamp(min=0).sqrt()
+        if self.timesteps:
+            index = torch.round(t * self.timesteps).long()
+            alpha, sigma = self._alpha.to(t.device)[index], self._sigma.to(t.device)[index]
         else:
             angle = t.double() * (math.pi / 2)
             alpha, sigma = torch.where(t >= 1, 0.0, angle.cos()), angle.sin()

@@ -16,12 +16,20 @@ def lambda_of(loss: LossConfig, rate: Tensor, variable_rate: bool) -> Tensor:
     return loss.lambda_min * (loss.lambda_max / loss.lambda_min) ** rate
 
 
+def distortion_of(difference: Tensor, loss: LossConfig) -> Tensor:
+    """D (B,) of an error (B, 3, H, W); `mse` times 255^2, the scale of published lambdas."""
+    difference = difference.float()
+    if loss.distortion == "l1":
+        return difference.abs().mean((1, 2, 3))
+    return difference.square().mean((1, 2, 3)) * (255.0**2 if loss.distortion == "mse" else 1.0)
+
+
 def objective(
     output: CodecOutput, loss: LossConfig, variable_rate: bool, perceptual: nn.Module | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
-    Only bits that are sent are priced. MSE is on images in [0, 1] times 255^2, the scale of published lambdas.
+    Only bits that are sent are priced. A prediction may be of either view; all are weighted alike.
     """
     pixels = output.predictions[0].image[0, 0].numel()
     bpp = output.bits / pixels
@@ -32,8 +40,7 @@ def objective(
     for i, task in enumerate(output.predictions):
         share = len(task.samples) / len(lmbda)
         weight = (scale * lmbda)[task.samples] * share
-        difference = (task.estimate - task.target).float()
-        distortion = difference.square().mean((1, 2, 3)) * 255.0**2 if loss.distortion == "mse" else difference.abs().mean((1, 2, 3))
+        distortion = distortion_of(task.estimate - task.target, loss)
         total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()
         parts[f"distortion_{i}"] = distortion.mean()
         if perceptual is not None and loss.perceptual_weight > 0:

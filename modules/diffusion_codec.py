@@ -1,0 +1,165 @@
+"""The codec that this project is about: its sender and receiver as drawn in `modules/codec.py`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from config import Config, DiffusionConfig, ModelConfig
+from modules.codec import LEVELS, Codec, CodecOutput, Prediction
+from modules.diffusion import Process
+from modules.entropy import Coded, Hyperprior
+from modules.fusion import FusionSynthesis
+from modules.integer import IntegerSynthesis, LayerSpec
+from modules.noise import Draws, sampler_noise
+from modules.sampler import ddim
+from modules.side import SideEncoder
+from modules.transforms import Analysis, HyperAnalysis
+from modules.unet import UNet
+
+
+def build(config: Config) -> DiffusionCodec:
+    """The codec of a configuration with model.codec `diffusion`."""
+    return DiffusionCodec(config.model, config.diffusion, None if config.model.variable_rate else config.loss.lmbda)
+
+
+class DiffusionCodec(Codec):
+    """Hyperprior latent + fused side features as context of a one-to-N-step diffusion decoder, at every rate.
+
+    The diagram of `modules/codec.py`. The sender: `g_a` and `entropy`. The receiver: `entropy`, `e_side`, `g_s` (which
+    fuses) and `unet`. Two denoising tasks are trained on one context: the start of decoding (t = 1, noise of standard
+    deviation gamma), and a random noise level. `gamma` conditions the network.
+    """
+
+    def __init__(self, model: ModelConfig, diffusion: DiffusionConfig, lmbda: float | None) -> None:
+        super().__init__()
+        self.name = "ours" if model.fusion != "none" else "ours_no_side"
+        self.variable_rate, self.lmbda = model.variable_rate, lmbda
+        self.needs_side = model.fusion != "none"
+        self.accepts_no_side = not self.needs_side or model.side_dropout > 0
+        self.side_dropout = model.side_dropout
+        self.settings = diffusion
+        self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
+        self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps)
+        levels = LEVELS if model.variable_rate else 1
+        latent, hyper, embedding = model.latent, model.hyper, model.embedding
+        self.g_a = Analysis(model.analysis_channels, model.analysis_blocks, latent, embedding)
+        middle = (latent + hyper) // 2
+        h_s = [
+            LayerSpec(hyper, middle, upsample=2),
+            LayerSpec(middle, latent, upsample=2),
+            LayerSpec(latent, 2 * latent, kernel=1, activation="none"),
+        ]
+        self.entropy = Hyperprior(
+            latent, hyper, HyperAnalysis(latent, hyper), IntegerSynthesis(h_s, levels), levels, gains=(2.0, 12.0)
+        )
+        self.e_side = SideEncoder(model.side_channels, model.side_blocks) if self.needs_side else None
+        self.g_s = FusionSynthesis(
+            model.fusion,
+            latent,
+            model.synthesis_channels,
+            model.synthesis_blocks,
+            model.side_channels,
+            model.attend,
+            embedding,
+        )
+        self.unet = UNet(model.unet_channels, model.unet_blocks, model.synthesis_channels, embedding)
+
+    def context(self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor) -> list[Tensor]:
+        """y_hat, x_side in [0, 1] (any values where `present` (B,) is False) -> the denoiser's context."""
+        side = None
+        if self.e_side is not None:
+            blank = y_hat.new_zeros(len(y_hat), 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
+            side = self.e_side(_channels_last(2 * x_side - 1 if x_side is not None else blank), present)
+        return self.g_s(_channels_last(y_hat), side, rate)
+
+    def analyse(self, x: Tensor, level: Tensor) -> Coded:
+        """See Codec."""
+        return self.entropy(self.g_a(_channels_last(2 * x - 1), _rate_of(level)), level)
+
+    def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
+        """See Codec; sizes must be multiples of 64. Each prediction is of the same image x."""
+        if draws is None:
+            level = torch.round(rate * (LEVELS - 1)).long() if rate is not None else _zeros(x).long()
+            coded = self.analyse(x, level)
+            return CodecOutput(coded.bits, _rate_of(level), coded.y_hat)
+        level = (draws.uniform("rate") * LEVELS).long() if self.variable_rate else _zeros(x).long()
+        rate = _rate_of(level)
+        y = self.g_a(_channels_last(2 * x - 1), rate)
+        coded = self.entropy(y, level, draws)
+        present = draws.uniform("side_dropout") >= self.side_dropout
+        context = self.context(coded.y_hat, x_side, present, rate)
+        gamma = draws.uniform("gamma")
+        gamma = torch.where(draws.uniform("gamma_zero") < self.settings.start_fraction, 0.0, gamma)
+        noise = draws.normal("noise", tuple(x.shape[1:]))
+        output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
+        everything = torch.arange(len(x), device=x.device)
+        output.predictions.append(
+            self._denoise(everything, x, noise, torch.ones_like(gamma), gamma, rate, context, 1.0)
+        )
+        chosen = torch.nonzero(draws.uniform("denoise") < self.settings.denoise_fraction)[:, 0]
+        if len(chosen):
+            t = self.process.sample_t(draws.uniform("t"))
+            gamma = torch.where(draws.uniform("gamma_one") < 0.5, 1.0, draws.uniform("gamma_t"))
+            weight = self.settings.denoise_weight / self.settings.denoise_fraction
+            output.predictions.append(self._denoise(chosen, x, noise, t, gamma, rate, context, weight))
+        return output
+
+    def _denoise(
+        self,
+        samples: Tensor,
+        x: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        gamma: Tensor,
+        rate: Tensor,
+        context: list[Tensor],
+        weight: float,
+    ) -> Prediction:
+        """The denoising task at noise level t for the samples with these places in the batch."""
+        if len(samples) < len(x):
+            x, noise, t, gamma, rate = (v[samples] for v in (x, noise, t, gamma, rate))
+            context = [c[samples] for c in context]
+        x0, noise = 2 * x - 1, gamma[:, None, None, None] * noise
+        x_t = self.process.add_noise(x0, noise, t)
+        raw = self.unet(_channels_last(x_t), t, gamma, rate, context).float()
+        estimate = self.process.to_x0(x_t, raw, t)
+        image = (estimate + 1) / 2
+        sigma = self.process.alpha_sigma(t)[1][:, 0, 0, 0] * gamma
+        weights = weight * torch.where(
+            t >= 1, 1.0, (1 / sigma.clamp(min=1e-3) ** 2).clamp(max=self.settings.max_weight)
+        )
+        if self.process.prediction == "x0":
+            return Prediction(samples, x, image, image, x, weights, weight * gamma)
+        target = self.process.target(x0, noise, t)
+        return Prediction(samples, x, image, raw / 2, target / 2, torch.full_like(weights, weight), weight * gamma)
+
+    def synthesise(
+        self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int
+    ) -> Tensor:
+        """See Codec."""
+        rate, batch = _rate_of(level), len(y_hat)
+        present = torch.full((batch,), x_side is not None, dtype=torch.bool, device=y_hat.device)
+        context = self.context(y_hat, x_side, present, rate)
+        shape = (3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
+        start = (
+            gamma * sampler_noise(seed, shape).to(y_hat.device) if gamma else torch.zeros(shape, device=y_hat.device)
+        )
+        level_of_noise = torch.full((batch,), gamma, device=y_hat.device)
+
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.unet(_channels_last(x_t), t, level_of_noise, rate, context)
+
+        return (ddim(self.process, predict, start[None], steps) + 1) / 2
+
+
+def _rate_of(level: Tensor) -> Tensor:
+    return level.float() / (LEVELS - 1)
+
+
+def _zeros(x: Tensor) -> Tensor:
+    return torch.zeros(len(x), device=x.device)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

@@ -64,13 +64,15 @@ class SyntheticSource(PairSource):
         self.split, self.seed, self.height, self.width = split, seed, height, width
         self._length = limit if limit is not None else (ENDLESS if split == "train" else HELD_OUT)
         self._names = _Names(f"synthetic_{split}_{seed}", self._length)
+        self.key = seed * len(SPLITS) + SPLITS.index(split)
+        """First half of the generator's key; the second is the index."""
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> Pair:
         name = self._names[index]
-        rng = Randomness(self.seed * len(SPLITS) + SPLITS.index(self.split), index % self._length)
+        rng = Randomness(self.key, index % self._length)
         rendering = render(build(rng, self.height, self.width))
         x, x_side = self._expose(rendering.image, rng)
         return Pair(x, x_side, name, name, rendering.disparity[0])

@@ -49,8 +49,8 @@ class Process:
     def __init__(self, prediction: Prediction, schedule: Schedule, timesteps: int = 0) -> None:
         if prediction == "epsilon" and schedule != "linear":
             raise ConfigError(
-                f"diffusion.prediction epsilon needs diffusion.schedule linear: {schedule} ends in (almost) pure noise, "
-                "from which no epsilon gives back an image."
+                f"diffusion.prediction epsilon needs diffusion.schedule linear: {schedule} ends in (almost) pure "
+                "noise, from which no epsilon gives back an image."
             )
         if schedule == "cosine" and timesteps:
             raise ConfigError(

@@ -24,6 +24,10 @@ WEIGHT_BITS = 14
 ACTIVATION_LIMIT = 2**20
 """Activations are clamped to +-(2^20 - 1) / 2^8 = +-4096."""
 EXACT_LIMIT = 2.0**53
+LEAKY_SLOPE = 0.25
+"""A power of two, so that the product is exact: the nearest to the 0.2 of published hyperpriors."""
+STRIP_BYTES = 2**26
+"""Upper bound of the unfolded columns that `integer_forward` holds at a time; at least one row is."""
 KNOT_SPACING = 16
 """Rate levels between two knots of a level-dependent bias; a power of two keeps the interpolation exact."""
 
@@ -80,7 +84,7 @@ class IntegerConv(nn.Module):
         x = x + self._level_bias(self.bias, level)[:, :, None, None]
         if self.spec.activation == "relu":
             return F.relu(x)
-        return F.leaky_relu(x, 0.125) if self.spec.activation == "leaky_relu" else x
+        return F.leaky_relu(x, LEAKY_SLOPE) if self.spec.activation == "leaky_relu" else x
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -103,19 +107,32 @@ class IntegerConv(nn.Module):
 
     @torch.no_grad()
     def integer_forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """x (B, inputs, H, W) float64 holding integers with 8 fractional bits -> the same for the outputs, exactly."""
+        """x (B, inputs, H, W) float64 holding integers with 8 fractional bits -> the same for the outputs, exactly.
+
+        Works in strips of rows, so that memory stays bounded; the integers are the same for any strip.
+        """
         if self.spec.upsample > 1:
             x = x.repeat_interleave(self.spec.upsample, 2).repeat_interleave(self.spec.upsample, 3)
-        batch, _, height, width = x.shape
-        columns = F.unfold(x, self.spec.kernel, padding=self.spec.kernel // 2)
-        total = torch.matmul(self.weight_int.double().flatten(1), columns)
-        total = total + (self._level_bias(self.bias_int.double(), level) * 2**WEIGHT_BITS)[:, :, None]
+        batch, channels, height, width = x.shape
+        kernel = self.spec.kernel
+        x = F.pad(x, (kernel // 2,) * 4)
+        weight = self.weight_int.double().flatten(1)
+        bias = (self._level_bias(self.bias_int.double(), level) * 2**WEIGHT_BITS)[:, :, None]
+        rows = max(1, STRIP_BYTES // (batch * channels * kernel**2 * width * x.element_size()))
+        strips = []
+        for top in range(0, height, rows):
+            columns = F.unfold(x[:, :, top : min(top + rows, height) + kernel - 1], kernel)
+            strip = self._finish(torch.matmul(weight, columns) + bias)
+            strips.append(strip.view(batch, self.spec.outputs, -1, width))
+        return torch.cat(strips, dim=2)
+
+    def _finish(self, total: Tensor) -> Tensor:
+        """Sums with 22 fractional bits -> activation, rounded to 8 fractional bits and clamped."""
         if self.spec.activation == "relu":
             total = total.clamp(min=0)
         elif self.spec.activation == "leaky_relu":
-            total = torch.where(total < 0, total * 0.125, total)
-        total = torch.floor(total * 2.0**-WEIGHT_BITS + 0.5).clamp(1 - ACTIVATION_LIMIT, ACTIVATION_LIMIT - 1)
-        return total.view(batch, self.spec.outputs, height, width)
+            total = torch.where(total < 0, total * LEAKY_SLOPE, total)
+        return torch.floor(total * 2.0**-WEIGHT_BITS + 0.5).clamp(1 - ACTIVATION_LIMIT, ACTIVATION_LIMIT - 1)
 
 
 class IntegerSynthesis(nn.Module):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
-import os
+import math
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -23,13 +26,16 @@ from modules.codec import Codec, build_codec
 from modules.losses import objective
 from modules.noise import Draws
 from modules.perceptual import build_perceptual
-from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from utils.checkpoint import MODEL_FILE, initialise, save_checkpoint
 from utils.cli import run
 from utils.configio import parse_command_line
 from utils.errors import ConfigError, ProjectError
 from utils.run import RunFolder
 from utils.training_state import load_training_state, prune, save_training_state, step_folders
 from utils.validation import validate
+
+SCALES = 3
+"""Entries of the tuples in ModelConfig."""
 
 
 def learning_rate(step: int, train: TrainConfig) -> float:
@@ -56,10 +62,21 @@ def check(config: Config, device: torch.device) -> None:
         raise ConfigError("train.precision fp16 does nothing on a CPU; use bf16 or no.")
     crop = config.data.augment
     if crop.height % 64 or crop.width % 64:
-        raise ConfigError(f"The training crop is {crop.width}x{crop.height}; data.augment.height and width must be multiples of 64.")
+        raise ConfigError(
+            f"The training crop is {crop.width}x{crop.height}; data.augment.height and width must be multiples of 64."
+        )
     for name in ("steps", "batch_size", "accumulation", "log_every", "val_every", "save_every", "keep"):
         if getattr(config.train, name) < 1:
             raise ConfigError(f"train.{name} is {getattr(config.train, name)}; it must be at least 1.")
+    if not 0 <= config.train.ema < 1:
+        raise ConfigError(f"train.ema is {config.train.ema}; it must lie in [0, 1).")
+    if not 0 <= config.model.side_dropout < 1:
+        raise ConfigError(f"model.side_dropout is {config.model.side_dropout}; it must lie in [0, 1).")
+    for name, value in dataclasses.asdict(config.model).items():
+        if isinstance(value, tuple) and len(value) != SCALES:
+            raise ConfigError(
+                f"model.{name} has {len(value)} entries; it needs {SCALES}, from 1/4 to 1/16 of the image."
+            )
 
 
 def training_data(config: Config) -> Mixture:
@@ -69,7 +86,13 @@ def training_data(config: Config) -> Mixture:
     sources = []
     for name, weight in data.weights().items():
         source = open_source(
-            name, split="train", root=data.root(name), size="train", protocol=data.protocol, seed=config.train.seed, **size
+            name,
+            split="train",
+            root=data.root(name),
+            size="train",
+            protocol=data.protocol,
+            seed=config.train.seed,
+            **size,
         )
         verify(source)
         sources.append((source, weight))
@@ -88,7 +111,7 @@ def sample_indices(train: TrainConfig, start: int, rank: int, processes: int, mi
 
 
 def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
-    """Adam with the entropy bottleneck's quantiles as their own group; the other parameters are returned, for clipping."""
+    """Adam with the entropy bottleneck's quantiles as their own group; and the other parameters, for clipping."""
     quantiles = [p for n, p in codec.named_parameters() if n.endswith(".quantiles")]
     others = [p for n, p in codec.named_parameters() if not n.endswith(".quantiles")]
     groups = [{"params": others, "base_lr": train.lr}, {"params": quantiles, "base_lr": train.quantile_lr}]
@@ -102,14 +125,32 @@ def update_ema(ema: Codec, codec: Codec, step: int, decay: float) -> None:
     torch._foreach_lerp_(list(ema.parameters()), [p.detach() for p in codec.parameters()], 1 - decay)
 
 
+def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
+    """Accelerate for one process or many. Raises ConfigError for a precision that the device lacks."""
+    parallel = DistributedDataParallelKwargs(
+        find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.
+        broadcast_buffers=False,  # Training changes none.
+    )
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # The others wait while one process validates.
+    try:
+        return Accelerator(
+            cpu=cpu,
+            mixed_precision=train.precision,
+            dynamo_backend="inductor" if train.compile else "no",
+            kwargs_handlers=[parallel, patience],
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"train.precision {train.precision} cannot be used on this device ({error}); use bf16 or no."
+        ) from error
+
+
 class Trainer:
     """What the loop needs, made once: accelerator, run folder, codec, its moving average, optimizer, data."""
 
     def __init__(self, config: Config, runs: Path, init: str, cpu: bool) -> None:
         self.config, train = config, config.train
-        self.accelerator = Accelerator(
-            cpu=cpu, mixed_precision=train.precision, dynamo_backend="inductor" if train.compile else "no"
-        )
+        self.accelerator = build_accelerator(train, cpu)
         device = self.accelerator.device
         check(config, device)
         self.main = self.accelerator.is_main_process
@@ -129,7 +170,9 @@ class Trainer:
             self.perceptual.to(device)
         self.run = RunFolder(runs, config, writes=self.main)
         torch.manual_seed(train.seed)
-        codec = load_checkpoint(init).codec.train() if init else build_codec(config)
+        codec = build_codec(config)
+        if init:
+            initialise(codec, init)
         codec = codec.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.codec = codec
         self.ema: Codec = copy.deepcopy(codec).requires_grad_(False)
@@ -140,13 +183,14 @@ class Trainer:
         self._resume()
 
     def _resume(self) -> None:
-        for folder in reversed(step_folders(self.run.checkpoints)):
-            self.step, extra = load_training_state(folder, self.codec, self.ema, self.optimizer.optimizer)
+        folders = step_folders(self.run.checkpoints)
+        if folders:
+            self.step, extra = load_training_state(folders[-1], self.codec, self.ema, self.optimizer.optimizer)
             self.best = extra["best"]
             if self.accelerator.scaler is not None and extra["scaler"]:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
-            self.run.log(f"resumed after step {self.step} from {folder}")
-            return
+            self.run.log(f"resumed after step {self.step} from {folders[-1]}")
+        self.run.rewind(self.step)
 
     def save(self) -> None:
         """Write checkpoints/step_NNNNNNNN: it appears complete or not at all."""
@@ -163,7 +207,7 @@ class Trainer:
         extra = {"best": self.best, "scaler": scaler.state_dict() if scaler is not None else {}}
         save_training_state(temporary, self.step, self.codec, self.ema, self.optimizer.optimizer, extra)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        temporary.replace(folder)
         prune(self.run.checkpoints, self.config.train.keep)
 
     def validate(self, writer: Any) -> None:
@@ -196,27 +240,41 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate(self.step, train)
         self.optimizer.zero_grad(set_to_none=True)
-        total: dict[str, Tensor] = {}
+        total: dict[str, list[Tensor]] = {}
         for chunk in range(train.accumulation):
             batch = next(batches)
             last = chunk == train.accumulation - 1
-            with accelerator.no_sync(self.model) if not last else accelerator.autocast():
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.model), accelerator.autocast():
                 loss, parts = self.forward(batch)
                 finite = torch.isfinite(loss.detach()).float()
                 if accelerator.reduce(finite, "sum") < accelerator.num_processes:
-                    where = f" on this process; its pairs: {', '.join(batch['id'])}" if not finite else " on another process"
-                    raise ProjectError(
-                        f"The loss became {float(loss)} at step {self.step}{where}. The last checkpoint is intact; lower train.lr, or "
-                        "look at these pairs, and start again."
+                    raise self._diverged(
+                        "" if finite else f", {float(loss.detach())}, for the pairs {', '.join(batch['id'])}"
                     )
                 accelerator.backward(loss / train.accumulation)
-            total = {k: total.get(k, 0) + v.detach() / train.accumulation for k, v in parts.items()}
+            for name, part in parts.items():  # A part may be absent: a task that no sample of this chunk drew.
+                total.setdefault(name, []).append(part.detach())
         accelerator.unscale_gradients(self.optimizer)
-        total["gradient_norm"] = torch.nn.utils.clip_grad_norm_(self.clipped, train.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.clipped, train.clip)
+        if accelerator.scaler is None and not torch.isfinite(norm):  # A loss scaler skips such a step by itself.
+            raise self._diverged(" in its gradient")
         self.optimizer.step()
         self.step += 1
         update_ema(self.ema, self.codec, self.step, train.ema)
-        return total
+        return {name: torch.stack(values).mean() for name, values in total.items()} | {"gradient_norm": norm}
+
+    def _diverged(self, where: str) -> ProjectError:
+        return ProjectError(
+            f"The loss of step {self.step} is not finite{where}; the last checkpoint is intact: lower train.lr, or "
+            "look at the pairs, and start again."
+        )
+
+    def averages(self, parts: dict[str, Tensor]) -> dict[str, float]:
+        """The mean of each part over the processes that have it."""
+        of_each = gather_object([{name: float(value) for name, value in parts.items()}])
+        names = dict.fromkeys(name for values in of_each for name in values)
+        having = {name: [values[name] for values in of_each if name in values] for name in names}
+        return {f"train/{name}": math.fsum(values) / len(values) for name, values in having.items()}
 
     def train(self) -> None:
         """The loop."""
@@ -224,16 +282,18 @@ class Trainer:
 
         train = self.config.train
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        indices = list(sample_indices(train, self.step, rank, processes, self.micro))
+        indices = sample_indices(train, self.step, rank, processes, self.micro)
         batches = iter(make_loader(self.mixture, indices, self.micro, self.config.data.workers))
-        writer = SummaryWriter(str(self.run.path)) if self.main else None
+        writer = (
+            SummaryWriter(str(self.run.path), purge_step=self.step + 1 if self.step else None) if self.main else None
+        )
         self.model.train()
         with tqdm(total=train.steps, initial=self.step, disable=not self.main, unit="step", smoothing=0.05) as bar:
             while self.step < train.steps:
                 parts = self.optimise(batches)
                 bar.update()
                 if self.step % train.log_every == 0 or self.step == train.steps:
-                    values = {f"train/{k}": float(self.accelerator.reduce(v, "mean")) for k, v in parts.items()}
+                    values = self.averages(parts)
                     bar.set_postfix(loss=f"{values['train/loss']:.3f}", bpp=f"{values['train/bpp']:.3f}")
                     self.run.metrics(self.step, values)
                     if writer is not None:

@@ -1,11 +1,11 @@
 """The file format: a header of 4 bytes at common image sizes, a 24-bit check, and the entropy coder's payload.
 
-    byte 0      format number (high 4 bits, 0xD for format 1) and size code (low 4 bits)
-    0 to 6      if the size code is 0: height and width as little-endian base-128 varints
-    1 byte      rate level, 0 (smallest file) to 255
-    2 bytes     model tag: from the integers that define the entropy model
-    3 bytes     check: first 24 bits of SHA-256 over model identity, all header bytes above, and the payload
-    rest        payload
+byte 0      format number (high 4 bits, 0xD for format 1) and size code (low 4 bits)
+0 to 6      if the size code is 0: height and width as little-endian base-128 varints
+1 byte      rate level, 0 (smallest file) to 255
+2 bytes     model tag: from the integers that define the entropy model
+3 bytes     check: first 24 bits of SHA-256 over model identity, all header bytes above, and the payload
+rest        payload
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def unpack(data: bytes, identity: bytes) -> Bitstream:
         raise BitstreamError("The file is empty; encode the image again.")
     if data[0] >> 4 != FORMAT:
         raise BitstreamError(
-            f"The file does not begin like one of this codec (first byte 0x{data[0]:02x}); it is something else, damaged, "
-            "or of a later format."
+            f"The file does not begin like one of this codec (first byte 0x{data[0]:02x}); it is something else, "
+            "damaged, or of a later format."
         )
     code, position = data[0] & 15, 1
     if code:
@@ -103,15 +103,19 @@ def unpack(data: bytes, identity: bytes) -> Bitstream:
         height, position = _read_varint(data, position)
         width, position = _read_varint(data, position)
     if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
-        raise BitstreamError(f"The header gives an image of {width}x{height}; each side must lie in {MIN_SIDE} to {MAX_SIDE}.")
+        raise BitstreamError(
+            f"The header gives an image of {width}x{height}; each side must lie in {MIN_SIDE} to {MAX_SIDE}."
+        )
     end = position + 1 + TAG_BYTES
     if len(data) < end + CHECK_BYTES:
-        raise BitstreamError(f"The file ends inside its header ({len(data)} bytes); it was cut short: copy or encode it again.")
+        raise BitstreamError(
+            f"The file ends inside its header ({len(data)} bytes); it was cut short: copy or encode it again."
+        )
     head, level, tag = data[:end], data[position], data[position + 1 : end]
     if tag != identity[:TAG_BYTES]:
         raise BitstreamError(
-            f"The file was made by the model with tag {tag.hex()}, but this checkpoint has tag {identity[:TAG_BYTES].hex()}; "
-            "decode it with the checkpoint that encoded it."
+            f"The file was made by the model with tag {tag.hex()}, but this checkpoint has tag "
+            f"{identity[:TAG_BYTES].hex()}; decode it with the checkpoint that encoded it."
         )
     payload = data[end + CHECK_BYTES :]
     if data[end : end + CHECK_BYTES] != _check(head, payload, identity):

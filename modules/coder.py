@@ -47,6 +47,10 @@ class ProbabilityTables:
             for row in frequencies
         ]
 
+    def __deepcopy__(self, memo: dict[int, object]) -> ProbabilityTables:
+        """Itself: it never changes, and the coder's models cannot be copied."""
+        return self
+
     def model(self, table: int) -> constriction.stream.model.Categorical:
         """The coder's model of one table."""
         return self._models[table]
@@ -109,12 +113,14 @@ class SymbolDecoder:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
 
     def take(self, tables: Symbols, probability: ProbabilityTables) -> Symbols:
-        """Flat int32 symbols, one for each entry of `tables`. Raises BitstreamError if the bytes cannot be coded data."""
+        """Flat int32 symbols, one for each entry of `tables`. Raises BitstreamError for bytes that are no code."""
         order, runs = _runs(tables)
         indices = np.empty(len(tables), dtype=np.int32)
         try:
             for table, run in runs:
                 indices[order[run]] = self._decoder.decode(probability.model(table), run.stop - run.start)
         except (AssertionError, ValueError) as error:
-            raise BitstreamError(f"The payload is not a valid arithmetic code ({error}); the file is damaged.") from error
+            raise BitstreamError(
+                f"The payload is not a valid arithmetic code ({error}); the file is damaged."
+            ) from error
         return indices - probability.half

@@ -88,7 +88,13 @@ class Hyperprior(nn.Module):
     frozen: Tensor
 
     def __init__(
-        self, latent: int, hyper: int, h_a: nn.Module, h_s: IntegerSynthesis, levels: int, gains: tuple[float, float] = (1.0, 1.0)
+        self,
+        latent: int,
+        hyper: int,
+        h_a: nn.Module,
+        h_s: IntegerSynthesis,
+        levels: int,
+        gains: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__()
         self.latent, self.hyper, self.levels = latent, hyper, levels
@@ -120,7 +126,7 @@ class Hyperprior(nn.Module):
         return (self.log_gain[left] * (1 - fraction) + self.log_gain[left + 1] * fraction).exp()[:, :, None, None]
 
     def forward(self, y: Tensor, level: Tensor, draws: Draws | None = None) -> Coded:
-        """Training (draws given): noisy likelihoods, straight-through y_hat. Evaluation: exactly what a file would carry."""
+        """With draws (training): noisy likelihoods, straight-through y_hat. Without: exactly what a file carries."""
         with torch.autocast(y.device.type, enabled=False):
             return self._noisy(y.float(), level, draws) if draws is not None else self.quantise(y.float(), level)
 
@@ -162,16 +168,25 @@ class Hyperprior(nn.Module):
 
     def thaw(self) -> None:
         """Check loaded integers and set the float weights of h_s from them. Raises CheckpointError."""
+        if not bool(self.frozen):
+            raise CheckpointError(
+                "The checkpoint's entropy model was never frozen, so it has no tables; save it again."
+            )
         self.h_s.thaw()
+        self._likelihood_low.bound.fill_(LIKELIHOOD_BOUND)  # A constant of this module, whatever a file says.
         if bool((self.inverse_gain < 1).any()):
-            raise CheckpointError("The checkpoint's gain table has entries below 1; it is damaged: fetch or train it again.")
+            raise CheckpointError(
+                "The checkpoint's gain table has entries below 1; it is damaged: fetch or train it again."
+            )
         self._tables = None
         self.tables()
 
     def tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
         """The coder's tables for z (one a channel) and y (one a scale)."""
         if not bool(self.frozen):
-            raise RuntimeError("Call freeze() before coding: the integer tables have not been derived from the weights.")
+            raise RuntimeError(
+                "Call freeze() before coding: the integer tables have not been derived from the weights."
+            )
         if self._tables is None:
             try:
                 self._tables = (
@@ -179,7 +194,9 @@ class Hyperprior(nn.Module):
                     ProbabilityTables(self.y_frequencies.cpu().numpy()),
                 )
             except ValueError as error:
-                raise CheckpointError(f"The checkpoint's probability tables are damaged ({error}); fetch or train it again.") from error
+                raise CheckpointError(
+                    f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
+                ) from error
         return self._tables
 
     def identity(self) -> bytes:
@@ -187,7 +204,8 @@ class Hyperprior(nn.Module):
         digest = hashlib.sha256()
         tensors = [self.z_frequencies, self.z_medians, self.y_frequencies, self.inverse_gain]
         for layer in self.h_s.convolutions():
-            digest.update(repr(layer.spec).encode())
+            spec = layer.spec
+            digest.update(f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};".encode())
             tensors += [layer.weight_int, layer.bias_int]
         for tensor in tensors:
             digest.update(str(tuple(tensor.shape)).encode())
@@ -241,7 +259,9 @@ class Hyperprior(nn.Module):
     def decode(self, payload: bytes, z_size: tuple[int, int], level: int) -> Tensor:
         """Payload -> y_hat (1, M, h, w) float32 on the CPU, the same on every machine. Raises BitstreamError."""
         if not 0 <= level < self.levels:
-            raise BitstreamError(f"The file has rate level {level}, but this model has levels 0 to {self.levels - 1}; the file is damaged.")
+            raise BitstreamError(
+                f"The file has rate level {level}, but this model has levels 0 to {self.levels - 1}; it is damaged."
+            )
         z_tables, y_tables = self.tables()
         decoder = SymbolDecoder(payload)
         z_symbols = torch.from_numpy(decoder.take(self._z_tables(*z_size), z_tables)).view(1, self.hyper, *z_size)

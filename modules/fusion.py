@@ -6,6 +6,7 @@ The views are rectified, so a point of x lies on the same row of x_side, some pi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -92,11 +93,11 @@ class FusionSynthesis(nn.Module):
         self.conditioning = Conditioning(1, embedding)
         self.stem = nn.Conv2d(latent, channels[-1], 3, padding=1)
         self.fuse = nn.ModuleList(
-            Fuse(kind, c, s, a) if kind != "none" else nn.Identity()
+            Fuse(kind, c, s, a) if kind in ("add", "both") or (kind == "row_attention" and a) else nn.Identity()
             for c, s, a in zip(channels, side_channels, attend, strict=True)
         )
         self.stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
-        self.ups = nn.ModuleList(Up(b, a) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.ups = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
 
     def forward(self, y_hat: Tensor, side: list[Tensor] | None, rate: Tensor) -> list[Tensor]:
         """Context from fine to coarse; `side` is None only for fusion `none`."""
@@ -104,8 +105,9 @@ class FusionSynthesis(nn.Module):
         h = self.stem(y_hat)
         context: list[Tensor] = []
         for scale in reversed(range(len(self.stages))):
-            if side is not None:
-                h = self.fuse[scale](h, side[scale])
+            fuse = self.fuse[scale]
+            if side is not None and isinstance(fuse, Fuse):
+                h = fuse(h, side[scale])
             h = self.stages[scale](h, embedding)
             context.insert(0, h)
             if scale:

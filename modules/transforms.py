@@ -1,12 +1,13 @@
 """The image transforms: analysis g_a, hyper-analysis h_a, and the side-image encoder e_side.
 
-An image enters through PixelUnshuffle(4), so that no convolution runs at full resolution; level 0, 1, 2 of a pyramid are
-1/4, 1/8 and 1/16 of the image's size.
+An image enters through PixelUnshuffle(4), so that no convolution runs at full resolution; level 0, 1, 2 of a pyramid
+are 1/4, 1/8 and 1/16 of the image's size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Pyramid(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3 * PATCH**2, channels[0], 3, padding=1)
         self.stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
-        self.downs = nn.ModuleList(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.downs = nn.ModuleList(Down(a, b) for a, b in pairwise(channels))
 
     def forward(self, image: Tensor, embedding: Tensor | None = None) -> list[Tensor]:
         """Features from fine to coarse."""

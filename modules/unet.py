@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +31,8 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(3 * PATCH**2, channels[0], 3, padding=1)
         self.context = nn.ModuleList(nn.Conv2d(k, c, 1) for k, c in zip(context_channels, channels, strict=True))
         self.down_stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
-        self.downs = nn.ModuleList(Down(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        self.ups = nn.ModuleList(Up(b, a) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.downs = nn.ModuleList(Down(a, b) for a, b in pairwise(channels))
+        self.ups = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
         self.merges = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in channels[:-1])
         self.up_stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels[:-1], blocks[:-1], strict=True))
         self.head = nn.Conv2d(channels[0], 3 * PATCH**2, 3, padding=1)

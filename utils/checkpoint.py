@@ -7,7 +7,6 @@ of h_s are stored as the integers that the coder uses; other weights as float16,
 from __future__ import annotations
 
 import json
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +41,17 @@ def find_model_file(path: str | Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(f"There is no checkpoint at {path}; give a run folder, a checkpoint folder or a {MODEL_FILE}.")
+        raise CheckpointError(
+            f"There is no checkpoint at {path}; give a run folder, a checkpoint folder or a {MODEL_FILE}."
+        )
     candidates = [path / MODEL_FILE, path / "checkpoints" / "best" / MODEL_FILE]
-    candidates += sorted((path / "checkpoints").glob(f"step_*/{MODEL_FILE}"), reverse=True)
+    candidates += sorted((path / "checkpoints").glob(f"step_{'[0-9]' * 8}/{MODEL_FILE}"), reverse=True)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise CheckpointError(f"The folder {path} holds no {MODEL_FILE}; give a run folder, a checkpoint folder or the file.")
+    raise CheckpointError(
+        f"The folder {path} holds no {MODEL_FILE}; give a run folder, a checkpoint folder or the file."
+    )
 
 
 def _float_twins(codec: Codec) -> set[str]:
@@ -61,28 +64,34 @@ def _float_twins(codec: Codec) -> set[str]:
     }
 
 
-def _stored_type(name: str, tensor: Tensor) -> torch.dtype:
-    if not tensor.is_floating_point():
-        return tensor.dtype
-    return torch.float32 if name.startswith("entropy.prior.") or name.endswith("log_gain") else torch.float16
+def _half_precision(codec: Codec) -> set[str]:
+    """Names of the weights that a checkpoint stores as float16; buffers and the rate's weights keep their type."""
+    names = (name for name, _ in codec.named_parameters())
+    return {name for name in names if not name.startswith("entropy.prior.") and not name.endswith("log_gain")}
 
 
 def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None:
-    """Write `codec` (frozen) to the file `path`, atomically. Raises CheckpointError for weights that are not finite."""
-    skip = _float_twins(codec)
+    """Write `codec` to the file `path`, atomically; RuntimeError if it was not frozen.
+
+    Raises CheckpointError for weights that are not finite or beyond float16.
+    """
+    codec.entropy.tables()
+    skip, half = _float_twins(codec), _half_precision(codec)
     tensors = {}
     for name, tensor in codec.state_dict().items():
         if name in skip:
             continue
-        stored = tensor.detach().to("cpu", _stored_type(name, tensor)).contiguous().clone()
+        stored = tensor.detach().to("cpu", torch.float16 if name in half else tensor.dtype).contiguous().clone()
         if stored.is_floating_point() and not bool(torch.isfinite(stored).all()):
-            raise CheckpointError(f"The weights {name} are not finite or too large for {stored.dtype}; nothing was saved.")
+            raise CheckpointError(
+                f"The weights {name} are not finite or too large for {stored.dtype}; nothing was saved."
+            )
         tensors[name] = stored
     metadata = {"format": str(FORMAT), "step": str(step), "config": json.dumps(to_dict(config))}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     save_file(tensors, temporary, metadata)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -92,13 +101,27 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(f"{file} has format {metadata.get('format')}, but this version reads format {FORMAT}.")
     try:
-        config = from_dict(Config, json.loads(metadata["config"]))
+        config = from_dict(Config, json.loads(metadata["config"]), fill=True)
         step = int(metadata["step"])
         codec = build_codec(config)
     except (KeyError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"The configuration in {file} cannot be used ({error}); it may be of another version.") from error
+        raise CheckpointError(
+            f"The configuration in {file} cannot be used ({error}); it may be of another version."
+        ) from error
     load_tensors(codec, tensors, file)
     return Checkpoint(codec.to(device).eval(), config, step, file)
+
+
+def initialise(codec: Codec, path: str | Path) -> None:
+    """Give `codec` the weights of the checkpoint that `path` names; CheckpointError if the architectures differ."""
+    source = load_checkpoint(path)
+    try:
+        codec.load_state_dict(source.codec.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{source.path} has another architecture than this configuration ({reason}); start from its own preset."
+        ) from error
 
 
 def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
@@ -107,13 +130,21 @@ def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
     expected = set(state) - _float_twins(codec)
     for name in sorted(expected ^ set(tensors)):
         relation = "lacks" if name in expected else "has the unknown weights"
-        raise CheckpointError(f"{file} {relation} {name}; it does not match its configuration: fetch or train it again.")
+        raise CheckpointError(
+            f"{file} {relation} {name}; it does not match its configuration: fetch or train it again."
+        )
     for name, tensor in tensors.items():
         own = state[name]
-        if own.shape != tensor.shape or own.is_floating_point() != tensor.is_floating_point():
-            raise CheckpointError(f"{file} has {name} as {tuple(tensor.shape)}, but its configuration needs {tuple(own.shape)}.")
+        same_kind = own.is_floating_point() if tensor.is_floating_point() else own.dtype == tensor.dtype
+        if own.shape != tensor.shape or not same_kind:
+            raise CheckpointError(
+                f"{file} has {name} as {tensor.dtype} {tuple(tensor.shape)}, but its configuration needs "
+                f"{own.dtype} {tuple(own.shape)}."
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{file} has values in {name} that are not finite; it is damaged: fetch or train it again.")
+            raise CheckpointError(
+                f"{file} has values in {name} that are not finite; it is damaged: fetch or train it again."
+            )
         with torch.no_grad():
             own.copy_(tensor)
     codec.entropy.thaw()

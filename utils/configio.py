@@ -19,8 +19,12 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type[T], values: Any, path: str = "config") -> T:
-    """The dataclass `cls` from what `to_dict` gave, strictly: a missing, unknown or mistyped field raises ConfigError."""
+def from_dict(cls: type[T], values: Any, path: str = "config", fill: bool = False) -> T:
+    """The dataclass `cls` from what `to_dict` gave, strictly: a missing, unknown or mistyped field raises ConfigError.
+
+    With `fill`, a missing field takes its default: a checkpoint may be older than a field, whose default must then
+    stand for what was done before it existed.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must be an object with fields, not {values!r}.")
     hints = typing.get_type_hints(cls)
@@ -29,25 +33,25 @@ def from_dict(cls: type[T], values: Any, path: str = "config") -> T:
         if name not in known:
             raise ConfigError(f"{path}.{name} is not a field of this version{_closest(name, known)}.")
     missing = [name for name in known if name not in values]
-    if missing:
+    if missing and not fill:
         raise ConfigError(f"{path} lacks the field {missing[0]}; it was written by another version of this project.")
-    return cls(**{name: _value(hints[name], value, f"{path}.{name}") for name, value in values.items()})
+    return cls(**{name: _value(hints[name], value, f"{path}.{name}", fill) for name, value in values.items()})
 
 
-def _value(hint: Any, value: Any, path: str) -> Any:
+def _value(hint: Any, value: Any, path: str, fill: bool) -> Any:
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, path)
+        return from_dict(typing.cast(type, hint), value, path, fill)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{path} must be a list, not {value!r}.")
-        return tuple(_value(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+        return tuple(_value(typing.get_args(hint)[0], item, f"{path}[{i}]", fill) for i, item in enumerate(value))
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
             raise ConfigError(f"{path} is {value!r}; it must be one of {', '.join(map(str, typing.get_args(hint)))}.")
         return value
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _value(typing.get_args(hint)[0], value, path)
+        return None if value is None else _value(typing.get_args(hint)[0], value, path, fill)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if type(value) is hint:
@@ -82,11 +86,15 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Any, argparse.Nam
     import config
 
     parser = argparse.ArgumentParser(
-        description="Train a codec. Any field of config.py can be set: --field.path VALUE (see --preset NAME --help-fields).",
+        description="Train a codec. --field.path VALUE sets any field of config.py (see --preset NAME --help-fields).",
         allow_abbrev=False,
     )
-    parser.add_argument("--preset", default=config.DEFAULT, help=f"one of {', '.join(config.PRESETS)} (default: {config.DEFAULT})")
-    parser.add_argument("--dry-run", action="store_true", help="print the configuration and the parameter counts, then stop")
+    parser.add_argument(
+        "--preset", default=config.DEFAULT, help=f"one of {', '.join(config.PRESETS)} (default: {config.DEFAULT})"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the configuration and the parameter counts, then stop"
+    )
     parser.add_argument("--help-fields", action="store_true", help="list every field with its default")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even if a GPU is there")
     parser.add_argument("--init", default="", metavar="CKPT", help="start from the weights of this checkpoint")

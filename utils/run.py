@@ -38,8 +38,18 @@ FREE_TO_CHANGE = (
 
 def environment() -> dict[str, Any]:
     """What a result depends on besides code and data: versions, processor, devices, threads, git commit."""
-    packages = ("torch", "torchvision", "accelerate", "compressai", "constriction", "numpy", "pillow", "lpips", "torchmetrics")
-    versions = {}
+    packages = (
+        "torch",
+        "torchvision",
+        "accelerate",
+        "compressai",
+        "constriction",
+        "numpy",
+        "pillow",
+        "lpips",
+        "torchmetrics",
+    )
+    versions: dict[str, str | None] = {}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
@@ -70,7 +80,11 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True, timeout=10
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -81,7 +95,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON to a temporary name, then put it in place."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 class RunFolder:
@@ -94,7 +108,7 @@ class RunFolder:
         self.samples = self.path / "samples"
         known = self.path / "config.json"
         if known.is_file():
-            self._check_same(from_dict(Config, json.loads(known.read_text()), str(known)), config)
+            self._check_same(self._read(known), config)
         if not writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
@@ -103,13 +117,22 @@ class RunFolder:
         self.checkpoints.mkdir(exist_ok=True)
         self.samples.mkdir(exist_ok=True)
 
+    @staticmethod
+    def _read(known: Path) -> Config:
+        try:
+            return from_dict(Config, json.loads(known.read_text()), str(known))
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"{known} is damaged ({error}); restore it, or delete the folder to start afresh."
+            ) from error
+
     def _check_same(self, old: Config, new: Config) -> None:
         changed = {k: v for k, v in differences(old, new).items() if k not in FREE_TO_CHANGE}
         if changed:
             field, (before, now) = next(iter(changed.items()))
             raise ConfigError(
-                f"The run {self.path} was started with {field} = {before}, and now it is {now}; give the run another name "
-                "(--name), or delete the folder to start afresh."
+                f"The run {self.path} was started with {field} = {before}, and now it is {now}; give the run another "
+                "name (--name), or delete the folder to start afresh."
             )
 
     def log(self, message: str) -> None:
@@ -120,8 +143,25 @@ class RunFolder:
                 file.write(line + "\n")
             print(line, file=sys.stderr, flush=True)
 
+    def rewind(self, step: int) -> None:
+        """Drop what metrics.jsonl says about later steps: a run that was killed goes on from its last checkpoint."""
+        path = self.path / "metrics.jsonl"
+        if not self.writes or not path.is_file():
+            return
+        kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(kept))
+        temporary.replace(path)
+
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """A line to metrics.jsonl: the optimizer step and the values."""
         if self.writes:
             with (self.path / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return float("inf")  # Cut short when the run was killed.

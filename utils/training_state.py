@@ -19,9 +19,12 @@ from utils.checkpoint import MODEL_FILE, read_tensors
 from utils.errors import CheckpointError
 
 STATE_FILE = "training_state.safetensors"
+REMEDY = "remove the folder to resume from the checkpoint before it"
 
 
-def save_training_state(folder: Path, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any]) -> None:
+def save_training_state(
+    folder: Path, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, extra: dict[str, Any]
+) -> None:
     """Write folder/training_state.safetensors. `extra`: JSON types that come back from `load_training_state`."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model", model), ("ema", ema)):
@@ -32,18 +35,26 @@ def save_training_state(folder: Path, step: int, model: nn.Module, ema: nn.Modul
     save_file(tensors, folder / STATE_FILE, {"step": str(step), "extra": json.dumps(extra)})
 
 
-def load_training_state(folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
-    """Fill model, ema and optimizer from a checkpoint folder; the step it was saved after, and `extra`."""
+def load_training_state(
+    folder: Path, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
+    """Fill model, ema and optimizer from a checkpoint folder; the step it was saved after, and `extra`.
+
+    Raises CheckpointError if the file is damaged, something else, or of another architecture.
+    """
     metadata, tensors = read_tensors(folder / STATE_FILE)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
     for name, tensor in tensors.items():
-        part, key = name.split(".", 1)
+        part, _, key = name.partition(".")
+        if part not in parts:
+            raise CheckpointError(f"{folder / STATE_FILE} is no training state (it has {name}); {REMEDY}.")
         parts[part][key] = tensor
     try:
         model.load_state_dict(parts["model"])
         ema.load_state_dict(parts["ema"])
     except RuntimeError as error:
-        raise CheckpointError(f"The training state in {folder} does not fit this configuration ({str(error).splitlines()[0]}).") from error
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"The training state in {folder} does not fit this configuration ({reason}).") from error
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, key = name.split(".", 1)
@@ -51,12 +62,20 @@ def load_training_state(folder: Path, model: nn.Module, ema: nn.Module, optimize
     packed = optimizer.state_dict()
     packed["state"] = states
     optimizer.load_state_dict(packed)
-    return int(metadata["step"]), json.loads(metadata["extra"])
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():  # As the optimizer itself lays moments out, or every later step is slower.
+            if value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    try:
+        return int(metadata["step"]), json.loads(metadata["extra"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder / STATE_FILE} does not say which step it is of; {REMEDY}.") from error
 
 
 def step_folders(checkpoints: Path) -> list[Path]:
-    """Complete checkpoint folders step_NNNNNNNN, oldest first."""
-    return [f for f in sorted(checkpoints.glob("step_[0-9]*")) if (f / STATE_FILE).is_file() and (f / MODEL_FILE).is_file()]
+    """Complete checkpoint folders step_NNNNNNNN, oldest first; a save that was killed leaves step_NNNNNNNN.tmp."""
+    folders = (f for f in sorted(checkpoints.glob("step_*")) if f.name.removeprefix("step_").isdecimal())
+    return [f for f in folders if (f / STATE_FILE).is_file() and (f / MODEL_FILE).is_file()]
 
 
 def prune(checkpoints: Path, keep: int) -> None:

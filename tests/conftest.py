@@ -1,0 +1,44 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+from image_files import SAMPLE, kitti_sample
+from tiny import tiny_config, train_a_little, write_data
+
+from config import Config
+from modules.codec import Codec
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """The configuration of `tiny_codec`."""
+    return tiny_config()
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tiny: Config) -> Codec:
+    """A variable-rate codec trained for a moment, frozen, in evaluation mode. Tests must not change it."""
+    return train_a_little(tiny, 80)
+
+
+@pytest.fixture
+def own_codec(tiny_codec: Codec) -> Codec:
+    """A copy of `tiny_codec` that a test may change."""
+    return copy.deepcopy(tiny_codec)
+
+
+@pytest.fixture(scope="session")
+def folder_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a data set `folder` with six training pairs and one of `val`, 64x64."""
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def kitti_protocol() -> Path:
+    """The real KITTI sample at the protocol's size, train/val/test; skips where it is absent."""
+    assert SAMPLE.name
+    return kitti_sample("protocol")

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 import time
 
 import numpy as np
@@ -270,6 +271,13 @@ def test_without_weights_metrics_are_unavailable_at_once_and_never_dropped(tmp_p
     assert list(result) == suite.names
     for name in NEED_WEIGHTS:
         assert set(result[name]) == {"unavailable"} and "fetch_weights.py" in result[name]["unavailable"]
+
+
+def test_a_missing_package_makes_its_metric_unavailable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycvvdp", None)
+    suite = MetricSuite(["psnr", "cvvdp"])
+    assert "pycvvdp" in suite.unavailable["cvvdp"] and "pip install" in suite.unavailable["cvvdp"]
+    assert set(suite.measure(photograph(), photograph())) == {"psnr"}
 
 
 def test_wrong_input_is_refused(suite):

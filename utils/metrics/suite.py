@@ -41,8 +41,8 @@ class MetricSuite:
 
     `names`: "all", "offline" (those that need no download) or metric names (ConfigError for an unknown one). A metric
     whose weights cannot be had is in `unavailable` (name -> reason and remedy) and so reported by `summarise`; it is
-    never replaced. `allow_unverified` accepts weights with another hash, to
-    test the plumbing: what they give is reported as unavailable, with the number beside it.
+    never replaced. `allow_unverified` accepts weights with another hash, to test the plumbing: what they give is
+    reported as unavailable, with the number beside it.
     """
 
     def __init__(
@@ -184,8 +184,8 @@ class MetricSuite:
             build()
         except WeightsError as error:
             self.unavailable.update(dict.fromkeys(names, str(error)))
-        except ModuleNotFoundError as error:
-            reason = f"The package {error.name} is not installed: run `pip install -r requirements.txt`."
+        except ImportError as error:
+            reason = f"A package is missing or damaged ({error}): run `pip install -r requirements.txt`."
             self.unavailable.update(dict.fromkeys(names, reason))
 
 

@@ -1,22 +1,33 @@
-"""The networks of CDC and DICM as one module each, without entropy model, diffusion process or loss.
-
-Images are in [-1, 1] here. What a codec class adds: quantisation and rate of each codec's latents (h_s from
-`PaperTransforms.hyper_synthesis_layers`, a factorized prior for z), the diffusion process, padding and files.
-"""
+"""DICM as a codec of this project: the first conditional diffusion decoder with side information."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from modules.paper_transforms import PaperTransforms
-from modules.paper_unet import PaperUNet
+from config import Config
+from modules.cdc import CDC, check
+from modules.codec import Prediction
+from modules.noise import Draws
+from modules.paper_receiver import ReceiverCodec
 from utils.errors import ConfigError
 
 COMMON_NOISE_STD = math.sqrt(0.001)
-"""Standard deviation of the Gaussian noise on every map of w's contexts in training (DICM); none when decoding."""
+"""Standard deviation of the Gaussian noise on every map of w's contexts in training; none when decoding."""
+
+
+def build(config: Config) -> CDC:
+    """The codec of a configuration with model.codec `dicm`; with fusion `none` it is one without a side image."""
+    check(config)
+    if config.model.fusion == "none":
+        return CDC(config, "dicm_no_side")
+    if config.model.fusion != "add":
+        raise ConfigError(f"model.fusion is {config.model.fusion}, but model.codec dicm has only add and none.")
+    if config.model.side_dropout:
+        raise ConfigError(f"model.side_dropout is {config.model.side_dropout}; dicm has no null input: set 0.")
+    return DICM(config, "dicm")
 
 
 def add_contexts(contexts: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
@@ -25,86 +36,49 @@ def add_contexts(contexts: Sequence[Tensor], others: Sequence[Tensor]) -> list[T
 
 
 def perturb_common(contexts: Sequence[Tensor], noise: Sequence[Tensor]) -> list[Tensor]:
-    """w's contexts with the training noise: `noise` holds N(0, 1) maps of the same shapes, drawn by the caller."""
+    """w's contexts with the training noise: `noise` holds N(0, 1) maps of the same shapes."""
     return [w + COMMON_NOISE_STD * n.to(w.dtype) for w, n in zip(contexts, noise, strict=True)]
 
 
-class CDCBackbone(nn.Module):
-    """CDC (arXiv 2209.06950): one codec's transforms and the U-Net.
+class DICM(CDC):
+    """ "Distributed Image Compression with Conditional Diffusion Models" (code: dongqingcc/DICC).
 
     ```
-     x ─ g_a ─► y ─ quantise ─► y_hat ─ g_s ─► contexts ─┐
-                                          x_t, t ────────┴─► U-Net ─► noise or image
+     sender    x ──────── g_a ─► y ─ entropy ─► file
+     receiver  file ──────────────────────► y_hat ─ g_s ─► contexts of x ─┐
+               x_side ─ common.g_a ─► w ──► w_hat ─ g_s ─► contexts of w ─┴─ + ─► U-Net(x_t, t)
+     training  x_side ─ side.g_a ──► y_s ─► y_s_hat ─ g_s ─► contexts ──────────► the same U-Net(side_t, t)
     ```
-    `finest_context` is the width of the full-resolution context: 3 for the epsilon model, 64 for the x model. With
-    DICM's settings and 3 it is also DICM without side information.
+    Three equal codecs and one U-Net, 81 M parameters. Only y is sent. Denoising the side image with its own codec's
+    contexts, at the same t, shapes the U-Net in training; decoding needs neither that codec nor its result.
+
+    Loss: CDC's for either view, without the bits of w and of the side codec. The released code adds them to the rate
+    term although they are never sent, so that beta does not price the rate; here their hyperpriors are fitted to
+    detached latents, with weight beta, in the aux loss. Other departures: those of `CDC`.
     """
 
-    def __init__(
-        self,
-        dim: int = 64,
-        mults: Sequence[int] = (1, 2, 3, 4),
-        hyper_mults: Sequence[int] = (4, 4, 4),
-        unet_mults: Sequence[int] = (1, 2, 3, 4, 5, 6),
-        finest_context: int = 3,
-    ) -> None:
-        super().__init__()
-        if finest_context < 1:
-            raise ConfigError(f"finest_context is {finest_context}; it must be at least 1 (published: 3 or 64).")
-        self.codec = PaperTransforms(dim, mults, hyper_mults, finest_context)
-        self.unet = PaperUNet(dim, unet_mults, self.codec.context_channels)
-        self.multiple = max(self.codec.hyper_stride, self.unet.stride)
-        """Image sides must be multiples of this (64)."""
+    needs_side = True
+    accepts_no_side = False
 
-    def analysis(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) in [-1, 1] -> y (B, 256, H/16, W/16)."""
-        return self.codec.analysis(x)
+    def __init__(self, config: Config, name: str) -> None:
+        super().__init__(config, name)
+        self.common = ReceiverCodec(config.model.dim, config.model.finest_context)
+        self.side = ReceiverCodec(config.model.dim, config.model.finest_context)
 
-    def hyper_analysis(self, y: Tensor) -> Tensor:
-        """y -> z (B, 256, H/64, W/64)."""
-        return self.codec.hyper_analysis(y)
+    def tasks(self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> tuple[list[Prediction], Tensor]:
+        """Both views are denoised, at the same noise level."""
+        t = self.process.sample_t(draws.uniform("t"))
+        noise, noise_side = (draws.normal(name, tuple(x.shape[1:])) for name in ("noise", "noise_side"))
+        common = self.common(2 * x_side - 1, draws, "common")
+        side = self.side(2 * x_side - 1, draws, "side")
+        maps = [draws.normal(f"common_{scale}", tuple(w.shape[1:])) for scale, w in enumerate(common.contexts)]
+        contexts = add_contexts(self.g_s(y_hat), perturb_common(common.contexts, maps))
+        predictions = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
+        quantiles = sum(prior.loss() for prior in (self.common.hyperprior.prior, self.side.hyperprior.prior))
+        return predictions, self.entropy.prior.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
 
-    def synthesis(self, y_hat: Tensor) -> list[Tensor]:
-        """y_hat -> contexts from fine to coarse."""
-        return self.codec.synthesis(y_hat)
-
-    def denoise(self, x_t: Tensor, t: Tensor, contexts: Sequence[Tensor]) -> Tensor:
-        """x_t (B, 3, H, W), t (B,) from `normalised_time`, contexts -> the prediction (B, 3, H, W)."""
-        return self.unet(x_t, t, contexts)
-
-
-class DICMBackbone(CDCBackbone):
-    """DICM: three equal codecs (x, side image, common information w), one U-Net; 81 M parameters with h_s and priors.
-
-    ```
-     sender    x ───── codec.g_a ──► y ──────► y_hat ──────── codec.g_s ──► contexts of x ─┐
-     receiver  x_side ─ common.g_a ─► w ─────► w_hat ──────── common.g_s ─► contexts of w ─┴─ + ─► U-Net(x_t)
-               x_side ─ side.g_a ──► y_side ─► y_side_hat ─── side.g_s ───► contexts ────────────► U-Net(side_t)
-    ```
-    The contexts of x and of w are added at the four scales; the side image's own reconstruction uses the side codec's
-    contexts alone, through the same U-Net. That task shapes training only: decoding x needs neither its codec nor its
-    result. Only y is ever sent. w's latent is quantised like y; in training its contexts get `perturb_common`.
-    """
-
-    def __init__(
-        self,
-        dim: int = 64,
-        mults: Sequence[int] = (1, 2, 3, 4),
-        hyper_mults: Sequence[int] = (4, 4, 4),
-        unet_mults: Sequence[int] = (1, 2, 3, 4, 5, 6),
-        finest_context: int = 3,
-    ) -> None:
-        super().__init__(dim, mults, hyper_mults, unet_mults, finest_context)
-        self.side = PaperTransforms(dim, mults, hyper_mults, finest_context)
-        self.common = PaperTransforms(dim, mults, hyper_mults, finest_context)
-
-    def contexts_of_x(self, y_hat: Tensor, w_hat: Tensor, common_noise: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """y_hat, w_hat (B, 256, H/16, W/16) -> the sum of both codecs' contexts; `common_noise` in training only."""
-        common = self.common.synthesis(w_hat)
-        if common_noise is not None:
-            common = perturb_common(common, common_noise)
-        return add_contexts(self.codec.synthesis(y_hat), common)
-
-    def contexts_of_side(self, y_side_hat: Tensor) -> list[Tensor]:
-        """y_side_hat (B, 256, H/16, W/16) -> the contexts with which the side image itself is denoised."""
-        return self.side.synthesis(y_side_hat)
+    def decoding_contexts(self, y_hat: Tensor, x_side: Tensor | None) -> list[Tensor]:
+        """The sum of x's and w's contexts."""
+        if x_side is None:
+            raise ValueError("DICM cannot decode without a side image.")
+        return add_contexts(self.g_s(y_hat), self.common(2 * x_side - 1, None, "common").contexts)

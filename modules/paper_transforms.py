@@ -1,4 +1,4 @@
-"""The transforms of CDC's and DICM's hyperprior codec: g_a, h_a, g_s, and the layer list of h_s.
+"""The transforms of CDC's and DICM's hyperprior codec: g_a, h_a, g_s and h_s.
 
 Yang and Mandt, "Lossy Image Compression with Conditional Diffusion Models", NeurIPS 2023, arXiv 2209.06950; DICM has
 three such codecs of 13.7 M parameters each, the factorized prior included. Layers and widths as in the released code.
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from modules.integer import LayerSpec
 from modules.paper_layers import ResnetBlock, downsample, upsample
+from modules.transforms import HYPER_STRIDE
 
 HYPER_SLOPE = 0.2
-"""Negative slope of the LeakyReLU in h_a. It runs at the sender only, so it need not be exact."""
+"""Negative slope of the LeakyReLU in h_a and in the float h_s; what they compute need not be exact."""
 
 
 class PaperAnalysis(nn.Module):
@@ -37,7 +38,9 @@ class PaperAnalysis(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Image (B, 3, H, W) in [-1, 1], H and W multiples of 64 -> latent y (B, 256, H/16, W/16)."""
+        """Image (B, 3, H, W) in [-1, 1] -> latent y (B, 256, H/16, W/16). ValueError unless 64 divides H and W."""
+        if x.shape[-2] % HYPER_STRIDE or x.shape[-1] % HYPER_STRIDE:
+            raise ValueError(f"The image is {x.shape[-1]}x{x.shape[-2]}; pad its sides to multiples of {HYPER_STRIDE}.")
         return self.layers(x)
 
 
@@ -97,8 +100,9 @@ def hyper_synthesis_layers(
     Published: 5x5 transposed convolutions of stride 2, LeakyReLU(0.2), and a last 3x3 convolution. Departures, because
     what feeds the coder is computed in exact integers: nearest upsampling and a 5x5 convolution stand for each
     transposed one (as many weights, the same 3x3 reach on the coarse grid; the published layer inserts zeros where this
-    one repeats), and the negative slope is the integer network's power of two. The parameter count is unchanged:
-    4 457 472 at the published widths.
+    one repeats), the negative slope is the integer network's 1/4, and the second half of the channels is not the scale
+    but the index of its table (`Hyperprior`: from 0.11, where the published lower bound is 0.1, in geometric steps).
+    The parameter count is unchanged: 4 457 472 at the published widths.
     """
     layers = [
         LayerSpec(inputs, outputs, kernel=5, upsample=2, activation="leaky_relu")
@@ -107,46 +111,19 @@ def hyper_synthesis_layers(
     return [*layers, LayerSpec(hyper_channels[0], 2 * latent_channels, kernel=3, activation="none")]
 
 
-class PaperTransforms(nn.Module):
-    """One codec of CDC or DICM without its entropy model: g_a, h_a, g_s; h_s is built from `hyper_synthesis_layers`.
+class PaperHyperSynthesis(nn.Module):
+    """h_s as published, in floats: for latents that no coder sees. As many parameters as `hyper_synthesis_layers`."""
 
-    ```
-     x ─ g_a ─► y ─ h_a ─► z          y_hat ─ g_s ─► contexts at full, 1/2, 1/4, 1/8 size
-    ```
-    """
-
-    def __init__(
-        self,
-        dim: int = 64,
-        mults: Sequence[int] = (1, 2, 3, 4),
-        hyper_mults: Sequence[int] = (4, 4, 4),
-        out_channels: int = 3,
-    ) -> None:
+    def __init__(self, latent_channels: int = 256, hyper_channels: Sequence[int] = (256, 256, 256)) -> None:
         super().__init__()
-        hyper_channels = [dim * mult for mult in hyper_mults]
-        self.g_a = PaperAnalysis(dim, mults)
-        self.h_a = PaperHyperAnalysis(self.g_a.latent_channels, hyper_channels)
-        self.g_s = PaperSynthesis(dim, mults, out_channels)
-        self.latent_channels = self.g_a.latent_channels
-        self.hyper_latent_channels = hyper_channels[-1]
-        self.context_channels = self.g_s.context_channels
-        self.stride = self.g_a.stride
-        self.hyper_stride = self.stride * self.h_a.stride
-        """Image sides must be multiples of this (64)."""
-        self.hyper_synthesis_layers = hyper_synthesis_layers(self.latent_channels, hyper_channels)
+        widths = hyper_channels[::-1]
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 5, stride=2, padding=2, output_padding=1) for a, b in pairwise(widths)
+        )
+        self.head = nn.Conv2d(widths[-1], 2 * latent_channels, 3, padding=1)
 
-    def analysis(self, x: Tensor) -> Tensor:
-        """Image (B, 3, H, W) in [-1, 1] -> y (B, 256, H/16, W/16). Raises ValueError unless 64 divides H and W."""
-        if x.shape[-2] % self.hyper_stride or x.shape[-1] % self.hyper_stride:
-            raise ValueError(
-                f"The image is {x.shape[-1]}x{x.shape[-2]}; pad its sides to multiples of {self.hyper_stride} first."
-            )
-        return self.g_a(x)
-
-    def hyper_analysis(self, y: Tensor) -> Tensor:
-        """y (B, 256, H/16, W/16) -> z (B, 256, H/64, W/64)."""
-        return self.h_a(y)
-
-    def synthesis(self, y_hat: Tensor) -> list[Tensor]:
-        """y_hat (B, 256, H/16, W/16) -> context maps from fine to coarse."""
-        return self.g_s(y_hat)
+    def forward(self, z_hat: Tensor) -> Tensor:
+        """z_hat (B, 256, h/4, w/4) -> (B, 512, h, w): the means of y, then its scales before their lower bound."""
+        for up in self.ups:
+            z_hat = F.leaky_relu(up(z_hat), HYPER_SLOPE)
+        return self.head(z_hat)

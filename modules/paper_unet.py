@@ -1,4 +1,4 @@
-"""The denoising U-Net of CDC and DICM, and the one definition of the time that it is told.
+"""The denoising U-Net of CDC and DICM.
 
 Yang and Mandt, "Lossy Image Compression with Conditional Diffusion Models", NeurIPS 2023, arXiv 2209.06950; DICM uses
 the same network for the image and for the side image.
@@ -14,30 +14,6 @@ from torch import Tensor, nn
 
 from modules.paper_layers import ChannelNorm, LinearAttention, ResnetBlock, downsample, upsample
 from utils.errors import ConfigError
-
-
-def normalised_time(index: Tensor, num_timesteps: int) -> Tensor:
-    """Index (B,) on the training grid 0 .. num_timesteps - 1 -> t (B,) float32 in [0, 1): index / num_timesteps.
-
-    Training and sampling both call this with an index of the *training* grid, so a network always meets the same t at
-    the same noise level, whatever the number of sampling steps.
-    """
-    if index.is_floating_point():
-        raise ValueError(f"index is {index.dtype}; it must be an integer position on the training grid.")
-    return index.to(torch.float32) / num_timesteps
-
-
-def sampling_indices(num_timesteps: int, steps: int) -> Tensor:
-    """The training-grid indices (steps,) int64 that a sampler visits, noisiest first, evenly spaced down to 0.
-
-    One step visits the noisiest index alone. Raises ConfigError unless 1 <= steps <= num_timesteps.
-    """
-    if not 1 <= steps <= num_timesteps:
-        raise ConfigError(f"steps is {steps}; choose 1 to {num_timesteps}, the number of training timesteps.")
-    if steps == 1:
-        return torch.tensor([num_timesteps - 1])
-    # Integer arithmetic: a float32 linspace rounds differently on different devices.
-    return torch.arange(steps - 1, -1, -1) * (num_timesteps - 1) // (steps - 1)
 
 
 class TimeEmbedding(nn.Module):
@@ -141,13 +117,13 @@ class PaperUNet(nn.Module):
         self.head_norm = ChannelNorm(widths[0])
         self.head = nn.Conv2d(widths[0], out_channels, 7, padding=3)
 
-    def forward(self, x_t: Tensor, t_normalised: Tensor, context: Sequence[Tensor]) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, context: Sequence[Tensor]) -> Tensor:
         """x_t (B, in_channels, H, W), t (B,) float in [0, 1], context[i] (B, context_channels[i], H/2^i, W/2^i).
 
         Returns (B, out_channels, H, W). H and W are multiples of `stride` (32). Raises ValueError for other shapes.
         """
-        self._check(x_t, t_normalised, context)
-        embedding = self.time_embedding(t_normalised)
+        self._check(x_t, t, context)
+        embedding = self.time_embedding(t)
         h, skips = x_t, []
         for level, stage in enumerate(self.downs):
             skip, h = stage(h, context[level] if level < len(context) else None, embedding)
@@ -165,9 +141,7 @@ class PaperUNet(nn.Module):
                 f"multiples of {self.stride}."
             )
         if t.shape != (batch,) or not t.is_floating_point():
-            raise ValueError(
-                f"t_normalised is {t.dtype} {tuple(t.shape)}; it must be float ({batch},): use normalised_time()."
-            )
+            raise ValueError(f"t is {t.dtype} {tuple(t.shape)}; it must be float ({batch},).")
         if len(context) != len(self.context_channels):
             raise ValueError(f"{len(context)} context maps were given; the U-Net takes {len(self.context_channels)}.")
         for level, (features, width_of) in enumerate(zip(context, self.context_channels, strict=True)):

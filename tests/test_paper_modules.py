@@ -7,11 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.dicm import COMMON_NOISE_STD, CDCBackbone, DICMBackbone, perturb_common
 from modules.integer import IntegerSynthesis
 from modules.paper_layers import ChannelNorm, LinearAttention
-from modules.paper_transforms import PaperTransforms, hyper_synthesis_layers
-from modules.paper_unet import PaperUNet, normalised_time, sampling_indices
+from modules.paper_transforms import (
+    PaperAnalysis,
+    PaperHyperAnalysis,
+    PaperHyperSynthesis,
+    PaperSynthesis,
+    hyper_synthesis_layers,
+)
+from modules.paper_unet import PaperUNet
 from utils.errors import ConfigError
 
 META = torch.device("meta")
@@ -35,14 +40,6 @@ def small_inputs(batch: int = 1, side: int = 64) -> tuple[Tensor, list[Tensor]]:
     return torch.randn(batch, 3, side, side, generator=generator), contexts
 
 
-@pytest.fixture(scope="module")
-def prior_parameters() -> int:
-    """Parameters of the project's factorized prior at 256 channels."""
-    from compressai.entropy_models import EntropyBottleneck
-
-    return count(EntropyBottleneck(256))
-
-
 # --- sizes ---------------------------------------------------------------------------------------------------------
 
 
@@ -53,19 +50,12 @@ def test_unet_has_the_published_number_of_parameters(finest: int) -> None:
     assert count(unet) == pytest.approx(39.9e6, rel=0.01)
 
 
-@pytest.mark.parametrize("finest", [3, 64])
-def test_codec_has_the_published_number_of_parameters(finest: int, prior_parameters: int) -> None:
+def test_the_float_hyper_synthesis_has_the_parameters_and_shape_of_the_integer_one() -> None:
     with META:
-        transforms = PaperTransforms(out_channels=finest)
-        h_s = IntegerSynthesis(transforms.hyper_synthesis_layers)
-    assert count(transforms, h_s) + prior_parameters == pytest.approx(13.7e6, rel=0.01)
-
-
-def test_dicm_has_the_published_number_of_parameters(prior_parameters: int) -> None:
-    with META:
-        backbone = DICMBackbone()
-        h_s = [IntegerSynthesis(hyper_synthesis_layers()) for _ in range(3)]
-    assert count(backbone, *h_s) + 3 * prior_parameters == pytest.approx(81e6, rel=0.01)
+        published, exact = PaperHyperSynthesis(), IntegerSynthesis(hyper_synthesis_layers())
+        assert count(published) == count(exact) == 4_457_472
+        z_hat = torch.empty(1, 256, 2, 4)
+        assert published(z_hat).shape == exact(z_hat, torch.zeros(1, dtype=torch.int64)).shape == (1, 512, 8, 16)
 
 
 def test_hyper_synthesis_stays_exact_in_integers() -> None:
@@ -85,14 +75,13 @@ def test_hyper_synthesis_stays_exact_in_integers() -> None:
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_shapes_at_the_published_widths(height: int, width: int) -> None:
     with META:
-        backbone = CDCBackbone()
-        h_s = IntegerSynthesis(backbone.codec.hyper_synthesis_layers)
-        x, t, level = torch.empty(2, 3, height, width), torch.empty(2), torch.zeros(2, dtype=torch.int64)
-        y = backbone.analysis(x)
-        z = backbone.hyper_analysis(y)
-        parameters = h_s(z, level)
-        contexts = backbone.synthesis(y)
-        out = backbone.denoise(x, t, contexts)
+        x, t = torch.empty(2, 3, height, width), torch.empty(2)
+        y = PaperAnalysis()(x)
+        z = PaperHyperAnalysis()(y)
+        parameters = PaperHyperSynthesis()(z)
+        synthesis = PaperSynthesis()
+        contexts = synthesis(y)
+        out = PaperUNet(context_channels=synthesis.context_channels)(x, t, contexts)
     assert y.shape == (2, 256, height // 16, width // 16)
     assert z.shape == (2, 256, height // 64, width // 64)
     assert parameters.shape == (2, 512, height // 16, width // 16)
@@ -102,11 +91,9 @@ def test_shapes_at_the_published_widths(height: int, width: int) -> None:
     assert out.shape == x.shape
 
 
-def test_backbone_refuses_images_that_are_not_padded() -> None:
-    with META:
-        backbone = CDCBackbone(dim=8)
-        with pytest.raises(ValueError, match="multiples of 64"):
-            backbone.analysis(torch.empty(1, 3, 96, 128))
+def test_analysis_refuses_images_that_are_not_padded() -> None:
+    with META, pytest.raises(ValueError, match="multiples of 64"):
+        PaperAnalysis(dim=8)(torch.empty(1, 3, 96, 128))
 
 
 @pytest.mark.parametrize("fault", ["size", "time_dtype", "time_shape", "missing", "context_size", "context_channels"])
@@ -175,32 +162,6 @@ def test_time_enters_every_block_and_no_parameter_is_idle() -> None:
     assert [name for name, g in times.items() if not g.any()] == []
 
 
-@pytest.mark.parametrize(("num_timesteps", "steps"), [(20000, 1), (20000, 2), (20000, 200), (8193, 17), (50, 50)])
-def test_sampling_meets_the_times_of_training(num_timesteps: int, steps: int) -> None:
-    """A sampler that divided its own counter by its own number of steps would fail here."""
-    training = normalised_time(torch.arange(num_timesteps), num_timesteps)
-    indices = sampling_indices(num_timesteps, steps)
-    times = normalised_time(indices, num_timesteps)
-    assert indices.shape == (steps,)
-    assert torch.equal(times, training[indices]), "the same noise level must have the same t"
-    assert times[0] == training[-1], "sampling starts at the noisiest time of training"
-    assert (indices.diff() < 0).all()
-    assert steps == 1 or indices[-1] == 0
-
-
-def test_times_of_training_lie_in_the_unit_interval() -> None:
-    times = normalised_time(torch.tensor([0, 1, 19999]), 20000)
-    torch.testing.assert_close(times, torch.tensor([0.0, 1 / 20000, 19999 / 20000]))
-    with pytest.raises(ValueError, match="integer"):
-        normalised_time(times, 20000)
-
-
-@pytest.mark.parametrize("steps", [0, 101])
-def test_impossible_numbers_of_steps_are_refused(steps: int) -> None:
-    with pytest.raises(ConfigError, match="1 to 100"):
-        sampling_indices(100, steps)
-
-
 # --- layers --------------------------------------------------------------------------------------------------------
 
 
@@ -232,45 +193,3 @@ def test_unet_runs_under_bfloat16_autocast() -> None:
             out = unet(x, torch.tensor([0.5]), contexts)
     assert out.dtype == torch.bfloat16
     assert (out.float() - exact).abs().max() < 0.05 * exact.abs().max()
-
-
-# --- DICM ----------------------------------------------------------------------------------------------------------
-
-
-def test_dicm_adds_common_contexts_and_keeps_the_side_task_apart() -> None:
-    torch.manual_seed(0)
-    backbone = DICMBackbone(dim=8)
-    x, x_side = torch.rand(2, 1, 3, 64, 64) * 2 - 1
-    y_hat, w_hat = backbone.analysis(x), backbone.common.analysis(x_side)
-    contexts = backbone.contexts_of_x(y_hat, w_hat)
-    alone, common = backbone.synthesis(y_hat), backbone.common.synthesis(w_hat)
-    for total, part, other in zip(contexts, alone, common, strict=True):
-        torch.testing.assert_close(total, part + other)
-
-    backbone.denoise(x, torch.tensor([0.5]), contexts).square().mean().backward()
-    used = {name.split(".")[0] for name, p in backbone.named_parameters() if p.grad is not None}
-    assert used == {"codec", "common", "unet"}, "decoding x must not need the side image's own codec"
-
-    backbone.zero_grad()
-    side_contexts = backbone.contexts_of_side(backbone.side.analysis(x_side))
-    backbone.denoise(x_side, torch.tensor([0.5]), side_contexts).square().mean().backward()
-    used = {name.split(".")[0] for name, p in backbone.named_parameters() if p.grad is not None}
-    assert used == {"side", "unet"}, "the side image is denoised with its own contexts alone"
-
-
-def test_common_noise_has_the_published_deviation_and_reaches_every_map() -> None:
-    backbone = DICMBackbone(dim=8).eval()
-    y_hat = torch.randn(1, backbone.codec.latent_channels, 4, 4)
-    with torch.no_grad():
-        clean = backbone.contexts_of_x(y_hat, y_hat)
-        noise = [torch.randn_like(c) for c in clean]
-        noisy = backbone.contexts_of_x(y_hat, y_hat, noise)
-    for a, b, n in zip(noisy, clean, noise, strict=True):
-        torch.testing.assert_close(a, b + COMMON_NOISE_STD * n)
-    assert perturb_common([torch.zeros(1, 1, 1, 1)], [torch.ones(1, 1, 1, 1)])[0].item() ** 2 == pytest.approx(0.001)
-
-
-def test_x_model_has_a_wider_finest_context() -> None:
-    with META:
-        backbone = CDCBackbone(finest_context=64)
-    assert backbone.codec.context_channels == backbone.unet.context_channels == (64, 64, 128, 192)

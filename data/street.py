@@ -107,11 +107,11 @@ def _light(rng: Randomness) -> tuple[Light, float]:
     sun = colour(strength, strength * (0.5 + 0.5 * warm), strength * warm * 0.9)
     base = rng.uniform(0.5, 0.8) if overcast else rng.uniform(0.10, 0.25)
     ambient = colour(base * 0.88, base, base * rng.uniform(1.05, 1.35))
-    bright = rng.uniform(0.6, 1.6)
+    bright = rng.uniform(0.5, 1.4)
     horizon = colour(bright * rng.uniform(0.85, 1.0), bright, bright * 1.02)
     blue = rng.uniform(0.25, 0.85)
     zenith = horizon * colour(blue * blue, blue, min(1.0, blue * 1.4))
-    haze = rng.uniform(0.0002, 0.001) * (2.5 if rng.chance(0.2) else 1.0)
+    haze = rng.uniform(0.0001, 0.0007) * (2.5 if rng.chance(0.2) else 1.0)
     return Light(np.array(direction, np.float32), sun, ambient, horizon, zenith, haze), 0.0 if overcast else 1.0
 
 
@@ -131,5 +131,5 @@ def build(rng: Randomness, height: int, width: int) -> Scene:
     surfaces: list[Surface] = [Sky(rng.uniform(0, 1), rng.uniform(0, 512)), street.ground(), *street.far_to_near()]
     warm = rng.uniform(-0.04, 0.04)
     balance = colour(1 + warm, 1.0, 1 - warm)
-    sensor = Sensor(rng.uniform(94, 122), rng.uniform(-0.03, 0.03), balance, rng.uniform(0.5, 1.0))
+    sensor = Sensor(rng.uniform(94, 122), rng.uniform(-0.03, 0.03), balance, rng.uniform(0.4, 0.9))
     return Scene(camera, light, tuple(surfaces), sensor)

@@ -184,7 +184,7 @@ def _tiling(image: Floats, contrast: float = 1.0) -> Floats:
 
 def _foliage(key: int, grass: Floats) -> Floats:
     """Leaves: a photograph of grass broken up by clumps of noise, many dark gaps and few bright spots."""
-    clumps = np.exp(0.75 * fractal_noise(key, 0.9) + 0.35 * fractal_noise(key + 1, 0.3))
+    clumps = np.exp(0.7 * fractal_noise(key, 0.75) + 0.5 * fractal_noise(key + 1, 0.4))
     leaves = np.roll(grass, (37 * key, 91 * key), (0, 1)) ** 1.2 * clumps
     return (leaves / leaves.mean()).astype(np.float32)
 
@@ -199,8 +199,9 @@ def street_textures() -> dict[str, RipMap]:
     asphalt = gravel ** np.float32(0.6) * np.exp(0.12 * fractal_noise(3, 0.6)).astype(np.float32)
     grass = _tiling(photograph("grass"))
     brick = _tiling(np.ascontiguousarray(np.rot90(photograph("brick"))))
-    stains = np.exp(0.35 * fractal_noise(1, 1.2)).astype(np.float32)
-    plaster = _tiling(photograph("moon"), 0.6) * np.exp(0.10 * fractal_noise(2, 0.8)).astype(np.float32)
+    brick = brick * np.exp(0.15 * fractal_noise(10, 0.8)).astype(np.float32)
+    stains = np.exp(0.35 * fractal_noise(1, 0.8)).astype(np.float32)
+    plaster = _tiling(photograph("moon"), 0.6) * np.exp(0.22 * fractal_noise(2, 0.8)).astype(np.float32)
     images = {
         "brick": brick,
         "plaster": plaster,
@@ -213,7 +214,7 @@ def street_textures() -> dict[str, RipMap]:
     # `clouds` and `shadow` are thresholded, so their own scale (mean 1, deviation 0.5) is kept.
     kept = ("clouds", "shadow")
     maps = {name: rip_map(image if name in kept else image / image.mean()) for name, image in images.items()}
-    lawn = grass * np.exp(0.4 * fractal_noise(4, 0.7)).astype(np.float32)
+    lawn = grass * np.exp(0.6 * fractal_noise(4, 0.6)).astype(np.float32)
     maps["ground"] = rip_map(*(image / image.mean() for image in (asphalt, gravel, lawn, brick)))
     return maps
 

@@ -10,11 +10,14 @@ from data.scene.raycast import NEAR, Canvas, Light, Point, corners, coverage
 from data.scene.walls import section
 from data.textures import Floats, street_textures
 
+CRISP = np.float32(0.8)
+"""Share of a pixel's footprint over which leaves are averaged: they glitter, as small bright things do."""
+
 
 def leaf_colour(leaves: Floats, dark: Floats, bright: Floats) -> Floats:
     """Albedo (2, 3, h, w) of leaf texture (2, h, w): gaps are dark and dull, the leaves that stick out bright."""
     amount = np.clip(leaves * np.float32(0.4), 0, 1)
-    depth = leaves * (np.float32(0.5) + np.float32(0.5) * leaves)
+    depth = leaves * (np.float32(0.7) + np.float32(0.3) * leaves)
     albedo = (bright - dark) * amount[:, None]
     albedo += dark
     albedo *= depth[:, None]
@@ -64,12 +67,12 @@ class Crown:
         )
         along, up = np.float32(self.scale * self.radii[0]), np.float32(self.scale * self.radii[1])
         middle = float((centre - canvas.origins[0]) @ canvas.forward)
-        size = np.float32(middle * float(canvas.pixel) * self.scale)
+        size = np.float32(middle * float(canvas.pixel) * self.scale * CRISP)
         leaves = street_textures()["foliage"].sample(nx * along + np.float32(self.offset), ny * up, size, size)
-        inner *= share * np.float32(2 / max(self.ragged, 0.1))
+        inner *= share * np.float32(1.4 / max(self.ragged, 0.1))
         inside = np.minimum(leaves, 2)
-        inside -= np.float32(1.1)
-        inside *= 2
+        inside -= np.float32(1.0)
+        inside *= np.float32(1.4)
         inside += inner
         inside *= inner > 0
         np.clip(inside, 0, 1, out=inside)
@@ -79,8 +82,8 @@ class Crown:
         facing += nz * sun[2]
         facing += np.float32(0.3)
         np.clip(facing, 0, 1, out=facing)
-        ny *= np.float32(0.45)
-        ny += np.float32(0.55)
+        ny *= np.float32(0.5)
+        ny += np.float32(0.75)
         received = light.sun * facing[:, None]
         received += light.ambient * ny[:, None]
         received *= leaf_colour(leaves, self.dark, self.bright)
@@ -101,8 +104,8 @@ class Thicket:
     ragged: float
     """Relative change of height along the top."""
     aside: float = 0.0
-    """For a thicket along the street: its distance to the side. Its leaves are then drawn out along Z as it recedes, so
-    that they look as wide as high."""
+    """For a thicket along the street: its distance to the side. Its texture then grows with Z, because a wood shows
+    leaves from near and whole branches from afar, and is drawn out along Z, so that they look as wide as high."""
 
     def draw(self, canvas: Canvas, light: Light) -> None:
         """Paints the thicket from the ground to its outline."""
@@ -111,15 +114,14 @@ class Thicket:
             return
         textures = street_textures()
         scale, offset = np.float32(self.scale), np.float32(self.offset)
-        place, width = cut.along, cut.width
+        place, height, width, rise = cut.along, cut.height, cut.width, cut.rise
         if self.aside:
             ahead = np.maximum(cut.along + np.float32(self.start[1]), np.float32(0.5))
-            place, width = (
-                np.log(ahead) * np.float32(self.aside),
-                np.minimum(width / ahead * np.float32(self.aside), 2 * cut.rise),
-            )
+            stretch = np.float32(self.aside) / ahead
+            place, width = np.log(ahead) * np.float32(self.aside), np.minimum(width * stretch, 2 * rise * stretch)
+            height, rise = (cut.height - np.float32(canvas.camera.elevation)) * stretch, rise * stretch
         leaves = textures["foliage"].sample(
-            place * scale + offset, cut.height * scale + offset, width * scale, cut.rise * scale
+            place * scale + offset, height * scale + offset, width * scale * CRISP, rise * scale * CRISP
         )
         waves = np.float32(60.0 / self.height)
         outline = textures["clouds"].sample(cut.along * waves + offset, offset, cut.width * waves, np.float32(1.0))
@@ -134,6 +136,6 @@ class Thicket:
         facing = max(sum(n * float(d) for n, d in zip(cut.normal, light.direction, strict=True)), 0.0)
         strength = np.float32(0.3 * max(float(light.direction[1]), 0.0) + 0.7 * facing)
         received = light.sun * ((np.float32(0.25) + np.float32(0.75) * level) * strength)[:, None]
-        received += light.ambient * (np.float32(0.3) + np.float32(0.7) * level)[:, None]
+        received += light.ambient * (np.float32(0.4) + np.float32(0.8) * level)[:, None]
         received *= leaf_colour(leaves, self.dark, self.bright)
         canvas.paint(cut.box, received, inside, cut.depth)

@@ -105,7 +105,7 @@ class Ground:
         texels = np.float32(textures["ground"].size / TILE)
         detail = textures["ground"].sample(x * texels, z * texels, dx * texels, dz * texels, layer)
         stains = textures["stains"].sample(
-            x * np.float32(16.0), z * np.float32(8.0), dx * np.float32(16.0), dz * np.float32(8.0)
+            x * np.float32(12.0), z * np.float32(6.0), dx * np.float32(12.0), dz * np.float32(6.0)
         )
         stains -= 1
         stains *= np.float32(self.stains)
@@ -114,11 +114,12 @@ class Ground:
 
         shear, scale, offset = (np.float32(value) for value in self.shade)
         along = scale * np.float32(0.6)
+        # Twice the footprint: the sun is not a point, so shadows of leaves have soft edges.
         noise = textures["shadow"].sample(
-            (x + z * shear) * scale + offset, z * along, dx * scale, np.maximum(dz, dx) * along
+            (x + z * shear) * scale + offset, z * along, 2 * dx * scale, 2 * np.maximum(dz, dx) * along
         )
         noise -= 1 + bias
-        noise *= 5
+        noise *= np.float32(3.5)
         noise += np.float32(0.5)
         lit = np.clip(noise, 0, 1, out=noise)
         for patch in self.patches:

@@ -85,7 +85,7 @@ class Street:
         dark, bright = palette.leaves(rng, self.autumn)
         far = rng.uniform(110, 260)
         ends = (-far * 1.2, far + rng.uniform(-30, 30)), (far * 1.2, far + rng.uniform(-30, 30))
-        self._add(400, Thicket(*ends, rng.uniform(4, 15), dark, bright, 20.0, rng.uniform(0, 512), 0.4))
+        self._add(400, Thicket(*ends, rng.uniform(4, 15), dark, bright, rng.uniform(2, 4), rng.uniform(0, 512), 0.4))
         if rng.chance(0.06):
             z, low = rng.uniform(18, 60), rng.uniform(4.6, 6)
             deck = palette.grey(rng, 0.1, 0.5)
@@ -126,10 +126,10 @@ class Street:
         bark = colour(v * 1.15, v, v * 0.8)
         self._add(z, Post(x, z, height * rng.uniform(0.012, 0.026), 0.0, trunk + 0.2 * height, bark, "bark"))
         clumps = 5 if z < 25 else (2 if z < 50 else 1)
-        scale, ragged, solid = rng.uniform(45, 110), rng.uniform(0.35, 0.8), rng.uniform(0.5, 0.75)
-        for _ in range(clumps):
-            cx, cy, cz, size = 0.0, 0.45, 0.0, 1.0
-            if clumps > 1:
+        scale, ragged, solid = rng.uniform(350, 900) / max(z, 7), rng.uniform(0.35, 0.8), rng.uniform(0.5, 0.75)
+        for clump in range(clumps):
+            cx, cy, cz, size = 0.0, 0.4, 0.0, 1.0 if clumps == 1 else solid
+            if clump:
                 cx, cy, cz = rng.uniform(-0.65, 0.65), rng.uniform(0.15, 0.85), rng.uniform(-0.65, 0.65)
                 size = solid * rng.uniform(0.75, 1.1)
             centre = (x + cx * width, trunk + (height - trunk) * cy, z + cz * width)
@@ -142,7 +142,7 @@ class Street:
         dark, bright = palette.leaves(rng, self.autumn)
         height, width = rng.uniform(0.5, 1.8), rng.uniform(0.6, 1.8)
         radii = (width, height * 0.6, width)
-        self._add(z, Crown((x, height * 0.45, z), radii, dark, bright, 80.0, rng.uniform(0, 512), 0.5))
+        self._add(z, Crown((x, height * 0.45, z), radii, dark, bright, 600 / max(z, 6), rng.uniform(0, 512), 0.5))
 
     def _building(self, side: float, front: float, z: float, length: float) -> None:
         """A house whose street side runs from z to z + length at |x| = front; the end towards the camera shows too."""
@@ -189,7 +189,7 @@ class Street:
             x = side * (front + rng.uniform(4, 8) + 4 * row)
             end = (x + side * rng.uniform(-2, 10), 140.0)
             height = rng.uniform(4, 11) * (1 + 0.3 * row)
-            scale, ragged = rng.uniform(25, 55), rng.uniform(0.2, 0.5)
+            scale, ragged = rng.uniform(25, 60), rng.uniform(0.2, 0.5)
             offset = rng.uniform(0, 512)
             self._add(60.0 + row, Thicket((x, -5.0), end, height, dark, bright, scale, offset, ragged, abs(x)))
 
@@ -210,8 +210,8 @@ class Street:
             self._wood(side, walk)
         if rng.chance(0.35):
             self._edge(side, walk)
-        if rng.chance(0.5 if houses else 0.9):
-            z, height = rng.uniform(4, 14), rng.uniform(6, 16)
+        if rng.chance(0.7 if houses else 0.95):
+            z, height = rng.uniform(3, 12), rng.uniform(7, 18)
             spacing = rng.uniform(9, 22) if houses else rng.uniform(4, 10)
             nearest, spread = (kerb + 0.6, 1.0) if houses else (walk + 0.5, 6.0)
             while z < 110:
@@ -295,7 +295,7 @@ class Street:
             profile[:3, stone] = rng.uniform(0.03, 0.5)
             profile[3, stone] = ground_layer("asphalt")
         lanes = (x > left) & (x < right)
-        asphalt = rng.uniform(0.09, 0.22) * np.array([rng.uniform(0.93, 1.05), 1.0, rng.uniform(0.98, 1.12)])
+        asphalt = rng.uniform(0.11, 0.26) * np.array([rng.uniform(0.93, 1.05), 1.0, rng.uniform(0.98, 1.12)])
         wear = 1 + 0.10 * rng.uniform() * np.sin(2 * np.pi * (x - road.centre) / rng.uniform(1.5, 2.0))
         profile[:3, lanes] = asphalt[:, None] * wear[lanes]
         profile[3, lanes] = ground_layer("asphalt")
@@ -308,7 +308,7 @@ class Street:
         shade = self._shade()
         profile[4] = shade[0] + (shade[1] - shade[0]) * np.clip((x - left) / (right - left), 0, 1)
         slant = (rng.uniform(-1, 1), rng.uniform(6, 20), rng.uniform(0, 512))
-        return Ground(profile, STEP, tuple(dashes), tuple(self._patches), slant, rng.uniform(0.1, 0.5))
+        return Ground(profile, STEP, tuple(dashes), tuple(self._patches), slant, rng.uniform(0.2, 0.55))
 
     def _shade(self) -> tuple[float, float]:
         """How far each side of the road lies in the shade of trees and houses."""
@@ -326,7 +326,7 @@ class Street:
         if rng.chance(0.6):
             inset, width = rng.uniform(0.15, 0.5), rng.uniform(0.10, 0.25)
             for edge in (-road.left + inset, road.right - inset):
-                profile[:3, np.abs(x - edge) < width / 2] = rng.uniform(0.4, 0.9)
+                profile[:3, np.abs(x - edge) < width / 2] = rng.uniform(0.3, 0.75)
         dashes = []
         mark, gap = (3.0, 6.0) if rng.chance(0.6) else (4.5, 7.5)
         lines = [road.centre] if road.left > 4 and rng.chance(0.85) else []
@@ -334,6 +334,6 @@ class Street:
             lines.append(road.right / 2 + 0.2)
         for line in lines:
             dashes.append(
-                Dashes(line, 0.14, mark, mark + gap, rng.uniform(0, 12), rng.uniform(0.4, 0.9), 0.0, ROAD_END)
+                Dashes(line, 0.14, mark, mark + gap, rng.uniform(0, 12), rng.uniform(0.35, 0.75), 0.0, ROAD_END)
             )
         return dashes

@@ -44,8 +44,8 @@ def masonry(rng: Randomness) -> tuple[str, float, Floats]:
         return "stains", 40.0, colour(v, v * rng.uniform(0.85, 1.0), v * rng.uniform(0.7, 0.95))
     if rng.chance(0.4):
         v = rng.uniform(0.4, 0.7)
-        return "plaster", 80.0, colour(v, v * rng.uniform(0.93, 1.0), v * rng.uniform(0.8, 1.0))
-    return "plaster", 80.0, colour(v, v * rng.uniform(0.7, 0.97), v * rng.uniform(0.4, 0.9))
+        return "plaster", 40.0, colour(v, v * rng.uniform(0.93, 1.0), v * rng.uniform(0.8, 1.0))
+    return "plaster", 40.0, colour(v, v * rng.uniform(0.7, 0.97), v * rng.uniform(0.4, 0.9))
 
 
 def clothes(rng: Randomness) -> Floats:

@@ -18,7 +18,7 @@ Point = tuple[float, float, float]
 
 NEAR = np.float32(0.5)
 FAR = np.float32(1e9)
-BLUR = 1.6
+BLUR = 1.8
 """Width of the box that stands for lens and sensor, in pixels: footprints are this much larger than a pixel."""
 
 

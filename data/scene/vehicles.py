@@ -30,6 +30,9 @@ class Solid:
     offsets: Floats
     looks: NDArray[np.int8]
     ways: NDArray[np.int8]
+    low: float
+    high: float
+    """Heights between which it lies."""
 
 
 def prism(profile: list[tuple[float, float]], looks: list[int], half: float, lean: float, side: int) -> Solid:
@@ -54,6 +57,8 @@ def prism(profile: list[tuple[float, float]], looks: list[int], half: float, lea
         np.array(offsets, np.float32),
         np.array([*looks, side, side], np.int8),
         np.array([*ways, SIDE, SIDE], np.int8),
+        float(points[:, 1].min()),
+        float(points[:, 1].max()),
     )
 
 
@@ -90,6 +95,8 @@ def _underbody(length: float, half: float) -> Solid:
         np.array(offsets, np.float32),
         np.full(5, UNDER, np.int8),
         np.array([REAR, FRONT, SIDE, SIDE, TOP], np.int8),
+        0.0,
+        0.45,
     )
 
 
@@ -147,7 +154,14 @@ class Vehicle:
         rays = canvas.bundle(box, samples)
         origin = (canvas.origins - place) * facing
         dx, dy, dz = rays.x * np.float32(turn), rays.y, rays.z * np.float32(turn)
-        inverse, face = self._cast(origin, dx, dy, dz)
+        inverse, face = np.zeros((2, len(dy), len(dx)), np.float32), np.zeros((2, len(dy), len(dx)), np.int8)
+        first = 0
+        for solid in shape.solids:
+            band = canvas.box(corners((low[0], solid.low, low[2]), (self.x + shape.half, solid.high, max(ends))))
+            if band is not None:
+                rows = slice(max(band.top - box.top, 0) * samples, (min(band.bottom, box.bottom) - box.top) * samples)
+                self._cast(solid, first, origin, (dx, dy[rows], dz), inverse[:, rows], face[:, rows])
+            first += len(solid.offsets)
         kept = np.repeat(np.repeat(canvas.depth[:, box.rows, box.columns], samples, 1), samples, 2)
         hits = np.flatnonzero((inverse > 0) & (inverse * kept > 1))
         if not len(hits):
@@ -164,44 +178,49 @@ class Vehicle:
         total[3, hits] = 1
         total[4, hits] = inverse.take(hits)
         # Means over the hits of a pixel: colour, coverage, and inverse depth, since that is what disparity is.
-        blocks = total.reshape(5, 2, height // samples, samples, width // samples, samples).sum((3, 5))
+        total = total.reshape(5, 2, height, width)
+        blocks = total[:, :, ::samples, ::samples].copy()
+        for i in range(1, samples * samples):
+            blocks += total[:, :, i // samples :: samples, i % samples :: samples]
         share = 1 / np.maximum(blocks[3], np.float32(1e-6))
         covered = blocks[3] * np.float32(samples**-2)
         mean = (blocks[:3] * share).swapaxes(0, 1)
         canvas.paint(box, mean, covered, 1 / np.maximum(blocks[4] * share, np.float32(1 / FAR)))
 
-    def _cast(self, origin: Floats, dx: Floats, dy: Floats, dz: Floats) -> tuple[Floats, NDArray[np.int8]]:
-        """1 / t of the nearest face (2, h, w), not positive where the ray passes by, and that face's number.
+    @staticmethod
+    def _cast(
+        solid: Solid,
+        first: int,
+        origin: Floats,
+        ray: tuple[Floats, Floats, Floats],
+        best: Floats,
+        best_face: NDArray[np.int8],
+    ) -> None:
+        """Updates 1 / t of the nearest face (2, h, w), 0 where the ray passes by, and that face's number, from `first`.
 
-        For a plane at signed distance s > 0 from the eye inwards, 1 / t = (normal . direction) / s is linear in the
-        image: the ray is inside a convex solid between the least such value of the planes that it enters through and
+        For a plane at signed distance s from the eye inwards, 1 / t = (normal . direction) / s is linear in the image:
+        the ray is inside a convex solid between the least such value of the planes that it enters through (s < 0) and
         the greatest of those that it leaves through.
         """
-        shape = (2, dy.shape[0], dx.shape[0])
-        best, best_face = np.zeros(shape, np.float32), np.zeros(shape, np.int8)
-        first = 0
-        for solid in self.shape.solids:
-            enter, leave = np.full(shape, 1 / NEAR, np.float32), np.full(shape, 1e-6, np.float32)
-            face = np.zeros(shape, np.int8)
-            distance = solid.offsets - origin @ solid.normals.T
-            distance = np.where(np.abs(distance) < np.float32(1e-3), np.float32(1e-3), distance)
-            for number, (nx, ny, nz) in enumerate(solid.normals):
-                scale = 1 / distance[:, number]
-                inverse = (nx * dx + nz * dz) * scale[:, None, None] + (ny * dy) * scale[:, None, None]
-                outside = distance[:, number] < 0
-                views = (slice(0, 2),) if outside[0] == outside[1] else (slice(0, 1), slice(1, 2))
-                for part in views:
-                    if outside[part][0]:
-                        nearer = inverse[part] < enter[part]
-                        np.copyto(face[part], np.int8(first + number), where=nearer)
-                        np.minimum(enter[part], inverse[part], out=enter[part])
-                    else:
-                        np.maximum(leave[part], inverse[part], out=leave[part])
-            nearest = (enter >= leave) & (enter > best)
-            np.copyto(best, enter, where=nearest)
-            np.copyto(best_face, face, where=nearest)
-            first += len(solid.offsets)
-        return best, best_face
+        dx, dy, dz = ray
+        enter, leave = np.full(best.shape, 1 / NEAR, np.float32), np.full(best.shape, 1e-6, np.float32)
+        face = np.zeros(best.shape, np.int8)
+        distance = solid.offsets - origin @ solid.normals.T
+        distance = np.where(np.abs(distance) < np.float32(1e-3), np.float32(1e-3), distance)
+        for number, (nx, ny, nz) in enumerate(solid.normals):
+            scale = 1 / distance[:, number, None, None]
+            inverse = (nx * dx + nz * dz) * scale + (ny * dy) * scale
+            outside = distance[:, number] < 0
+            views = (slice(0, 2),) if outside[0] == outside[1] else (slice(0, 1), slice(1, 2))
+            for part in views:
+                if outside[part][0]:
+                    np.copyto(face[part], np.int8(first + number), where=inverse[part] < enter[part])
+                    np.minimum(enter[part], inverse[part], out=enter[part])
+                else:
+                    np.maximum(leave[part], inverse[part], out=leave[part])
+        nearest = (enter >= leave) & (enter > best)
+        np.copyto(best, enter, where=nearest)
+        np.copyto(best_face, face, where=nearest)
 
     def _shade(
         self,

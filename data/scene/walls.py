@@ -217,19 +217,24 @@ class Roof:
         facing = (normal[0] * rays.x + normal[2] * rays.z) + normal[1] * rays.y
         facing = np.where(np.abs(facing) < np.float32(1e-4), np.float32(-1e-4), facing)
         depth = ((corner - canvas.origins) @ normal)[:, None, None] / facing
-        footprint = depth * (canvas.pixel / np.maximum(np.abs(facing), np.float32(0.01)))
         inside = (depth > NEAR) * np.float32(1.0)
         depth = np.where(depth > NEAR, depth, FAR)
-        position = []
+        size = depth * canvas.pixel
+        # How fast the depth changes from column to column and from row to row, relative to depth and pixel.
+        turn, tilt = float(normal @ canvas.right) / facing, normal[1] / facing
+        place = []
         for edge in (eaves, slope):
             length = float(np.sqrt((edge * edge).sum()))
             unit = edge / np.float32(length)
-            along = ((unit[0] * rays.x + unit[2] * rays.z) + unit[1] * rays.y) * depth
+            ahead = (unit[0] * rays.x + unit[2] * rays.z) + unit[1] * rays.y
+            footprint = np.abs(float(unit @ canvas.right) - ahead * turn)
+            footprint += np.abs(unit[1] - ahead * tilt)
+            footprint = footprint * size
+            along = ahead * depth
             along += ((canvas.origins - corner) @ unit)[:, None, None]
             inside *= coverage(along, 0.0, length, footprint)
-            position.append(along * np.float32(self.scale))
-        size = footprint * np.float32(self.scale)
-        detail = street_textures()[self.texture].sample(position[0], position[1], size, size)
+            place += [along * np.float32(self.scale), footprint * np.float32(self.scale)]
+        detail = street_textures()[self.texture].sample(place[0], place[2], place[1], place[3])
         received = light.lambert((float(normal[0]), float(normal[1]), float(normal[2])))
         canvas.paint(box, detail[:, None] * (self.albedo * received), inside, depth)
 

@@ -129,6 +129,9 @@ class LossConfig:
     """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose losses are
     larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     rate_weight: float = 1.0
+    rate_warmup: int = 0
+    """Bits cost 5 % of their price at step 0, rising to all of it at this step: at full price from the start, a decoder that
+    has not learnt to use the latent yet makes it collapse to zero."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
@@ -202,6 +205,7 @@ def demo() -> Config:
             unet_channels=(32, 48, 64),
             embedding=64,
         ),
+        loss=LossConfig(rate_warmup=200),
         train=TrainConfig(steps=600, batch_size=4, decay=200, warmup=20, lr=1e-3, ema=0.99, log_every=20, val_every=200, save_every=50),
     )
 
@@ -219,7 +223,8 @@ def small() -> Config:
             augment=AugmentConfig(scale_max=1.25, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
             workers=1,
         ),
-        train=TrainConfig(steps=16_000, batch_size=8, decay=5_000, warmup=300, save_every=500, val_every=2000, lr=4e-4),
+        loss=LossConfig(rate_warmup=1000),
+        train=TrainConfig(steps=16_000, batch_size=8, decay=5_000, warmup=200, save_every=500, val_every=2000, lr=5e-4),
     )
 
 
@@ -245,6 +250,7 @@ def base() -> Config:
             embedding=256,
         ),
         diffusion=DiffusionConfig(denoise_fraction=0.5),
+        loss=LossConfig(rate_warmup=5000),
         train=TrainConfig(steps=400_000, batch_size=32, decay=100_000, warmup=2_000, lr=2e-4, ema=0.9995),
     )
 

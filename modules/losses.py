@@ -25,17 +25,18 @@ def distortion_of(difference: Tensor, loss: LossConfig) -> Tensor:
 
 
 def objective(
-    output: CodecOutput, loss: LossConfig, variable_rate: bool, perceptual: nn.Module | None
+    output: CodecOutput, loss: LossConfig, variable_rate: bool, perceptual: nn.Module | None, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
-    Only bits that are sent are priced. A prediction may be of either view; all are weighted alike.
+    Only bits that are sent are priced, from optimizer step `step` = loss.rate_warmup on in full. A prediction may be of either view; all are weighted alike.
     """
     pixels = output.predictions[0].image[0, 0].numel()
     bpp = output.bits / pixels
     lmbda = lambda_of(loss, output.rate, variable_rate)
     scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance if variable_rate else torch.ones_like(bpp)
-    total = loss.rate_weight * (scale * bpp).mean()
+    price = loss.rate_weight * min(1.0, 0.05 + step / loss.rate_warmup) if loss.rate_warmup else loss.rate_weight
+    total = price * (scale * bpp).mean()
     parts = {"bpp": bpp.mean()}
     for i, task in enumerate(output.predictions):
         share = len(task.samples) / len(lmbda)

@@ -40,6 +40,9 @@ class _Names(Sequence[str]):
 class SyntheticSource(PairSource):
     """Random street scenes, one a pair; pair i of a seed and split is the same on every machine.
 
+    The same up to the last bit of the floating-point functions: between NumPy 1.26 and 2.4, and with and without
+    AVX-512, one value in 100000 differs, by one grey level.
+
     `split` "train" holds 2^31 pairs and "val" and "test" 64 each, or `limit` of them; the splits and seeds share no
     scene, since both are part of the generator's key. Every scene is its own group. `disparity` of x is exact, and 0 in
     the sky, which is infinitely far. Along an outline, a pixel that two surfaces share has the disparity of the one

@@ -1,0 +1,46 @@
+"""Copy a run's best checkpoint to a folder for release: the data root in it becomes portable, nothing else changes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import run
+
+LIMIT_MIB = 16
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ckpt", required=True, metavar="PATH", help="run folder, checkpoint folder or file")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example checkpoints/small")
+    args = parser.parse_args()
+
+    from config import DataConfig
+    from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+    from utils.errors import CheckpointError
+
+    loaded = load_checkpoint(args.ckpt)
+    portable = DataConfig()
+    data = dataclasses.replace(
+        loaded.config.data,
+        kitti_root=portable.kitti_root,
+        cityscapes_root=portable.cityscapes_root,
+        folder_root=portable.folder_root,
+    )
+    target = args.out / MODEL_FILE
+    save_checkpoint(target, loaded.codec, dataclasses.replace(loaded.config, data=data), loaded.step)
+    mebibytes = target.stat().st_size / 2**20
+    print(f"{target}: step {loaded.step}, {mebibytes:.1f} MiB, model tag {loaded.codec.entropy.identity()[:2].hex()}")
+    if mebibytes > LIMIT_MIB:
+        target.unlink()
+        raise CheckpointError(f"The checkpoint has {mebibytes:.1f} MiB, more than the {LIMIT_MIB} MiB that a release may have.")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,93 @@
+"""Evaluate checkpoints from real files, beside JPEG, WebP and AVIF. `python evaluate.py --ckpt X` is enough.
+
+    python evaluate.py --ckpt checkpoints/small                     # the data set stored with the checkpoint
+    torchrun --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
+
+The same command again continues an interrupted evaluation. Results: report.html, summary.json, images.csv,
+rd_<metric>.png, bitstreams/ and reconstructions/ in the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
+ANCHORS = ("jpeg", "webp", "avif")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--ckpt", nargs="+", required=True, metavar="PATH", help="runs, checkpoint folders or model files")
+    add("--dataset", choices=DATASETS, help="default: the checkpoint's")
+    add("--data-root", metavar="DIR", help="default: the checkpoint's")
+    add(
+        "--split", choices=("train", "val", "test"), default="val",
+        help="default: val, on which decisions are made; test is for a checkpoint about to be released",
+    )  # fmt: skip
+    add(
+        "--size",
+        choices=("protocol", "full"),
+        default="protocol",
+        help="full: the original resolution (default: protocol)",
+    )
+    add("--rates", nargs="+", type=float, metavar="R", help="0 smallest file to 1 largest (default: 0 0.25 0.5 0.75 1)")
+    add("--steps", type=int, metavar="N", help="decoding steps (default: the checkpoint's)")
+    add("--gamma", type=float, metavar="G", help="noise that decoding starts from, 0 to 1 (default: the checkpoint's)")
+    add(
+        "--side", metavar="{correct,none,shuffled,jpeg:Q}",
+        help="the decoder's side image (default: correct, and at the middle rate none and shuffled besides)",
+    )  # fmt: skip
+    add("--anchors", nargs="+", choices=(*ANCHORS, "none"), default=list(ANCHORS), help="default: all three")
+    add("--limit", type=int, metavar="N", help="only the first N pairs")
+    add("--out", metavar="DIR", help="default: results/NAME-DATASET-SPLIT-XXXXXX, the end made from the settings")
+    add("--weights-dir", metavar="DIR", help="pretrained weights of metrics, prepared by scripts/fetch_weights.py")
+    add("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    return parser.parse_args(arguments)
+
+
+def command_line() -> str:
+    """The command that made the report, as one would type it."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    launcher = f"torchrun --nproc_per_node {processes}" if processes > 1 else "python"
+    return f"{launcher} evaluate.py {shlex.join(sys.argv[1:])}"
+
+
+def main() -> None:
+    """Evaluate; raises ProjectError with what to do."""
+    arguments = parse()
+    from utils.evaluation.pipeline import Options, evaluate
+
+    out = evaluate(
+        Options(
+            checkpoints=tuple(arguments.ckpt),
+            command=command_line(),
+            dataset=arguments.dataset,
+            data_root=arguments.data_root,
+            split=arguments.split,
+            size=arguments.size,
+            rates=None if arguments.rates is None else tuple(arguments.rates),
+            steps=arguments.steps,
+            gamma=arguments.gamma,
+            side=arguments.side,
+            anchors=tuple(arguments.anchors),
+            limit=arguments.limit,
+            out=arguments.out,
+            weights_dir=arguments.weights_dir,
+            device=arguments.device,
+        )
+    )
+    if out is not None:
+        print(f"report: {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    from utils.cli import run
+
+    run(main)

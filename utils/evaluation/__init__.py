@@ -1,0 +1,10 @@
+"""Evaluation from true files. `pipeline.evaluate` runs it all; each module does one part of it.
+
+plan      which points to measure: checkpoint, rate, side variant
+side      the side images of those variants
+anchors   JPEG, WebP, AVIF
+coders    a checkpoint or an anchor as "bytes of an image" and "image of bytes"
+sweep     for each point and pair: encode, write, read back, decode, measure, log
+store     the output folder: names, logs that survive an interruption, features
+summary   summary.json and images.csv from the logs
+"""

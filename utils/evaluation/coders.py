@@ -1,0 +1,98 @@
+"""A checkpoint and an anchor behind one interface: the bytes of an image, and the image of bytes and a side image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from modules.codec import Codec
+from utils.evaluation import anchors
+from utils.evaluation.plan import Point
+from utils.validation import to_float, to_uint8
+
+Image = NDArray[np.uint8]
+T = TypeVar("T")
+SUFFIX = ".bin"
+
+
+class Coder(Protocol):
+    """Makes and reads the files of a point; images are (H, W, 3) uint8."""
+
+    suffix: str
+
+    def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
+        """x -> the file's bytes, the entropy model's estimate in bits (None: there is none), milliseconds."""
+        ...
+
+    def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
+        """The file's bytes and the side image -> x_hat, milliseconds."""
+        ...
+
+
+class ModelCoder:
+    """A checkpoint's codec. Times include the transfer of pixels to and from its device, and no file access."""
+
+    suffix = SUFFIX
+
+    def __init__(self, codec: Codec, device: torch.device) -> None:
+        self._codec = codec
+        self._device = device
+
+    def warm_up(self, x: Image, point: Point) -> None:
+        """Encode and decode once, so that what happens only the first time is in no measured time."""
+        data, _, _ = self.encode(x, point)
+        self.decode(data, x if self._codec.needs_side else None, point)
+
+    def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
+        """See Coder. The encoder runs once for the file and the estimate."""
+
+        def run() -> tuple[bytes, float]:
+            image = to_float(x)
+            coded = self._codec.code(image, point.rate)
+            return self._codec.pack(image, coded, point.rate), float(coded.bits)
+
+        (data, bits), milliseconds = _timed(run, self._device)
+        return data, bits, milliseconds
+
+    def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
+        """See Coder."""
+
+        def run() -> Image:
+            side = None if x_side is None else to_float(x_side)
+            return to_uint8(self._codec.decompress(data, side, steps=point.steps, gamma=point.gamma))
+
+        return _timed(run, self._device)
+
+
+class AnchorCoder:
+    """JPEG, WebP or AVIF; the side image is not used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.suffix = anchors.SUFFIX[name]
+
+    def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
+        """See Coder."""
+        data, milliseconds = _timed(lambda: anchors.encode(self._name, x, point.quality), None)
+        return data, None, milliseconds
+
+    def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
+        """See Coder."""
+        return _timed(lambda: anchors.decode(data), None)
+
+
+def _timed(function: Callable[[], T], device: torch.device | None) -> tuple[T, float]:
+    start = _now(device)
+    result = function()
+    return result, 1000 * (_now(device) - start)
+
+
+def _now(device: torch.device | None) -> float:
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,267 @@
+"""The whole evaluation: plan, sweep, anchors, summary, plots, report. `evaluate.py` is its command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from data.pair import PairSource
+from data.sources import open_source
+from modules.codec import LEVELS
+from utils.checkpoint import load_checkpoint
+from utils.errors import ConfigError
+from utils.evaluation import anchors
+from utils.evaluation.coders import AnchorCoder, ModelCoder
+from utils.evaluation.plan import Model, Point, Request, describe_models, plan_points
+from utils.evaluation.side import parse_side
+from utils.evaluation.store import Store
+from utils.evaluation.summary import Results, collect, summarise, write_csv, write_summary
+from utils.evaluation.sweep import Sweep
+from utils.metrics import MetricSuite
+from utils.run import environment, write_json
+
+MAX_PAIRS = 100_000
+_ROOT = Path(__file__).resolve().parents[2]
+_CODE = ("modules", "utils/metrics", "utils/evaluation")
+_BARRIER = timedelta(days=7)  # the default of 10 to 30 minutes is shorter than a slow process may lag behind
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of evaluate.py; None or "": not given. `command` is what the report shows."""
+
+    checkpoints: tuple[str, ...]
+    command: str
+    dataset: str | None = None
+    data_root: str | None = None
+    split: str = "val"
+    size: str = "protocol"
+    rates: tuple[float, ...] | None = None
+    steps: int | None = None
+    gamma: float | None = None
+    side: str | None = None
+    anchors: tuple[str, ...] = anchors.NAMES
+    limit: int | None = None
+    out: str | None = None
+    weights_dir: str | None = None
+    device: str | None = None
+
+
+def evaluate(options: Options) -> Path | None:
+    """Run it; returns the output folder, None in all but the main process. Raises ProjectError with what to do."""
+    started = time.monotonic()
+    request = _request(options)
+    wanted_anchors = _anchors(options.anchors)
+    state = PartialState(cpu=options.device == "cpu", timeout=_BARRIER)
+    device = _device(options.device, state)
+    models = describe_models(options.checkpoints)
+    source = _open(options, models)
+    points, notes = plan_points(models, request, list(source.groups))
+    usable_anchors = [name for name in wanted_anchors if anchors.unavailable(name) is None]
+    notes += [str(anchors.unavailable(name)) for name in wanted_anchors if name not in usable_anchors]
+    settings = _settings(options, models, source, points, usable_anchors)
+    out = Path(options.out) if options.out else _default_out(settings, models)
+
+    store = Store(out, source.ids, state.process_index)
+    store.open(settings, writes=state.is_main_process)
+    if options.weights_dir is not None and not Path(options.weights_dir).is_dir():
+        raise ConfigError(f"--weights-dir {options.weights_dir} is no folder; scripts/fetch_weights.py prepares one.")
+    with state.main_process_first():  # one process downloads, the others find the files
+        suite = MetricSuite("all", device, options.weights_dir)
+    sweep = Sweep(source, store, suite, rank=state.process_index, processes=state.num_processes)
+    _say(state, f"{len(source)} pairs of {source.name} {source.split}, {len(points)} points, to {out}")
+
+    for place, model in enumerate(models):
+        mine = [point for point in points if point.model == place]
+        if sweep.todo(mine):
+            coder = ModelCoder(load_checkpoint(model.file, device).codec, device)
+            coder.warm_up(source[0].x, mine[0])
+            sweep.run(mine, coder, model.label, progress=state.is_main_process)
+    state.wait_for_everyone()
+    for name, qualities in _plan_anchors(usable_anchors, points, source, store, state).items():
+        mine = [Point(name, quality / 100) for quality in qualities]
+        sweep.run(mine, AnchorCoder(name), anchors.LABELS[name], progress=state.is_main_process)
+        points += mine
+    state.wait_for_everyone()
+
+    if state.is_main_process:
+        store.read_logs()
+        facts = _facts(options, state, device, started, notes, usable_anchors)
+        _write(out, points, models, source, store, suite, options.size, facts)
+    if state.num_processes > 1:
+        torch.distributed.destroy_process_group()
+    return out if state.is_main_process else None
+
+
+def _write(
+    out: Path,
+    points: list[Point],
+    models: Sequence[Model],
+    source: PairSource,
+    store: Store,
+    suite: MetricSuite,
+    size: str,
+    facts: dict[str, Any],
+) -> None:
+    from utils import rd
+    from utils.report import write_report
+
+    summary = summarise(points, models, source, store, suite, size=size, environment=facts)
+    rows = collect(points, store, len(source))
+    results = Results(summary, points, rows, list(source.ids), list(source.groups))
+    write_csv(out / "images.csv", results)
+    caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
+    for info in rd.metrics_of(summary["points"]):
+        rd.plot(summary["points"], info.name, out / f"rd_{info.name}.png", caption)
+    write_report(out / "report.html", results, source, store)
+    write_summary(out / "summary.json", summary)
+
+
+def _request(options: Options) -> Request:
+    rates = options.rates
+    if rates is not None:
+        levels = {round(rate * (LEVELS - 1)): rate for rate in rates}  # 256 levels: equal ones are one point
+        rates = tuple(sorted(levels.values()))
+    return Request(rates, options.steps, options.gamma, None if options.side is None else parse_side(options.side))
+
+
+def _anchors(names: Sequence[str]) -> list[str]:
+    if "none" in names and len(names) > 1:
+        raise ConfigError("--anchors none leaves all anchors out and cannot stand beside others.")
+    return [] if "none" in names else list(dict.fromkeys(names))
+
+
+def _device(name: str | None, state: PartialState) -> torch.device:
+    if name is None:
+        return torch.device(state.device)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device is {name!r}; choose cpu, cuda or cuda:N.") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"--device is {name}, but torch finds no CUDA device here; use --device cpu.")
+        if state.num_processes > 1:
+            return torch.device(state.device)
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"--device is {name}, but there are only {torch.cuda.device_count()} CUDA devices.")
+    elif device.type != "cpu":
+        raise ConfigError(f"--device is {name!r}; choose cpu, cuda or cuda:N.")
+    return device
+
+
+def _open(options: Options, models: Sequence[Model]) -> PairSource:
+    first = models[0].config.data
+    for model in models[1:]:
+        other = model.config.data
+        if options.dataset is None and other.dataset != first.dataset:
+            raise ConfigError(
+                f"{models[0].given} is for the data set {first.dataset} and {model.given} for {other.dataset}; choose "
+                "one with --dataset."
+            )
+        if (options.dataset or first.dataset) == "kitti" and other.protocol != first.protocol:
+            raise ConfigError(
+                f"{models[0].given} and {model.given} were trained for different protocols of KITTI "
+                f"({first.protocol}, {other.protocol}), whose splits overlap; evaluate them separately."
+            )
+    name = options.dataset or first.dataset
+    if options.data_root is not None and name in ("synthetic", "builtin"):
+        raise ConfigError(f"The data set {name} is made here and has no root; leave --data-root out.")
+    source = open_source(
+        name,
+        split=options.split,
+        root=options.data_root or first.root(name),
+        size=options.size,
+        protocol=first.protocol,
+        limit=options.limit,
+    )
+    if len(source) > MAX_PAIRS:
+        raise ConfigError(f"The {options.split} split of {name} has no end; say how many pairs with --limit N.")
+    return source
+
+
+def _settings(
+    options: Options, models: Sequence[Model], source: PairSource, points: Sequence[Point], used: Sequence[str]
+) -> dict[str, Any]:
+    """What the rows of an output folder depend on."""
+    code = hashlib.sha256()
+    for path in sorted(path for folder in _CODE for path in (_ROOT / folder).glob("*.py")):
+        code.update(path.name.encode() + path.read_bytes())
+    root = options.data_root or models[0].config.data.root(source.name)
+    pairs = hashlib.sha256(repr((list(source.ids), list(source.groups))).encode())
+    return {
+        "checkpoints": [[model.label, model.digest[:16]] for model in models],
+        "dataset": source.name,
+        "data_root": None if root is None else str(Path(root).expanduser().resolve()),
+        "split": source.split,
+        "size": options.size,
+        "protocol": models[0].config.data.protocol if source.name == "kitti" else None,
+        "limit": options.limit,
+        "pairs": [len(source), pairs.hexdigest()[:16]],
+        "points": [point.key for point in points],
+        "anchors": list(used),
+        "code": code.hexdigest()[:16],
+    }
+
+
+def _default_out(settings: dict[str, Any], models: Sequence[Model]) -> Path:
+    """results/NAME-DATASET-SPLIT-XXXXXX, where the end tells evaluations with other settings apart."""
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:6]
+    name = models[0].config.name if len(models) == 1 else f"{models[0].config.name}+{len(models) - 1}"
+    return Path("results") / f"{name}-{settings['dataset']}-{settings['split']}-{digest}"
+
+
+def _plan_anchors(
+    names: Sequence[str], points: Sequence[Point], source: PairSource, store: Store, state: PartialState
+) -> dict[str, list[int]]:
+    """The qualities of each anchor, chosen once by the main process from the rates that the models reached."""
+    path = store.work / "anchors.json"
+    if state.is_main_process and not path.is_file():
+        store.read_logs()
+        means = [sum(row.bpp for row in rows) / len(rows) for rows in collect(points, store, len(source)).values()]
+        indices = sorted({round(i * (len(source) - 1) / 3) for i in range(4)})
+        images = [source[i].x for i in indices]
+        chosen = {
+            name: anchors.choose_qualities(name, images, min(means), anchors.REACH * max(means)) for name in names
+        }
+        write_json(path, chosen)
+    state.wait_for_everyone()
+    planned: dict[str, list[int]] = json.loads(path.read_text())
+    return {name: planned[name] for name in names}
+
+
+def _facts(
+    options: Options,
+    state: PartialState,
+    device: torch.device,
+    started: float,
+    notes: Sequence[str],
+    used: Sequence[str],
+) -> dict[str, Any]:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        **environment(),
+        "command": options.command,
+        "device": str(device),
+        "processes": state.num_processes,
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_mib": round(kilobytes / (2**20 if sys.platform == "darwin" else 2**10)),
+        "anchors": {name: anchors.SETTINGS[name] for name in used},
+        "notes": list(notes),
+    }
+
+
+def _say(state: PartialState, message: str) -> None:
+    if state.is_main_process:
+        print(message, file=sys.stderr, flush=True)

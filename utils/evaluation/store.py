@@ -1,0 +1,171 @@
+"""The output folder of an evaluation, made so that an interrupted one can go on where it stopped.
+
+OUT/bitstreams/STREAM/NAME.bin          a file; points that differ only at the decoder share it
+OUT/reconstructions/POINT/NAME.png
+OUT/work/settings.json                  what the numbers depend on; another evaluation is refused
+OUT/work/rows-RANK.jsonl                a line for each measured (point, pair), appended as it is measured
+OUT/work/features/POINT/NAME.npz        what set-level metrics need of an image; POINT `originals` too
+OUT/work/anchors.json                   the qualities chosen for the anchors
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import ConfigError, DataError
+from utils.evaluation.plan import Point
+from utils.files import write_whole
+from utils.run import write_json
+
+Features = Mapping[str, NDArray[np.floating]]
+ORIGINALS = "originals"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one pair at one point. `measured` names the metrics that could be had at the time."""
+
+    point: str
+    index: int
+    id: str
+    height: int
+    width: int
+    bytes: int
+    bits_estimated: float | None
+    encode_ms: float
+    decode_ms: float
+    measured: list[str]
+    metrics: dict[str, float]
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of the file."""
+        return 8 * self.bytes / (self.height * self.width)
+
+    @property
+    def bpp_estimated(self) -> float | None:
+        """Bits per pixel by the entropy model's estimate; None for an anchor."""
+        return None if self.bits_estimated is None else self.bits_estimated / (self.height * self.width)
+
+
+class Store:
+    """The files of one evaluation. Every process of it has one; process `rank` appends to its own log."""
+
+    def __init__(self, out: Path, ids: Sequence[str], rank: int = 0) -> None:
+        self.out = out
+        self.work = out / "work"
+        self.names = _file_names(ids)
+        self._ids = list(ids)
+        self._log = self.work / f"rows-{rank}.jsonl"
+        self.rows: dict[tuple[str, int], Row] = {}
+
+    def open(self, settings: dict[str, Any], *, writes: bool) -> None:
+        """Check that the folder is new or belongs to an evaluation with the same settings, and read its logs.
+
+        With `writes` the settings of a new one are written. Raises ConfigError for other settings, DataError if the
+        folder cannot be made.
+        """
+        known = self.work / "settings.json"
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            if known.is_file():
+                self._check_same(json.loads(known.read_text()), json.loads(json.dumps(settings)))
+            elif writes:
+                write_json(known, settings)
+        except OSError as error:
+            raise DataError(
+                f"The output folder {self.out} cannot be written ({error.strerror}); choose another --out."
+            ) from None
+        except json.JSONDecodeError:
+            raise DataError(f"{known} is damaged; delete {self.out} or choose another --out.") from None
+        self.read_logs()
+
+    def _check_same(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        for field in dict.fromkeys([*old, *new]):
+            before, now = old.get(field), new.get(field)
+            if before != now:
+                raise ConfigError(
+                    f"{self.out} holds an evaluation with {field} {_short(before)}, and now it is {_short(now)}; "
+                    "choose another --out, or delete the folder to start afresh."
+                )
+
+    def read_logs(self) -> None:
+        """Read what all processes have measured, before an interruption too. A line that was cut off counts as none."""
+        self.rows = {}
+        for path in sorted(self.work.glob("rows-*.jsonl")):
+            for line in path.read_text().splitlines():
+                try:
+                    row = Row(**json.loads(line))
+                except (json.JSONDecodeError, TypeError):
+                    continue
+                if row.index < len(self._ids) and self._ids[row.index] == row.id:
+                    old = self.rows.get((row.point, row.index))
+                    if old is None or set(old.measured) <= set(row.measured):
+                        self.rows[row.point, row.index] = row
+
+    def append(self, row: Row) -> None:
+        """Add a row to this process's log, safely on disk before the next image."""
+        line = json.dumps(asdict(row)) + "\n"
+        with self._log.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # killed in the middle of a line
+                    line = "\n" + line
+            file.write(line.encode())
+        self.rows[row.point, row.index] = row
+
+    def bitstream(self, point: Point, index: int, suffix: str) -> Path:
+        """Where the file of a pair at a point lies."""
+        return self.out / "bitstreams" / point.stream / (self.names[index] + suffix)
+
+    def reconstruction(self, point: Point, index: int) -> Path:
+        """Where the decoded image lies."""
+        return self.out / "reconstructions" / point.key / (self.names[index] + ".png")
+
+    def features(self, key: str, index: int) -> Path:
+        """Where the features of a reconstruction, or with ORIGINALS of an original, lie."""
+        return self.work / "features" / key / (self.names[index] + ".npz")
+
+    def write_bytes(self, path: Path, data: bytes) -> None:
+        """Write a file so that it is either whole or absent; its folder is made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+
+    def write_features(self, key: str, index: int, features: Features) -> None:
+        """Write the features of one image; nothing if there are none."""
+        if not features:
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, **dict(features))  # type: ignore[arg-type]
+        self.write_bytes(self.features(key, index), buffer.getvalue())
+
+    def read_features(self, key: str, index: int) -> Features:
+        """The features of one image; {} if there are none or the file is damaged."""
+        try:
+            with np.load(self.features(key, index), allow_pickle=False) as data:
+                return {kind: data[kind] for kind in data.files}
+        except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+            return {}
+
+
+def _file_names(ids: Sequence[str]) -> list[str]:
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "_", name) for name in ids]
+    if len({name.lower() for name in names}) == len(names):
+        return names
+    return [f"{i:05d}_{name}" for i, name in enumerate(names)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

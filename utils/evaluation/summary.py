@@ -1,0 +1,132 @@
+"""What an evaluation found: summary.json (its schema is an interface) and images.csv, from the logged rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.pair import PairSource
+from utils.evaluation.plan import Model, Point
+from utils.evaluation.store import ORIGINALS, Row, Store
+from utils.metrics import METRICS, MetricSuite
+from utils.run import write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished sweep: `rows[point.key]` has one row a pair, in the order of `ids` and `groups`."""
+
+    summary: dict[str, Any]
+    points: list[Point]
+    rows: dict[str, list[Row]]
+    ids: list[str]
+    groups: list[str]
+
+
+def collect(points: Sequence[Point], store: Store, pairs: int) -> dict[str, list[Row]]:
+    """The rows of each point in the order of the pairs. Every one must be there."""
+    return {point.key: [store.rows[point.key, index] for index in range(pairs)] for point in points}
+
+
+def summarise(
+    points: Sequence[Point],
+    models: Sequence[Model],
+    source: PairSource,
+    store: Store,
+    suite: MetricSuite,
+    *,
+    size: str,
+    environment: dict[str, Any],
+) -> dict[str, Any]:
+    """The content of summary.json."""
+    groups = list(source.groups)
+    rows = collect(points, store, len(source))
+    references = [store.read_features(ORIGINALS, index) for index in range(len(source))]
+    entries = []
+    for point in points:
+        of_point = rows[point.key]
+        metrics = suite.summarise(
+            [row.metrics for row in of_point],
+            groups,
+            references,
+            [store.read_features(point.key, index) for index in range(len(source))],
+            trained_on="" if point.model is None else models[point.model].trained_on,
+        )
+        estimates = [row.bpp_estimated for row in of_point if row.bpp_estimated is not None]
+        entries.append(
+            {
+                "codec": point.codec,
+                "checkpoint": point.checkpoint,
+                "lambda": point.lmbda,
+                "rate": point.rate,
+                "steps": point.steps,
+                "gamma": point.gamma,
+                "side": point.side,
+                "bpp": float(np.mean([row.bpp for row in of_point])),
+                "bpp_estimated": float(np.mean(estimates)) if estimates else None,
+                "encode_ms": float(np.median([row.encode_ms for row in of_point])),
+                "decode_ms": float(np.median([row.decode_ms for row in of_point])),
+                "metrics": {name: _finite(entry) for name, entry in metrics.items()},
+            }
+        )
+    return {
+        "format": FORMAT,
+        "dataset": {
+            "name": source.name,
+            "split": source.split,
+            "pairs": len(source),
+            "groups": len(set(groups)),
+            "size": size,
+        },
+        "environment": environment,
+        "points": entries,
+    }
+
+
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+    value = entry.get("mean", entry.get("value", 0.0))
+    if value is None or math.isfinite(value):
+        return entry
+    return {"unavailable": f"The value is {value}, which is not a finite number."}
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write summary.json; values that are not finite would be no JSON and raise ValueError."""
+    json.dumps(summary, allow_nan=False)
+    write_json(path, summary)
+
+
+def write_csv(path: Path, results: Results) -> None:
+    """Write images.csv: a row for every image and point. Metrics that an image does not have stay empty."""
+    scored = {name for rows in results.rows.values() for row in rows for name in row.metrics}
+    metrics = [name for name in METRICS if name in scored]
+    fields = ["codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side", "id", "group", "height", "width"]
+    fields += ["bytes", "bpp", "bpp_estimated", "encode_ms", "decode_ms", *metrics]
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(fields)
+        for point in results.points:
+            head = [point.codec, point.checkpoint, point.lmbda, point.rate, point.steps, point.gamma, point.side]
+            for row in results.rows[point.key]:
+                place = [
+                    row.id,
+                    results.groups[row.index],
+                    row.height,
+                    row.width,
+                    row.bytes,
+                    row.bpp,
+                    row.bpp_estimated,
+                ]
+                values = [row.metrics.get(name) for name in metrics]
+                writer.writerow([*head, *place, row.encode_ms, row.decode_ms, *values])
+    temporary.replace(path)

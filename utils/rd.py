@@ -1,0 +1,247 @@
+"""Rate-distortion curves: grouping points, Bjontegaard differences with guards, and plots.
+
+Works on the points of summary.json, so that it serves any evaluation that was kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
+from utils.metrics.info import METRICS, MetricInfo
+
+MIN_POINTS = 4
+"""Points that a Bjontegaard difference needs on each curve (Bjontegaard 2001, VCEG-M33, fits through four)."""
+MIN_OVERLAP = 0.2
+"""Share of the shorter of two curves that must lie in their common range."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The points of one method under one decoding, by rate: bpp, values of one metric, their 95 % intervals or None."""
+
+    codec: str
+    side: str | None
+    steps: int | None
+    gamma: float | None
+    bpp: tuple[float, ...]
+    values: tuple[float, ...]
+    intervals: tuple[tuple[float, float] | None, ...]
+
+    @property
+    def is_anchor(self) -> bool:
+        """Whether this is a conventional codec."""
+        return self.codec in ANCHOR_LABELS
+
+    @property
+    def label(self) -> str:
+        """Name in a legend."""
+        name = ANCHOR_LABELS.get(self.codec, self.codec)
+        return name if self.side in (None, "correct") else f"{name}, side {self.side}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A Bjontegaard difference of `test` against `reference` in one metric.
+
+    `rate` in percent (negative: fewer bits at equal quality) over the common range of quality; `quality` in the
+    metric's unit (its own sign: for a distance negative is better) over the common range of rate. None where it cannot
+    be had, with the reason. The overlaps are the common range as a share of the shorter curve.
+    """
+
+    metric: str
+    test: str
+    reference: str
+    rate: float | None
+    quality: float | None
+    rate_overlap: float
+    quality_overlap: float
+    reason_rate: str = ""
+    reason_quality: str = ""
+
+
+def value_of(entry: Mapping[str, Any] | None) -> float | None:
+    """The figure of a metric's entry: its mean, or the value of a set metric; None if unavailable."""
+    if entry is None or "unavailable" in entry:
+        return None
+    return float(entry["mean"] if "mean" in entry else entry["value"])
+
+
+def interval_of(entry: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """The 95 % interval of an entry, None if it has none."""
+    if entry is None or entry.get("ci95") is None:
+        return None
+    low, high = entry["ci95"]
+    return float(low), float(high)
+
+
+def metrics_of(points: Sequence[Mapping[str, Any]]) -> list[MetricInfo]:
+    """The metrics that at least one point has a figure for."""
+    return [
+        info
+        for name, info in METRICS.items()
+        if any(value_of(point["metrics"].get(name)) is not None for point in points)
+    ]
+
+
+def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
+    """The points of a summary that have `metric`, as curves: grouped by codec and decoding, in order, sorted by rate.
+
+    Fixed-rate checkpoints that differ only in lambda share a codec's name, and so a curve.
+    """
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for point in points:
+        if value_of(point["metrics"].get(metric)) is not None:
+            grouped.setdefault((point["codec"], point["side"], point["steps"], point["gamma"]), []).append(point)
+    result = []
+    for (codec, side, steps, gamma), members in grouped.items():
+        members = sorted(members, key=lambda point: point["bpp"])
+        entries = [point["metrics"][metric] for point in members]
+        result.append(
+            Curve(
+                codec,
+                side,
+                steps,
+                gamma,
+                tuple(float(point["bpp"]) for point in members),
+                tuple(float(value_of(entry) or 0.0) for entry in entries),
+                tuple(interval_of(entry) for entry in entries),
+            )
+        )
+    return result
+
+
+def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
+    """BD-rate and BD-quality of `test` against `reference`, by piecewise cubic (pchip) interpolation over log rate."""
+    better = 1.0 if METRICS[metric].higher_is_better else -1.0
+    values = [better * np.array(curve.values) for curve in (reference, test)]
+    rates = [np.array(curve.bpp) for curve in (reference, test)]
+    common = _guard(rates, values)
+    quality_overlap = _overlap(*values)
+    rate_overlap = _overlap(*(np.log(r) for r in rates))
+    reason_rate = common or _too_little(quality_overlap, "quality") or _not_rising(values)
+    reason_quality = common or _too_little(rate_overlap, "rate")
+    rate = quality = None
+    if not reason_rate:
+        rate, reason_rate = _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
+    if not reason_quality:
+        quality, reason_quality = _finite(_package("bd_psnr")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
+        quality = None if quality is None else better * quality
+    return Difference(
+        metric, test.label, reference.label, rate, quality, rate_overlap, quality_overlap, reason_rate, reason_quality
+    )
+
+
+def differences(points: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """For every metric, each of our curves against every anchor, and against our curves before it.
+
+    Single points (side variants) are no curves.
+    """
+    result = []
+    for info in metrics_of(points):
+        lines = [curve for curve in curves(points, info.name) if len(curve.bpp) > 1]
+        ours = [curve for curve in lines if not curve.is_anchor]
+        for i, test in enumerate(ours):
+            references = ours[:i] + [curve for curve in lines if curve.is_anchor]
+            result += [bjontegaard(reference, test, info.name) for reference in references]
+    return result
+
+
+def plot(points: Sequence[Mapping[str, Any]], metric: str, path: Path, caption: str = "") -> None:
+    """Write rd_<metric>.png: each curve with its 95 % intervals. Side variants are single markers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    info = METRICS[metric]
+    figure = Figure(figsize=(6.4, 4.6), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for curve, (colour, marker, line) in zip(found := curves(points, metric), styles(found), strict=True):
+        errors = None
+        if any(curve.intervals):
+            pairs = [i or (v, v) for i, v in zip(curve.intervals, curve.values, strict=True)]
+            errors = np.array(
+                [(max(v - low, 0), max(high - v, 0)) for v, (low, high) in zip(curve.values, pairs, strict=True)]
+            ).T
+        axes.errorbar(
+            curve.bpp, curve.values, errors, label=curve.label, color=colour, marker=marker, linestyle=line,
+            linewidth=1.6 if not curve.is_anchor else 1.2, markersize=5, elinewidth=0.7, capsize=2,
+        )  # fmt: skip
+    unit = f" ({info.unit})" if info.unit else ""
+    axes.set_xlabel("rate of the file (bits per pixel)")
+    axes.set_ylabel(f"{info.label}{unit}, {'higher' if info.higher_is_better else 'lower'} is better")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3, linewidth=0.6)
+    axes.legend(frameon=False, fontsize=9)
+    if caption:
+        axes.set_title(caption, fontsize=9)
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)
+
+
+PALETTE = ("#0072b2", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#e69f00")
+"""Colours that colour-blind readers can tell apart (Okabe and Ito 2008)."""
+ANCHOR_COLOURS = {"jpeg": "#999999", "webp": "#e69f00", "avif": "#d55e00"}
+MARKERS = {"correct": "o", "none": "v", "shuffled": "D"}
+
+
+def styles(found: Sequence[Curve]) -> list[tuple[str, str, str]]:
+    """(colour, matplotlib marker, line style) of each curve: a codec's colour is the same whatever its side images."""
+    methods = list(dict.fromkeys(curve.codec for curve in found if not curve.is_anchor))
+    result = []
+    for curve in found:
+        if curve.is_anchor:
+            result.append((ANCHOR_COLOURS[curve.codec], "s", "--"))
+        else:
+            colour = PALETTE[methods.index(curve.codec) % 4]
+            result.append((colour, MARKERS.get(curve.side or "", "^"), "-" if len(curve.bpp) > 1 else "none"))
+    return result
+
+
+_OPTIONS = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+
+
+def _package(name: str) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")  # the package imports pyplot
+    import bjontegaard as package
+
+    return getattr(package, name)
+
+
+def _guard(rates: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> str:
+    few = min(len(r) for r in rates)
+    if few < MIN_POINTS:
+        return f"a curve has {few} points; {MIN_POINTS} are needed"
+    if any((np.diff(r) <= 0).any() for r in rates):
+        return "two points of a curve have the same rate"
+    return "" if all(np.isfinite(v).all() for v in values) else "a value is not finite"
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    common = min(a.max(), b.max()) - max(a.min(), b.min())
+    shorter = min(np.ptp(a), np.ptp(b))
+    return max(0.0, float(common / shorter)) if shorter > 0 else 0.0
+
+
+def _too_little(overlap: float, what: str) -> str:
+    if overlap <= 0:
+        return f"the curves share no {what}"
+    return f"the curves share only {overlap:.0%} of their {what} range" if overlap < MIN_OVERLAP else ""
+
+
+def _not_rising(values: Sequence[np.ndarray]) -> str:
+    return "a curve's quality does not rise with its rate" if any((np.diff(v) <= 0).any() for v in values) else ""
+
+
+def _finite(value: float) -> tuple[float | None, str]:
+    return (float(value), "") if math.isfinite(value) else (None, "the interpolation gave no finite value")

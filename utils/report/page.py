@@ -1,0 +1,215 @@
+"""The page: what was found first, then curves, tables, pictures, and everything a reader needs to trust the numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from data.pair import PairSource
+from utils import rd
+from utils.evaluation.store import Store
+from utils.evaluation.summary import Results
+from utils.report.charts import chart, legend
+from utils.report.format import heading, milliseconds, number, percent, signed
+from utils.report.pictures import CROP, pictures
+from utils.report.style import CSS
+from utils.report.tables import (
+    differences_table,
+    meanings,
+    missing_list,
+    paired_difference,
+    points_table,
+    side_table,
+)
+
+
+def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
+    """Write report.html: self-contained, images embedded losslessly."""
+    points = results.summary["points"]
+    sections = [
+        _header(results, source),
+        _cards(results),
+        _section("Rate and distortion", _CURVES, _charts(points)),
+        _section("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
+        _section("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(rd.differences(points))}</div>'),
+        _section("What the side image is worth", _SIDE, _side(results)),
+        _section("Pictures", _pictures_lead(source), pictures(results, source, store)),
+        _section("What each number means", "", f"<dl>{meanings(points)}</dl>"),
+        _missing(results),
+        _section("How this was made", "", _environment(results.summary["environment"])),
+    ]
+    title = f"Evaluation: {escape(_methods_text(results))}"
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title}</title><style>{CSS}</style></head><body>{''.join(sections)}</body></html>\n"
+    )
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
+
+
+_CURVES = (
+    "Every point is measured from files that were written, read back and decoded to 8-bit images. Bars are 95 % "
+    "intervals; hold the pointer over a marker for its figures."
+)
+_POINTS = (
+    "Small figures are 95 % intervals by a bootstrap over groups; under <i>estimated</i>, how much the files exceed "
+    "the entropy model's estimate."
+)
+_BD = (
+    "Bold: rate at equal quality (negative means fewer bits). Below: quality at equal rate. Each is averaged over the "
+    "part that both curves cover, given as a share of the shorter curve."
+)
+_SIDE = (
+    "The same files, decoded with different side images; the sender knows none of them. Coloured: the change from the "
+    "correct side image, and for metrics of single images its paired 95 % interval."
+)
+
+
+def _section(title: str, lead: str, content: str) -> str:
+    return (
+        f"<section><h2>{title}</h2>{f'<p class=lead>{lead}</p>' if lead else ''}{content}</section>" if content else ""
+    )
+
+
+def _methods(results: Results) -> list[str]:
+    return list(dict.fromkeys(point.codec for point in results.points if point.model is not None))
+
+
+def _methods_text(results: Results) -> str:
+    return ", ".join(_methods(results))
+
+
+def _header(results: Results, source: PairSource) -> str:
+    data = results.summary["dataset"]
+    rows = next(iter(results.rows.values()))
+    sizes = sorted({(row.height, row.width) for row in rows})
+    size = (
+        f"{sizes[0][0]}×{sizes[0][1]}" if len(sizes) == 1 else f"{len(sizes)} sizes up to {sizes[-1][0]}×{sizes[-1][1]}"
+    )
+    checkpoints = list(dict.fromkeys(str(point.checkpoint) for point in results.points if point.checkpoint))
+    groups = f"{data['groups']} group{'s' if data['groups'] != 1 else ''}"
+    return (
+        f"<header><h1>Evaluation: {escape(_methods_text(results))}</h1>"
+        f'<p class="sub">Data set <b>{escape(data["name"])}</b>, split <b>{escape(data["split"])}</b>, '
+        f"n = <b>{data['pairs']}</b> pairs of {groups}, {size} pixels ({escape(data['size'])}). "
+        f"Checkpoint {escape(', '.join(checkpoints))}. {time.strftime('%Y-%m-%d %H:%M')}.</p></header>"
+    )
+
+
+def _cards(results: Results) -> str:
+    """The first of our curves in a few figures, at its middle point."""
+    points = results.summary["points"]
+    mine = [i for i, p in enumerate(results.points) if p.codec == _methods(results)[0]]
+    main = [i for i in mine if results.points[i].side == results.points[mine[0]].side]
+    main.sort(key=lambda i: points[i]["bpp"])
+    middle = main[(len(main) - 1) // 2]
+    point = points[middle]
+    rows = results.rows[results.points[middle].key]
+    mean_bytes = sum(row.bytes for row in rows) / len(rows)
+    over = point["bpp"] / point["bpp_estimated"] - 1 if point["bpp_estimated"] else 0.0
+    where = "at the middle point" if len(main) > 1 else "at its one point"
+    cards = [
+        (f"{point['bpp']:.3f} bpp", f"{mean_bytes:,.0f} bytes a file {where}; {percent(100 * over)} to the estimate"),
+        *_psnr_card(point),
+        *_side_card(results, middle),
+        *_bd_cards(points),
+        (
+            f"{milliseconds(point['decode_ms'])} ms",
+            f"to decode an image ({point['steps']} step{'s' if point['steps'] != 1 else ''}), "
+            f"{milliseconds(point['encode_ms'])} ms to encode it",
+        ),
+    ]
+    return f'<div class="cards">{"".join(f"<div class=card><b>{a}</b><span>{b}</span></div>" for a, b in cards)}</div>'
+
+
+def _psnr_card(point: Mapping[str, Any]) -> list[tuple[str, str]]:
+    entry = point["metrics"].get("psnr")
+    value, interval = rd.value_of(entry), rd.interval_of(entry)
+    if value is None:
+        return []
+    text = f", 95 %: {number('psnr', interval[0])} to {number('psnr', interval[1])}" if interval else ""
+    return [(f"{number('psnr', value)} dB", f"PSNR there{text}")]
+
+
+def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
+    point = results.points[base]
+    for other, candidate in enumerate(results.points):
+        if point.side == "correct" and candidate.side == "none" and candidate.stream == point.stream:
+            paired = paired_difference(results, "psnr", base, other)
+            if paired is None:
+                return []
+            value, interval = paired
+            text = f" (95 %: {signed('psnr', interval[0])} to {signed('psnr', interval[1])})" if interval else ""
+            return [(f"{signed('psnr', value)} dB", f"PSNR by the side image against none{text}")]
+    return []
+
+
+def _bd_cards(points: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """BD-rate in PSNR against the best anchor, the one that is hardest to beat."""
+    found = [d for d in rd.differences(points) if d.metric == "psnr" and d.rate is not None]
+    found = [d for d in found if d.reference in rd.ANCHOR_LABELS.values()]
+    if not found:
+        return []
+    hardest = max(found, key=lambda d: d.rate or 0.0)
+    return [(percent(hardest.rate or 0.0), f"bits at equal PSNR against {hardest.reference} (BD-rate)")]
+
+
+def _charts(points: list[Mapping[str, Any]]) -> str:
+    infos = rd.metrics_of(points)
+    if not infos:
+        return "<p>No metric could be measured.</p>"
+    found = {info.name: rd.curves(points, info.name) for info in infos}
+    fullest = max(found.values(), key=len)
+    methods = list(dict.fromkeys(curve.codec for curve in fullest if not curve.is_anchor))
+    figures = "".join(
+        f'<figure class="chart"><h3>{heading(info)}</h3>{chart(found[info.name], info.name, methods)}</figure>'
+        for info in infos
+    )
+    return f'{legend(fullest, methods)}<div class="charts">{figures}</div>'
+
+
+def _side(results: Results) -> str:
+    table = side_table(results)
+    if table:
+        return f'<div class="side">{table}</div>'
+    return "<p>This evaluation decoded every file with one kind of side image only.</p>"
+
+
+def _pictures_lead(source: PairSource) -> str:
+    image = source[0].x
+    crop = f" Images are larger than shown: these are centre crops of {CROP[0]}×{CROP[1]} at their own pixels."
+    large = image.shape[0] * image.shape[1] > 128 * 512
+    return (
+        "Pairs spread evenly over the split, not chosen by eye: our smallest, middle and largest files, and each "
+        "anchor's file of the nearest size for the same image (red where even the nearest is more than a quarter "
+        "larger). Pictures are embedded without loss. Hold the pointer on a reconstruction, or tap it, to see the "
+        "original in its place." + (crop if large else "")
+    )
+
+
+def _missing(results: Results) -> str:
+    items = missing_list(results.summary["points"])
+    items += "".join(f"<li>{escape(note)}</li>" for note in results.summary["environment"].get("notes", []))
+    return _section("What could not be measured", "", f'<ul class="missing">{items}</ul>' if items else "")
+
+
+def _environment(facts: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items() if version)
+    gpus = ", ".join(facts.get("gpus", [])) or "none"
+    lines = [
+        ("Commit", facts.get("commit") or "unknown"),
+        ("Processor", f"{facts.get('processor')}, {facts.get('cores')} cores, {facts.get('threads')} threads in use"),
+        ("GPUs", f"{gpus}; computed on {facts.get('device')}"),
+        ("Processes", str(facts.get("processes"))),
+        ("This run", f"{facts.get('seconds'):g} s, at most {facts.get('peak_memory_mib')} MiB in the main process"),
+        ("System", f"Python {facts.get('python')}, {facts.get('platform')}"),
+        ("Packages", packages),
+        *((rd.ANCHOR_LABELS[name], text) for name, text in facts.get("anchors", {}).items()),
+    ]
+    listing = "".join(f"<dt>{escape(term)}</dt><dd>{escape(str(text))}</dd>" for term, text in lines)
+    return f"<pre>{escape(facts.get('command', ''))}</pre><dl>{listing}</dl>"

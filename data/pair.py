@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,9 @@ class Pair:
     def __post_init__(self) -> None:
         for name, image in (("x", self.x), ("x_side", self.x_side)):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise DataError(f"{name} of pair {self.id} must be uint8 of shape (H, W, 3), not {image.dtype} {image.shape}.")
+                raise DataError(
+                    f"{name} of pair {self.id} must be uint8 of shape (H, W, 3), not {image.dtype} {image.shape}."
+                )
         if self.x.shape != self.x_side.shape:
             raise DataError(
                 f"The two images of pair {self.id} differ in size ({self.x.shape[1]}x{self.x.shape[0]} and "
@@ -41,7 +44,9 @@ class Pair:
             )
         height, width = self.x.shape[:2]
         if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
-            raise DataError(f"Pair {self.id} is {width}x{height}; each side must lie between {MIN_SIDE} and {MAX_SIDE} pixels.")
+            raise DataError(
+                f"Pair {self.id} is {width}x{height}; each side must lie between {MIN_SIDE} and {MAX_SIDE} pixels."
+            )
 
 
 class PairSource(ABC):
@@ -66,10 +71,10 @@ class PairSource(ABC):
 
     @property
     @abstractmethod
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """The id of every pair, in order, without decoding images."""
 
     @property
     @abstractmethod
-    def groups(self) -> list[str]:
+    def groups(self) -> Sequence[str]:
         """The group of every pair, in order, without decoding images."""

@@ -114,7 +114,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """rate_weight x bpp + lambda x (distortion_weight x D + perceptual_weight x P).
+    """rate_weight x bpp + lambda x (distortion_weight x D + perceptual_weight x P); see `lambda_on`.
 
     D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in the units of the codec's
     prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or unit noise.
@@ -124,7 +124,9 @@ class LossConfig:
     lambda_max: float = 0.008
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     lmbda: float = 0.001
-    """Fixed rate: the only lambda. For cdc and dicm it is 1: their papers' beta is `rate_weight`."""
+    """Fixed rate: the only lambda."""
+    lambda_on: Literal["distortion", "rate"] = "distortion"
+    """What lambda multiplies: D and P, or for cdc and dicm the bits, so that it is their papers' beta."""
     balance: float = 0.5
     """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose losses are
     larger, do not rule the shared weights; the optimum at a given rate stays the same."""
@@ -258,7 +260,7 @@ def base() -> Config:
 def dicm_paper() -> Config:
     """DICM as published (`modules/dicm.py`), without the mistakes of its released code. 81 M parameters.
 
-    accelerate launch train.py --preset dicm_paper [--data.dataset cityscapes] [--loss.rate-weight BETA]
+    accelerate launch train.py --preset dicm_paper [--data.dataset cityscapes] [--loss.lmbda BETA]
 
     One model a beta; a sweep over beta gives the curve. Needs the weights of LPIPS-VGG (`--loss.perceptual none` or
     `effnet` trains without). Published: batch 4 a GPU, so `--train.batch-size` 4 x GPUs.
@@ -278,8 +280,8 @@ def dicm_paper() -> Config:
         model=ModelConfig(codec="dicm", variable_rate=False, fusion="add", side_dropout=0.0),
         diffusion=DiffusionConfig(prediction="epsilon", schedule="linear", timesteps=20_000, steps=200, gamma=0.8),
         loss=LossConfig(
-            lmbda=1.0,
-            rate_weight=0.0025,
+            lmbda=0.0025,
+            lambda_on="rate",
             distortion="l1",
             distortion_weight=0.1,
             perceptual="lpips_vgg",
@@ -303,7 +305,7 @@ def dicm_paper() -> Config:
 def dicm_no_side() -> Config:
     """`dicm_paper` retrained without a side image: one codec, one view, all else equal. 53.6 M parameters.
 
-    accelerate launch train.py --preset dicm_no_side [--data.dataset cityscapes] [--loss.rate-weight BETA]
+    accelerate launch train.py --preset dicm_no_side [--data.dataset cityscapes] [--loss.lmbda BETA]
 
     Time, estimated as for `dicm_paper`: 1.05 TFLOP a step (263 GFLOP an image), about 15 hours on one A100.
     Expect: nothing comparable is published. DICM's "without w" (Cityscapes, 0.129 bpp: FID 126, 26.2 dB, off a figure)
@@ -316,7 +318,7 @@ def dicm_no_side() -> Config:
 def cdc_eps() -> Config:
     """CDC, epsilon-prediction (`modules/cdc.py`), on x alone. 53.6 M parameters.
 
-    accelerate launch train.py --preset cdc_eps [--data.dataset cityscapes] [--loss.rate-weight BETA]
+    accelerate launch train.py --preset cdc_eps [--data.dataset cityscapes] [--loss.lmbda BETA]
 
     Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 37 hours on one A100 for the million steps.
     Expect: nothing comparable is published; the paper trains on Vimeo-90k at 256x256, which is no source here.
@@ -335,7 +337,7 @@ def cdc_eps() -> Config:
 def cdc_x() -> Config:
     """CDC, x-prediction: a handful of steps decode. 53.9 M parameters.
 
-    accelerate launch train.py --preset cdc_x [--data.dataset cityscapes] [--loss.rate-weight BETA]
+    accelerate launch train.py --preset cdc_x [--data.dataset cityscapes] [--loss.lmbda BETA]
 
     Time, estimated as for `dicm_paper`: 1.22 TFLOP a step (U-Net forward 64.5 GFLOP), about 42 hours on an A100.
     Expect: nothing comparable is published (see `cdc_eps`).
@@ -349,7 +351,7 @@ def cdc_x() -> Config:
         name="cdc_x",
         model=replace(config.model, finest_context=64),
         diffusion=replace(config.diffusion, prediction="x0", schedule="cosine_offset", timesteps=8193, steps=65),
-        loss=replace(config.loss, rate_weight=0.0032, distortion="l2"),
+        loss=replace(config.loss, lmbda=0.0032, distortion="l2"),
         train=replace(config.train, lr=5e-5, lr_floor=0.2, ema=0.9999),
     )
 

@@ -32,10 +32,8 @@ def check(config: Config) -> None:
     model = config.model
     if model.variable_rate:
         raise ConfigError(f"model.codec {model.codec} has one rate a model: set model.variable_rate to False.")
-    if config.loss.lmbda != 1:
-        raise ConfigError(
-            f"loss.lmbda is {config.loss.lmbda}; with model.codec {model.codec} it is 1, and loss.rate_weight is beta."
-        )
+    if config.loss.lambda_on != "rate":
+        raise ConfigError(f"With model.codec {model.codec} lambda is the papers' beta: set loss.lambda_on to rate.")
     for name in ("dim", "finest_context"):
         if getattr(model, name) < 1:
             raise ConfigError(f"model.{name} is {getattr(model, name)}; it must be at least 1.")
@@ -65,7 +63,7 @@ class CDC(Codec):
     def __init__(self, config: Config, name: str) -> None:
         super().__init__()
         model, diffusion = config.model, config.diffusion
-        self.name, self.lmbda = name, config.loss.rate_weight
+        self.name, self.lmbda = name, config.loss.lmbda
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
         self.max_weight = diffusion.max_weight
         self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps)

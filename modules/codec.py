@@ -75,7 +75,7 @@ class Codec(nn.Module, ABC):
     accepts_no_side: bool
     needs_side: bool
     lmbda: float | None
-    """Lambda of a fixed-rate model (beta for cdc and dicm, which weight the rate), None for a variable-rate one."""
+    """Lambda of a fixed-rate model (cdc's and dicm's beta), None for a variable-rate one."""
     entropy: Hyperprior
     default_steps: int = 1
     default_gamma: float = 0.0
@@ -184,6 +184,8 @@ def build_codec(config: Config) -> Codec:
     """The codec that a configuration describes, with fresh weights. Raises ConfigError for settings it cannot have."""
     if config.model.codec not in BUILDERS:
         raise ConfigError(f"model.codec is {config.model.codec!r}; choose from {', '.join(BUILDERS)}.")
+    if config.model.variable_rate and config.loss.lambda_on == "rate":
+        raise ConfigError("loss.lambda_on is rate, which needs a fixed-rate model: set model.variable_rate to False.")
     codec: Codec = importlib.import_module(BUILDERS[config.model.codec]).build(config)
     return codec
 

@@ -41,7 +41,7 @@ def perturb_common(contexts: Sequence[Tensor], noise: Sequence[Tensor]) -> list[
 
 
 class DICM(CDC):
-    """ "Distributed Image Compression with Conditional Diffusion Models" (code: dongqingcc/DICC).
+    """DICM, "Distributed Image Compression with Conditional Diffusion Models" (code: dongqingcc/DICC).
 
     ```
      sender    x ──────── g_a ─► y ─ entropy ─► file

@@ -1,4 +1,4 @@
-"""The training objective: rate + lambda x (distortion + perceptual distance), for any codec."""
+"""The training objective of any codec: rate, distortion and perceptual distance, traded by lambda."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ def objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
-    Only bits that are sent are priced, from optimizer step `step` = loss.rate_warmup on in full. A prediction may be of either view; all are weighted alike.
+    Only bits that are sent are priced, from optimizer step `step` = loss.rate_warmup on in full. A prediction may be of
+    either view; all are weighted alike.
     """
     pixels = output.predictions[0].image[0, 0].numel()
     bpp = output.bits / pixels
     lmbda = lambda_of(loss, output.rate, variable_rate)
-    scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance if variable_rate else torch.ones_like(bpp)
+    one = torch.ones_like(lmbda)
+    scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance if variable_rate else one
     price = loss.rate_weight * min(1.0, 0.05 + step / loss.rate_warmup) if loss.rate_warmup else loss.rate_weight
-    total = price * (scale * bpp).mean()
+    on_rate, on_quality = (lmbda, one) if loss.lambda_on == "rate" else (one, lmbda)
+    total = price * (scale * on_rate * bpp).mean()
     parts = {"bpp": bpp.mean()}
     for i, task in enumerate(output.predictions):
         share = len(task.samples) / len(lmbda)
-        weight = (scale * lmbda)[task.samples] * share
+        weight = (scale * on_quality)[task.samples] * share
         distortion = distortion_of(task.estimate - task.target, loss)
         total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()
         parts[f"distortion_{i}"] = distortion.mean()

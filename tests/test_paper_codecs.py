@@ -102,14 +102,14 @@ def test_parameter_counts_are_the_published_ones(preset: str, millions: float) -
 def test_presets_have_the_published_settings() -> None:
     dicm, cdc_x = PRESETS["dicm_paper"](), PRESETS["cdc_x"]()
     assert (dicm.diffusion.prediction, dicm.diffusion.timesteps, dicm.diffusion.steps) == ("epsilon", 20_000, 200)
-    assert (dicm.diffusion.gamma, dicm.loss.rate_weight, dicm.loss.perceptual) == (0.8, 0.0025, "lpips_vgg")
+    assert (dicm.diffusion.gamma, dicm.loss.lmbda, dicm.loss.perceptual) == (0.8, 0.0025, "lpips_vgg")
     assert (dicm.train.lr, dicm.train.batch_size, dicm.train.clip, dicm.train.ema) == (3e-5, 4, 1.0, 0.0)
     assert (cdc_x.diffusion.prediction, cdc_x.diffusion.timesteps) == ("x0", 8193)
 
 
 def test_fixed_rate_models_of_one_method_differ_in_beta_alone() -> None:
     config = tiny_paper("dicm_paper")
-    other = dataclasses.replace(config, loss=dataclasses.replace(config.loss, rate_weight=0.01))
+    other = dataclasses.replace(config, loss=dataclasses.replace(config.loss, lmbda=0.01))
     first, second = build_codec(config), build_codec(other)
     assert first.name == second.name == "dicm"
     assert (first.lmbda, second.lmbda) == (0.0025, 0.01)
@@ -123,7 +123,7 @@ def test_fixed_rate_models_of_one_method_differ_in_beta_alone() -> None:
         ("dicm_paper", "model", {"side_dropout": 0.1}, "side_dropout"),
         ("cdc_eps", "model", {"fusion": "add"}, "fusion"),
         ("cdc_eps", "model", {"dim": 0}, "dim"),
-        ("cdc_eps", "loss", {"lmbda": 0.01}, "rate_weight"),
+        ("cdc_eps", "loss", {"lambda_on": "distortion"}, "lambda_on"),
         ("cdc_eps", "diffusion", {"schedule": "cosine_offset"}, "linear"),
         ("cdc_x", "diffusion", {"timesteps": 0}, "timesteps"),
     ],

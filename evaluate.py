@@ -13,6 +13,7 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 
 DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
 ANCHORS = ("jpeg", "webp", "avif")
@@ -62,6 +63,8 @@ def command_line() -> str:
 def main() -> None:
     """Evaluate; raises ProjectError with what to do."""
     arguments = parse()
+    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.evaluation.pipeline import Options, evaluate
 
     out = evaluate(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,6 +34,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
+    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from data.images import read_image
     from utils.checkpoint import load_checkpoint
     from utils.errors import BitstreamError, ConfigError

@@ -195,9 +195,6 @@ def _settings(
     options: Options, models: Sequence[Model], source: PairSource, points: Sequence[Point], used: Sequence[str]
 ) -> dict[str, Any]:
     """What the rows of an output folder depend on."""
-    code = hashlib.sha256()
-    for path in sorted(path for folder in _CODE for path in (_ROOT / folder).glob("*.py")):
-        code.update(path.name.encode() + path.read_bytes())
     root = options.data_root or models[0].config.data.root(source.name)
     pairs = hashlib.sha256(repr((list(source.ids), list(source.groups))).encode())
     return {
@@ -211,8 +208,16 @@ def _settings(
         "pairs": [len(source), pairs.hexdigest()[:16]],
         "points": [point.key for point in points],
         "anchors": list(used),
-        "code": code.hexdigest()[:16],
+        "code of the model and the metrics": code_digest(),
     }
+
+
+def code_digest() -> str:
+    """Of the code that decides the figures: rows measured by another version never mix with this one's."""
+    code = hashlib.sha256()
+    for path in sorted(path for folder in _CODE for path in (_ROOT / folder).glob("*.py")):
+        code.update(path.name.encode() + path.read_bytes())
+    return code.hexdigest()[:16]
 
 
 def _default_out(settings: dict[str, Any], models: Sequence[Model]) -> Path:

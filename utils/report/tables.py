@@ -169,8 +169,8 @@ _MEANINGS = (
     ("bpp", "Bits per pixel: 8 × the bytes of the file, header and checksum included, / (height × width), averaged."),
     (
         "bpp estimated",
-        "The entropy model's estimate for the same symbols, and by how much the files exceed it. Codecs without an entropy "
-        "model have none.",
+        "The entropy model's estimate for the same symbols, and by how much the files exceed it. Codecs without an "
+        "entropy model have none.",
     ),
     (
         "Setting",
@@ -178,8 +178,8 @@ _MEANINGS = (
     ),
     (
         "Side image",
-        "What the decoder holds beside the file: the correct view; none (the learned null input, or a model without side "
-        "information); shuffled (another group's, the same in every run); jpeg:Q (the correct view after JPEG).",
+        "What the decoder holds beside the file: the correct view; none (the learned null input, or a model without "
+        "side information); shuffled (another group's, the same in every run); jpeg:Q (the correct view after JPEG).",
     ),
     (
         "Encode, decode",

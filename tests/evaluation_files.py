@@ -1,0 +1,44 @@
+"""Checkpoints and small data sets for the tests of evaluation and of the command-line coder."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from image_files import encode, write
+from tiny import smooth_pair
+
+from config import Config
+from modules.codec import Codec, build_codec
+from utils.checkpoint import MODEL_FILE, save_checkpoint
+from utils.validation import to_uint8
+
+
+def write_split(root: Path, split: str, groups: list[str], height: int = 64, width: int = 64) -> Path:
+    """ROOT/SPLIT/{left,right}/pairN.png with smooth random scenes, and ROOT/manifest.csv with their groups."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "id", "drive"])
+        for number, group in enumerate(groups):
+            writer.writerow([split, f"pair{number}", group])
+            for side, image in zip(("left", "right"), smooth_pair(height, width, 100 + number), strict=True):
+                write(root / split / side / f"pair{number}.png", encode(to_uint8(image)))
+    return root
+
+
+def write_checkpoint(folder: Path, codec: Codec, config: Config, data_root: Path | str = "nowhere") -> Path:
+    """FOLDER with a checkpoint of `codec` whose configuration names `data_root`; returns the folder."""
+    config = replace(config, data=replace(config.data, folder_root=str(data_root)))
+    save_checkpoint(folder / MODEL_FILE, codec, config, step=80)
+    return folder
+
+
+def write_untrained(folder: Path, config: Config, data_root: Path | str = "nowhere", **model: Any) -> Path:
+    """The same with fresh weights and some fields of the model replaced."""
+    config = replace(config, model=replace(config.model, **model))
+    codec = build_codec(config).eval()
+    codec.freeze()
+    return write_checkpoint(folder, codec, config, data_root)

@@ -38,7 +38,7 @@ class DataConfig:
     folder_root: str = "datasets/folder"
     protocol: Literal["drive_disjoint", "ndic"] = "drive_disjoint"
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
-    augment: AugmentConfig = AugmentConfig()
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     """The training crop (height and width are multiples of 64) and the random changes to a pair."""
     workers: int = 2
     """Data-loader processes for each training process; 0 loads in the training process."""
@@ -67,7 +67,7 @@ class ModelConfig:
     """256 rate levels by gain units; otherwise one model a lambda."""
     fusion: Literal["add", "row_attention", "both", "none"] = "both"
     side_dropout: float = 0.1
-    """Share of training samples whose side image is replaced by the learned null input; 0: the model cannot do without."""
+    """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
     """Channels of y."""
     hyper: int = 96
@@ -99,7 +99,7 @@ class DiffusionConfig:
     timesteps: int = 0
     """Number of discrete noise levels; 0: continuous time (cosine only)."""
     start_fraction: float = 0.5
-    """Share of samples whose gamma is 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
+    """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
     denoise_fraction: float = 0.25
     """Share of samples that are also trained at a random noise level."""
     denoise_weight: float = 0.3
@@ -128,12 +128,12 @@ class LossConfig:
     lambda_on: Literal["distortion", "rate"] = "distortion"
     """What lambda multiplies: D and P, or for cdc and dicm the bits, so that it is their papers' beta."""
     balance: float = 0.5
-    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose losses are
-    larger, do not rule the shared weights; the optimum at a given rate stays the same."""
+    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose
+    losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     rate_weight: float = 1.0
     rate_warmup: int = 0
-    """Bits cost 5 % of their price at step 0, rising to all of it at this step: at full price from the start, a decoder that
-    has not learnt to use the latent yet makes it collapse to zero."""
+    """Bits cost 5 % of their price at step 0, rising to all of it at this step: at full price from the start, a
+    decoder that has not learnt to use the latent yet makes it collapse to zero."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
@@ -208,7 +208,9 @@ def demo() -> Config:
             embedding=64,
         ),
         loss=LossConfig(rate_warmup=200),
-        train=TrainConfig(steps=600, batch_size=4, decay=200, warmup=20, lr=1e-3, ema=0.99, log_every=20, val_every=200, save_every=50),
+        train=TrainConfig(
+            steps=600, batch_size=4, decay=200, warmup=20, lr=1e-3, ema=0.99, log_every=20, val_every=200, save_every=50
+        ),
     )
 
 
@@ -237,7 +239,9 @@ def base() -> Config:
     """
     return Config(
         name="base",
-        data=DataConfig(dataset="kitti", augment=AugmentConfig(scale_max=1.25, brightness=0.1, exposure=0.02), workers=8),
+        data=DataConfig(
+            dataset="kitti", augment=AugmentConfig(scale_max=1.25, brightness=0.1, exposure=0.02), workers=8
+        ),
         model=ModelConfig(
             latent=320,
             hyper=160,

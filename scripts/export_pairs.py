@@ -16,7 +16,9 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "synthetic", "builtin"])
+    parser.add_argument(
+        "--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+    )
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--size", default="protocol", choices=["protocol", "full", "train"])

@@ -39,7 +39,9 @@ def main() -> None:
     print(f"{target}: step {loaded.step}, {mebibytes:.1f} MiB, model tag {loaded.codec.entropy.identity()[:2].hex()}")
     if mebibytes > LIMIT_MIB:
         target.unlink()
-        raise CheckpointError(f"The checkpoint has {mebibytes:.1f} MiB, more than the {LIMIT_MIB} MiB that a release may have.")
+        raise CheckpointError(
+            f"The checkpoint has {mebibytes:.1f} MiB, more than the {LIMIT_MIB} MiB that a release may have."
+        )
 
 
 if __name__ == "__main__":

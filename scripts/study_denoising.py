@@ -1,4 +1,4 @@
-"""Does the denoiser denoise? Steps x gamma at one rate: quality, realism, high-frequency energy, and how two seeds differ.
+"""Does the denoiser denoise? Steps x gamma at one rate: quality, realism, high-frequency energy, two seeds' difference.
 
 Prints a Markdown table and writes it, with the command, to OUT.
 """
@@ -14,14 +14,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 
-COLUMNS = ("steps", "gamma", "PSNR dB", "effnet_dist", "kd_effnet", "high-frequency energy", "difference of two seeds / 255")
+COLUMNS = (
+    "steps",
+    "gamma",
+    "PSNR dB",
+    "effnet_dist",
+    "kd_effnet",
+    "high-frequency energy",
+    "difference of two seeds / 255",
+)
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ckpt", required=True, metavar="PATH")
-    parser.add_argument("--dataset", default="folder", choices=["kitti", "cityscapes", "folder", "synthetic", "builtin"])
+    parser.add_argument(
+        "--dataset", default="folder", choices=["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+    )
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
     parser.add_argument("--rate", type=float, default=0.5, help="0 (smallest file) to 1")
@@ -75,8 +85,8 @@ def main() -> None:
                 )
             )
     lines = [
-        f"{source.name}, split {args.split}, {len(pairs)} pairs, {bpp:.4f} bpp of true file bytes. High-frequency energy: "
-        "relative to the originals', luma, frequencies above half of Nyquist. `kd_effnet` with its 95 % interval.",
+        f"{source.name}, split {args.split}, {len(pairs)} pairs, {bpp:.4f} bpp of true file bytes. High-frequency"
+        " energy: relative to the originals', luma, frequencies above half of Nyquist. `kd_effnet` with 95 % interval.",
         "",
         f"`python {shlex.join(sys.argv)}`",
         "",

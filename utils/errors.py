@@ -1,4 +1,4 @@
-"""Errors that a user can act on. Entry points print their one sentence and exit with status 1; nothing else is caught."""
+"""Errors that a user can act on: entry points print their one sentence and exit with status 1, no other is caught."""
 
 
 class ProjectError(Exception):

@@ -7,7 +7,7 @@ example `--train.batch-size 32 --data.dataset cityscapes`. `--dry-run` prints th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from data.transforms import AugmentConfig

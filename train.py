@@ -148,7 +148,7 @@ def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
 class Trainer:
     """What the loop needs, made once: accelerator, run folder, codec, its moving average, optimizer, data."""
 
-    def __init__(self, config: Config, runs: Path, init: str, cpu: bool) -> None:
+    def __init__(self, config: Config, runs: Path, init: str, cpu: bool, weights_dir: str | None = None) -> None:
         self.config, train = config, config.train
         self.accelerator = build_accelerator(train, cpu)
         device = self.accelerator.device
@@ -165,7 +165,9 @@ class Trainer:
             height=config.data.augment.height,
             width=config.data.augment.width,
         )
-        self.perceptual = build_perceptual(config.loss.perceptual) if config.loss.perceptual_weight > 0 else None
+        self.perceptual = (
+            build_perceptual(config.loss.perceptual, weights_dir) if config.loss.perceptual_weight > 0 else None
+        )
         if self.perceptual is not None:
             self.perceptual.to(device)
         self.run = RunFolder(runs, config, writes=self.main)
@@ -231,9 +233,7 @@ class Trainer:
         draws = Draws([Draws.key(self.config.train.seed, int(i)) for i in batch["index"]], device)
         with self.accelerator.autocast():
             output = self.model(x, x_side, draws)
-        loss, parts = objective(
-            output, self.config.loss, self.codec.variable_rate, self.perceptual, self.step
-        )
+        loss, parts = objective(output, self.config.loss, self.codec.variable_rate, self.perceptual, self.step)
         return (loss if output.aux is None else loss + output.aux), parts
 
     def optimise(self, batches: Iterator[dict[str, Any]]) -> dict[str, Tensor]:
@@ -328,7 +328,7 @@ def main() -> None:
     if switches.dry_run:
         print(describe(config))
         return
-    Trainer(config, Path(switches.runs), switches.init, switches.cpu).train()
+    Trainer(config, Path(switches.runs), switches.init, switches.cpu, switches.weights_dir).train()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _runs(tables: Symbols) -> tuple[NDArray[np.intp], Iterator[tuple[int, slice]
     """Group symbols by table: a stable order, and (table, slice of that order) for every table in use."""
     order = np.argsort(tables, kind="stable")
     used, starts = np.unique(tables[order], return_index=True)
-    ends = np.append(starts[1:], len(order))
+    ends = np.append(starts, len(order))[1:]
     return order, ((int(t), slice(int(a), int(b))) for t, a, b in zip(used, starts, ends, strict=True))
 
 

@@ -145,9 +145,7 @@ def test_init_starts_from_a_checkpoint_under_this_configuration(folder_data: Pat
     assert started.codec.settings.start_fraction == 0.9
     saved = load_checkpoint(tmp_path / "source").codec.state_dict()
     assert_same({k: v.contiguous() for k, v in started.codec.state_dict().items()}, saved)
-    assert (
-        torch.isfinite(started.codec.entropy._likelihood_low.bound) and started.codec.entropy._likelihood_low.bound > 0
-    )
+    assert started.codec.entropy._likelihood_low.bound > 0  # 1e-9, which float16 does not have.
     started.train()
     with pytest.raises(CheckpointError, match="another architecture"):
         trainer(config_on(folder_data, "other", model={"fusion": "add"}), tmp_path, init=str(tmp_path / "source"))
@@ -179,7 +177,7 @@ def test_mistake_05_the_learning_rate_follows_optimizer_steps() -> None:
     factors = [learning_rate(step, settings) for step in range(100)]
     assert factors[0] == pytest.approx(0.1) and factors[9] == 1.0 == factors[80]
     assert factors[90] == pytest.approx(0.1 + 0.9 * 0.5) and factors[99] == pytest.approx(0.1 + 0.9 / 20)
-    assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
+    assert factors[:10] == sorted(factors[:10]) and factors[80:] == sorted(factors[80:], reverse=True)
 
 
 def test_mistake_05_applied_learning_rates_are_those_of_the_steps(folder_data: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def tiny_config(name: str = "tiny", **parts: dict[str, Any]) -> Config:
             unet_channels=(16, 24, 32),
             embedding=16,
         ),
-        loss=LossConfig(lambda_min=0.001, lambda_max=0.02),
+        loss=LossConfig(lambda_min=0.002, lambda_max=0.05),
         train=TrainConfig(
             steps=4, batch_size=4, warmup=2, decay=2, precision="no", log_every=1, val_every=100, save_every=2, keep=5
         ),
@@ -45,14 +45,17 @@ def tiny_config(name: str = "tiny", **parts: dict[str, Any]) -> Config:
 
 
 def smooth_pair(height: int = 64, width: int = 64, seed: int = 0, shift: int = 6) -> tuple[Tensor, Tensor]:
-    """x and x_side (3, H, W) in [0, 1]: coarse and fine random patterns; the side view is shifted along the rows."""
+    """x and x_side (3, H, W) in [0, 1]: random patterns, shifted along the rows, and one that only x has."""
     generator = torch.Generator().manual_seed(seed)
-    scene = torch.zeros(1, 3, height, width + shift)
-    for cell, amplitude in ((32, 1.0), (12, 0.5), (5, 0.25)):
+
+    def pattern(cell: int, amplitude: float) -> Tensor:
         grid = torch.rand(1, 3, height // cell + 2, (width + shift) // cell + 2, generator=generator) - 0.5
-        scene += amplitude * F.interpolate(grid, size=scene.shape[2:], mode="bicubic", align_corners=False)
-    scene = (0.5 + scene[0]).clamp(0, 1)
-    return scene[:, :, shift:].contiguous(), scene[:, :, :width].contiguous()
+        size = (height, width + shift)
+        return amplitude * F.interpolate(grid, size=size, mode="bicubic", align_corners=False)[0]
+
+    scene = 0.5 + pattern(32, 0.6) + pattern(12, 0.3) + pattern(5, 0.2)
+    x = scene[:, :, shift:] + pattern(16, 0.5)[:, :, shift:]
+    return x.clamp(0, 1).contiguous(), scene[:, :, :width].clamp(0, 1).contiguous()
 
 
 def batch_of_pairs(count: int, height: int = 64, width: int = 64, first: int = 0) -> tuple[Tensor, Tensor]:
@@ -65,12 +68,17 @@ def train_a_little(config: Config, steps: int, lr: float = 3e-3) -> Codec:
     """A codec after `steps` plain Adam steps on smooth pairs, frozen and in evaluation mode."""
     torch.manual_seed(0)
     codec = build_codec(config)
+    with torch.no_grad():  # So few steps would leave the hyper-latent at zero.
+        for layer in codec.entropy.h_s.convolutions()[:-1]:
+            layer.bias.fill_(0.2)
+        for parameter in codec.entropy.h_a.parameters():
+            parameter.mul_(2)
     optimizer = torch.optim.Adam(codec.parameters(), lr=lr)
     x, side = batch_of_pairs(16)
     for step in range(steps):
         chosen = [(4 * step + i) % len(x) for i in range(4)]
         output = codec(x[chosen], side[chosen], Draws([Draws.key(0, 4 * step + i) for i in range(4)]))
-        loss, _ = objective(output, config.loss, codec.variable_rate, None)
+        loss, _ = objective(output, config.loss, codec.variable_rate, None, 0)
         optimizer.zero_grad()
         (loss + (output.aux if output.aux is not None else 0)).backward()
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file that alone rebuilds a codec. Nothing is unpickled.
 
 The file's metadata hold the format number, the configuration and the step. The entropy model's tables and the weights
-of h_s are stored as the integers that the coder uses; other weights as float16, the factorized prior's as float32.
+of h_s are stored as the integers that the coder uses, in 16 bits where a tensor fits; other weights as float16, the
+factorized prior's as float32.
 """
 
 from __future__ import annotations
@@ -70,6 +71,25 @@ def _half_precision(codec: Codec) -> set[str]:
     return {name for name in names if not name.startswith("entropy.prior.") and not name.endswith("log_gain")}
 
 
+def _compact(tensor: Tensor, half: bool) -> Tensor:
+    """The tensor as it is stored: in 16 bits where nothing is lost, or with `half` where float16 is enough."""
+    tensor = tensor.detach().cpu().contiguous()
+    if half:
+        return tensor.to(torch.float16)
+    if tensor.dtype == torch.int32 and torch.equal(tensor.to(torch.int16).to(torch.int32), tensor):
+        return tensor.to(torch.int16)
+    return tensor.clone()
+
+
+def _fits(own: Tensor, stored: Tensor) -> bool:
+    """Whether a stored tensor may fill this one: equal shape, both floats, or integers that are not wider."""
+    if own.shape != stored.shape:
+        return False
+    if own.is_floating_point():
+        return stored.is_floating_point()
+    return stored.dtype == own.dtype or (own.dtype == torch.int32 and stored.dtype in (torch.int8, torch.int16))
+
+
 def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None:
     """Write `codec` to the file `path`, atomically; RuntimeError if it was not frozen.
 
@@ -81,7 +101,7 @@ def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None
     for name, tensor in codec.state_dict().items():
         if name in skip:
             continue
-        stored = tensor.detach().to("cpu", torch.float16 if name in half else tensor.dtype).contiguous().clone()
+        stored = _compact(tensor, name in half)
         if stored.is_floating_point() and not bool(torch.isfinite(stored).all()):
             raise CheckpointError(
                 f"The weights {name} are not finite or too large for {stored.dtype}; nothing was saved."
@@ -135,8 +155,7 @@ def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
         )
     for name, tensor in tensors.items():
         own = state[name]
-        same_kind = own.is_floating_point() if tensor.is_floating_point() else own.dtype == tensor.dtype
-        if own.shape != tensor.shape or not same_kind:
+        if not _fits(own, tensor):
             raise CheckpointError(
                 f"{file} has {name} as {tensor.dtype} {tuple(tensor.shape)}, but its configuration needs "
                 f"{own.dtype} {tuple(own.shape)}."

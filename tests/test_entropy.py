@@ -1,0 +1,290 @@
+"""The entropy model: gradients where they are needed, estimates that files keep, integers that decide everything."""
+
+from __future__ import annotations
+
+import copy
+from unittest.mock import patch
+
+import pytest
+import torch
+from tiny import smooth_pair
+from torch import Tensor
+
+from modules.codec import Codec
+from modules.entropy import (
+    LIKELIHOOD_BOUND,
+    SCALE_MAX,
+    SCALE_MIN,
+    SCALES,
+    Y_LIMIT,
+    Coded,
+    Hyperprior,
+    gaussian_likelihood,
+    round_ste,
+)
+from modules.integer import IntegerSynthesis, LayerSpec
+from modules.noise import Draws
+from modules.transforms import HyperAnalysis
+from utils.errors import BitstreamError, CheckpointError
+
+LATENT = 16
+
+
+def fresh(levels: int = 256) -> Hyperprior:
+    """An untrained entropy model with gains 2 to 12."""
+    torch.manual_seed(0)
+    h_s = IntegerSynthesis(
+        [
+            LayerSpec(8, 12, upsample=2),
+            LayerSpec(12, LATENT, upsample=2),
+            LayerSpec(LATENT, 2 * LATENT, 1, activation="none"),
+        ],
+        levels,
+    )
+    return Hyperprior(LATENT, 8, HyperAnalysis(LATENT, 8), h_s, levels, gains=(2.0, 12.0))
+
+
+def latent(batch: int = 4, size: int = 4, spread: float = 1.0) -> Tensor:
+    """y of this standard deviation."""
+    return spread * torch.randn(batch, LATENT, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def noisy(entropy: Hyperprior, y: Tensor, level: int = 128) -> Coded:
+    return entropy(y, torch.full((len(y),), level), Draws(list(range(len(y)))))
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_mistake_01_every_scale_has_a_gradient_at_initialisation() -> None:
+    """A clamped scale would start with a gradient of exactly zero and never move."""
+    entropy = fresh()
+    noisy(entropy, latent()).bits.sum().backward()
+    bias = entropy.h_s.convolutions()[-1].bias
+    assert bias.grad is not None
+    used = bias.grad[128 // 16, LATENT:]
+    assert (used != 0).all()
+
+
+def test_mistake_01_a_scale_at_its_lower_bound_can_grow() -> None:
+    """Indices far below 0 give the smallest scale; wide latents must still pull them up, through the bound."""
+    entropy = fresh(levels=1)
+    with torch.no_grad():
+        entropy.h_s.convolutions()[-1].bias[:, LATENT:] = -50.0
+    y = latent(spread=1.0).requires_grad_()
+    noisy(entropy, y, 0).bits.sum().backward()
+    bias = entropy.h_s.convolutions()[-1].bias
+    assert bias.grad is not None and (bias.grad[:, LATENT:] < 0).all()  # Gradient descent raises the index.
+
+
+def test_a_scale_at_its_lower_bound_is_not_pushed_further_down() -> None:
+    entropy = fresh(levels=1)
+    with torch.no_grad():
+        entropy.h_s.convolutions()[-1].bias[:, LATENT:] = -50.0
+        entropy.h_s.convolutions()[-1].weight.zero_()
+        entropy.h_s.convolutions()[-1].bias[:, :LATENT] = 0
+    draws = Draws([0])
+    zero = torch.zeros(1, LATENT, 4, 4)
+    entropy(zero, torch.tensor([0]), draws).bits.sum().backward()
+    gradient = entropy.h_s.convolutions()[-1].bias.grad
+    assert gradient is not None and (gradient[:, LATENT:] <= 0).all()
+
+
+def test_bits_reach_every_part_of_the_entropy_model() -> None:
+    entropy = fresh()
+    with torch.no_grad():
+        entropy.h_a.layers[-1].weight.mul_(20)  # type: ignore[index, union-attr]
+    coded = noisy(entropy, latent())
+    (coded.bits.sum() + coded.y_hat.sum() + entropy.prior.loss()).backward()
+    without = [name for name, p in entropy.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+def test_mistake_04_bits_are_those_of_y_and_z_and_of_nothing_else() -> None:
+    """Without the cost of one, what is left is the other's, in training and in evaluation."""
+    entropy = fresh()
+    entropy.freeze()
+    y, level = latent(1), torch.tensor([128])
+
+    for draws in (Draws([0]), None):
+        total = entropy(y, level, draws).bits
+        with patch.object(entropy.prior, "values_likelihood", lambda values: torch.ones_like(values)):
+            of_y = entropy(y, level, draws).bits
+        with patch("modules.entropy.gaussian_likelihood", lambda residual, scale: torch.ones_like(residual)):
+            of_z = entropy(y, level, draws).bits
+        assert of_y > 10 and of_z > 10
+        torch.testing.assert_close(total, of_y + of_z)
+
+
+def test_likelihoods_are_a_distribution() -> None:
+    symbols = torch.arange(-2000, 2001, dtype=torch.float64)
+    for scale in (SCALE_MIN, 1.0, SCALE_MAX):
+        mass = gaussian_likelihood(symbols, torch.tensor(scale, dtype=torch.float64))
+        assert float(mass.sum()) == pytest.approx(1, abs=1e-9)
+    values = torch.arange(-500, 501).float()[None, None, None].expand(1, 8, 1, -1)
+    mass = fresh().prior.values_likelihood(values).sum(-1)
+    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-3)
+
+
+def test_straight_through_rounding() -> None:
+    x = torch.tensor([0.4, 0.6, -1.2], requires_grad=True)
+    rounded = round_ste(x)
+    assert rounded.tolist() == [0, 1, -1]
+    rounded.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [1, 1, 1]
+
+
+def test_training_and_deployment_agree() -> None:
+    """The noisy estimate is near the exact one, and y_hat is the same up to the fixed-point mean."""
+    entropy = fresh()
+    y = latent(batch=1, size=16)
+    entropy.freeze()
+    for level in (0, 128, 255):
+        with torch.no_grad():
+            trained = torch.stack([entropy(y, torch.tensor([level]), Draws([i])).bits for i in range(8)]).mean()
+        coded = entropy(y, torch.tensor([level]))
+        assert float(trained) == pytest.approx(float(coded.bits), rel=0.05)
+        y_hat = noisy(entropy, y, level).y_hat
+        same = ((y_hat - coded.y_hat).abs() < 0.02).float().mean()
+        assert same > 0.97  # The others lay on a rounding boundary.
+        step = 1 / entropy.gain(torch.tensor([level]))
+        assert ((y_hat - coded.y_hat).abs() < 1.1 * step).all()
+
+
+def test_higher_rates_quantise_finer() -> None:
+    entropy = fresh()
+    entropy.freeze()
+    y = latent(batch=1, size=8)
+    coded = [entropy(y, torch.tensor([level])) for level in (0, 100, 255)]
+    errors = [float((c.y_hat - y).square().mean()) for c in coded]
+    assert errors[0] > errors[1] > errors[2] and coded[0].bits < coded[1].bits < coded[2].bits
+
+
+# ---------------------------------------------------------------- integers and files
+
+
+def test_decoding_gives_the_encoders_y_hat_exactly() -> None:
+    entropy = fresh()
+    entropy.freeze()
+    for level in (0, 37, 255):
+        coded = entropy(latent(1, 8), torch.tensor([level]))
+        decoded = entropy.decode(entropy.encode(coded), (2, 2), level)
+        assert decoded.dtype == torch.float32 and torch.equal(decoded, coded.y_hat)
+
+
+def test_huge_latents_saturate_the_same_at_both_ends() -> None:
+    entropy = fresh()
+    entropy.freeze()
+    y = latent(1, 4, spread=5000.0)
+    coded = entropy(y, torch.tensor([255]))
+    assert coded.y_symbols is not None and coded.y_symbols.abs().max() == Y_LIMIT
+    assert torch.equal(entropy.decode(entropy.encode(coded), (1, 1), 255), coded.y_hat)
+
+
+def test_files_cost_what_is_estimated(tiny_codec: Codec) -> None:
+    """Within a byte and 2 %: no flush, no padding, tables that fit. Far tails cost less than they are estimated."""
+    for size in ((64, 64), (128, 256), (256, 512)):
+        x, _ = smooth_pair(*size, seed=50)
+        for rate in (0.0, 0.5, 1.0):
+            coded = tiny_codec.code(x, rate)
+            payload = tiny_codec.entropy.encode(coded)
+            estimate = float(coded.bits) / 8
+            assert -1 - 0.02 * estimate <= len(payload) - estimate <= 1 + 0.005 * estimate, (size, rate)
+
+
+def test_the_factorized_table_is_the_density(tiny_codec: Codec) -> None:
+    entropy = tiny_codec.entropy
+    medians = entropy.z_medians.float() / 256
+    values = (medians[:, None] + torch.arange(-10, 11)[None]).view(1, 8, 1, 21)
+    density = entropy.prior.values_likelihood(values)[0, :, 0]
+    table = entropy.z_frequencies[:, 127 - 10 : 127 + 11] / 2**22
+    assert (density - table).abs().max() < 1e-3
+
+
+def test_scale_tables_are_gaussians() -> None:
+    entropy = fresh()
+    entropy.freeze()
+    symbols = torch.arange(-Y_LIMIT, Y_LIMIT + 1, dtype=torch.float64)
+    for index, scale in ((0, SCALE_MIN), (SCALES - 1, SCALE_MAX)):
+        table = entropy.y_frequencies[index].double() / 2**22
+        deviation = float((table * symbols**2).sum().sqrt())
+        assert deviation == pytest.approx((scale**2 + 1 / 12) ** 0.5 if scale > 1 else deviation, rel=0.01)
+        expected = gaussian_likelihood(symbols, torch.tensor(scale, dtype=torch.float64))
+        assert (table - expected).abs().max() < 3e-4
+
+
+def test_identity_is_of_everything_that_decides_how_a_file_is_read() -> None:
+    """Changing any of these integers must change the tag and the checksum, or a wrong model would decode garbage."""
+    entropy = fresh()
+    entropy.freeze()
+    before = entropy.identity()
+    assert len(before) == 32 and entropy.identity() == before
+    tables = [entropy.z_frequencies, entropy.z_medians, entropy.y_frequencies, entropy.inverse_gain]
+    for layer in entropy.h_s.convolutions():
+        tables += [layer.weight_int, layer.bias_int]
+    for table in tables:
+        table.view(-1)[-1] += 1
+        assert entropy.identity() != before
+        table.view(-1)[-1] -= 1
+    assert entropy.identity() == before
+    with torch.no_grad():
+        for parameter in entropy.h_a.parameters():
+            parameter.add_(1)  # The sender's own affair.
+    assert entropy.identity() == before
+
+
+def test_a_copy_of_a_model_that_has_coded_is_independent(tiny_codec: Codec) -> None:
+    x, _ = smooth_pair(seed=3)
+    data = tiny_codec.compress(x, 0.5)
+    other = copy.deepcopy(tiny_codec)
+    with torch.no_grad():
+        other.entropy.log_gain.add_(0.5)
+        other.entropy.prior.quantiles.add_(0.25)
+    other.freeze()
+    assert other.compress(x, 0.5) != data and tiny_codec.compress(x, 0.5) == data
+
+
+def test_coding_before_freezing_is_a_clear_error() -> None:
+    entropy = fresh()
+    with pytest.raises(RuntimeError, match="freeze"):
+        entropy(latent(1), torch.tensor([0]))
+    with pytest.raises(RuntimeError, match="freeze"):
+        entropy.decode(b"", (1, 1), 0)
+
+
+def test_thawing_checks_what_was_loaded() -> None:
+    entropy = fresh()
+    with pytest.raises(CheckpointError, match="never frozen"):
+        entropy.thaw()
+    entropy.freeze()
+    entropy.thaw()
+    entropy.inverse_gain[3, 2] = 0
+    with pytest.raises(CheckpointError, match="gain table"):
+        entropy.thaw()
+    entropy.freeze()
+    entropy.y_frequencies[5, 5] += 1
+    with pytest.raises(CheckpointError, match="probability tables"):
+        entropy.thaw()
+
+
+def test_the_likelihood_bound_survives_half_precision() -> None:
+    """1e-9 is 0 in float16, and the logarithm of 0 would end training that starts from a checkpoint."""
+    entropy = fresh()
+    entropy.freeze()
+    entropy._likelihood_low.bound.zero_()
+    entropy.thaw()
+    assert float(entropy._likelihood_low.bound) == pytest.approx(LIKELIHOOD_BOUND)
+
+
+def test_one_image_at_a_time_and_levels_in_range() -> None:
+    entropy = fresh()
+    entropy.freeze()
+    with pytest.raises(ValueError, match="one image"):
+        entropy.encode(entropy(latent(2), torch.tensor([0, 0])))
+    for level in (-1, 256):
+        with pytest.raises(BitstreamError, match="rate level"):
+            entropy.decode(b"", (1, 1), level)
+    fixed = fresh(levels=1)
+    fixed.freeze()
+    with pytest.raises(BitstreamError, match="levels 0 to 0"):
+        fixed.decode(b"", (1, 1), 1)

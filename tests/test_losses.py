@@ -1,0 +1,138 @@
+"""The objective: rate + lambda x (distortion + perception), with nothing in the rate that is not sent."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import batch_of_pairs, tiny_config
+from torch import Tensor, nn
+
+from config import LossConfig
+from modules.codec import Codec, CodecOutput, Prediction, build_codec
+from modules.losses import lambda_of, objective
+from modules.noise import Draws
+
+LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1, balance=0.0)
+
+
+def output(
+    rates: list[float], error: float = 0.1, samples: list[int] | None = None, weight: float = 1.0
+) -> CodecOutput:
+    """Bits 64, 128, ... for 8x8 images, and one prediction that is off by `error` everywhere."""
+    batch = len(rates)
+    places = torch.arange(batch) if samples is None else torch.tensor(samples)
+    image = torch.full((len(places), 3, 8, 8), 0.5)
+    weights = torch.full((len(places),), weight)
+    task = Prediction(places, image, image + error, image + error, image, weights, weights)
+    return CodecOutput(64.0 * torch.arange(1, batch + 1), torch.tensor(rates), torch.zeros(batch, 1, 1, 1), [task])
+
+
+def test_lambda_is_geometric_in_the_rate() -> None:
+    lmbda = lambda_of(LOSS, torch.tensor([0.0, 0.5, 1.0]), True)
+    torch.testing.assert_close(lmbda, torch.tensor([0.001, 0.01, 0.1]))
+    assert lambda_of(replace(LOSS, lmbda=0.3), torch.tensor([0.0, 1.0]), False).tolist() == pytest.approx([0.3, 0.3])
+
+
+@pytest.mark.parametrize(("distortion", "value"), [("mse", 0.01 * 255**2), ("l2", 0.01), ("l1", 0.1)])
+def test_the_objective_is_what_its_formula_says(distortion: str, value: float) -> None:
+    loss = replace(LOSS, distortion=distortion, rate_weight=2.0, distortion_weight=3.0)  # type: ignore[arg-type]
+    total, parts = objective(output([0.0, 1.0]), loss, True, None, 0)
+    bpp = (64 + 128) / 2 / 64
+    assert float(parts["bpp"]) == pytest.approx(bpp)
+    assert float(parts["distortion_0"]) == pytest.approx(value, rel=1e-4)
+    assert float(total) == pytest.approx(2 * bpp + 3 * value * (0.001 + 0.1) / 2, rel=1e-4)
+    assert float(parts["loss"]) == float(total)
+
+
+def test_the_price_of_bits_rises_with_the_optimizer_step() -> None:
+    """From 5 % at step 0 to all of it at rate_warmup; lambda's part never changes."""
+    loss = replace(LOSS, rate_warmup=100, rate_weight=2.0)
+    quality = float(objective(output([0.5]), replace(LOSS, rate_weight=0.0), True, None, 0)[0])
+    for step, price in ((0, 0.05), (50, 0.55), (95, 1.0), (10_000, 1.0)):
+        total, parts = objective(output([0.5]), loss, True, None, step)
+        assert float(total) == pytest.approx(quality + 2 * price, rel=1e-4) and float(parts["bpp"]) == 1
+    assert objective(output([0.5]), LOSS, True, None, 0)[0] == objective(output([0.5]), LOSS, True, None, 99)[0]
+
+
+def test_balance_keeps_the_trade_at_each_rate() -> None:
+    """Rate and distortion of a sample are divided by the same number, which is 1 at the middle rate."""
+    balanced = replace(LOSS, balance=0.5)
+    for rate, factor in ((0.0, 10**0.5), (0.5, 1.0), (1.0, 10**-0.5)):
+        plain, _ = objective(output([rate]), LOSS, True, None, 0)
+        scaled, _ = objective(output([rate]), balanced, True, None, 0)
+        assert float(scaled) == pytest.approx(float(plain) * factor, rel=1e-4)
+    fixed = [objective(output([0.0]), loss, False, None, 0)[0] for loss in (LOSS, balanced)]
+    assert fixed[0] == fixed[1]
+
+
+def test_a_task_of_some_samples_weighs_as_if_the_others_had_no_error() -> None:
+    """So halves of a batch on two processes add up to the batch."""
+    whole = output([0.5] * 4, samples=[0, 1, 2, 3])
+    some = output([0.5] * 4, samples=[1])
+    rate = float(whole.bits.mean() / 64)
+    of_all, of_one = (float(objective(o, LOSS, True, None, 0)[0]) - rate for o in (whole, some))
+    assert of_one == pytest.approx(of_all / 4, rel=1e-4)
+
+
+class Constant(nn.Module):
+    """A perceptual distance that says what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, float]] = []
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Records the range of x_hat."""
+        self.seen.append((float(x_hat.min()), float(x_hat.max())))
+        return torch.full((len(x),), 2.0)
+
+
+def test_the_perceptual_term_has_its_weight_and_sees_images_in_range() -> None:
+    network = Constant()
+    loss = replace(LOSS, perceptual="effnet", perceptual_weight=5.0, distortion_weight=0.0)
+    total, parts = objective(output([0.5], error=0.7, weight=0.25), loss, True, network, 0)
+    assert network.seen == [(1.0, 1.0)]
+    assert float(parts["perceptual_0"]) == 2.0
+    assert float(total) == pytest.approx(1.0 + 0.01 * 0.25 * 5 * 2, rel=1e-4)
+    network.seen.clear()
+    _, parts = objective(output([0.5]), replace(loss, perceptual_weight=0.0), True, network, 0)
+    assert not network.seen and "perceptual_0" not in parts
+
+
+def tiny_output(codec: Codec, x_side: Tensor) -> CodecOutput:
+    x, _ = batch_of_pairs(2)
+    return codec(x, x_side, Draws([1, 2]))
+
+
+def test_mistake_04_the_rate_does_not_price_what_is_never_sent(own_codec: Codec) -> None:
+    """Bits do not depend on the side image, and what makes its features gets no gradient from the rate."""
+    codec = own_codec
+    _, x_side = batch_of_pairs(2)
+    one, other = tiny_output(codec, x_side), tiny_output(codec, torch.rand_like(x_side))
+    assert torch.equal(one.bits, other.bits)
+    loss = replace(LOSS, distortion_weight=0.0)
+    total, _ = objective(one, loss, True, None, 0)
+    total.backward()
+    for name, parameter in codec.named_parameters():
+        sent = name.startswith(("g_a.", "entropy."))
+        priced = parameter.grad is not None and bool(parameter.grad.any())
+        if not name.endswith(".quantiles"):
+            assert priced == sent, name
+
+
+def test_the_quantiles_loss_moves_quantiles_only() -> None:
+    torch.manual_seed(0)
+    codec = build_codec(tiny_config())
+    x, side = batch_of_pairs(2)
+    aux = codec(x, side, Draws([1, 2])).aux
+    assert aux is not None
+    aux.backward()
+    moved = [name for name, p in codec.named_parameters() if p.grad is not None and p.grad.any()]
+    assert moved == ["entropy.prior.quantiles"]
+
+
+def test_the_objective_takes_no_side_image() -> None:
+    assert "x_side" not in inspect.signature(objective).parameters

@@ -1,0 +1,129 @@
+"""DDIM: with an oracle it finds the image in any number of steps, and the network sees the times of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from modules.codec import Codec
+from modules.diffusion import Process
+from modules.noise import Draws
+from modules.sampler import ddim, step_times
+from utils.errors import ConfigError
+
+KINDS = [
+    ("x0", "cosine", 0),
+    ("v", "cosine", 0),
+    ("epsilon", "linear", 1000),
+    ("x0", "linear", 50),
+    ("v", "linear", 200),
+    ("x0", "cosine_offset", 8193),
+]
+STEPS = [1, 2, 5, 50]
+
+
+def oracle(process: Process, x0: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The perfect network: it knows x0, and whatever else x_t holds is noise."""
+
+    def predict(x_t: Tensor, t: Tensor) -> Tensor:
+        return process.target(x0, process.noise_from_x0(x_t, x0, t), t)
+
+    return predict
+
+
+def start(process: Process, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """x0, its noise, and the x_1 that holds both."""
+    generator = torch.Generator().manual_seed(seed)
+    x0 = 2 * torch.rand(2, 3, 8, 8, generator=generator) - 1
+    noise = torch.randn(2, 3, 8, 8, generator=generator)
+    return x0, noise, process.add_noise(x0, noise, torch.ones(2))
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize(("prediction", "schedule", "timesteps"), KINDS)
+def test_an_oracle_recovers_the_image(prediction: str, schedule: str, timesteps: int, steps: int) -> None:
+    process = Process(prediction, schedule, timesteps)  # type: ignore[arg-type]
+    x0, _, x_1 = start(process)
+    # epsilon divides by alpha(1) = 0.006 at its first step, which costs float32 two digits.
+    tolerance = 1e-3 if prediction == "epsilon" else 1e-5
+    for clip in (True, False):
+        found = ddim(process, oracle(process, x0), x_1, steps, clip=clip)
+        torch.testing.assert_close(found, x0, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize(("prediction", "schedule", "timesteps"), KINDS)
+def test_mistake_02_the_network_is_told_the_noise_level_that_its_input_has(
+    prediction: str, schedule: str, timesteps: int, steps: int
+) -> None:
+    """At every step x_t = alpha(t) x0 + sigma(t) noise for the very t that is passed: i / S would not be it."""
+    process = Process(prediction, schedule, timesteps)  # type: ignore[arg-type]
+    x0, noise, x_1 = start(process)
+    told: list[float] = []
+
+    def spy(x_t: Tensor, t: Tensor) -> Tensor:
+        told.append(float(t[0]))
+        assert t.shape == (2,) and (t == t[0]).all()
+        expected = process.add_noise(x0, noise, t)
+        torch.testing.assert_close(x_t, expected, rtol=0, atol=1e-2 if prediction == "epsilon" else 1e-4)
+        return oracle(process, x0)(x_t, t)
+
+    ddim(process, spy, x_1, steps)
+    assert len(told) == steps and told[0] == 1 and told == sorted(set(told), reverse=True)
+
+
+@pytest.mark.parametrize("timesteps", [0, 2, 50, 1000, 8193])
+def test_mistake_02_few_steps_use_times_that_training_has_seen(timesteps: int) -> None:
+    process = Process("x0", "linear" if timesteps else "cosine", timesteps)
+    trained = set(process.sample_t(torch.arange(timesteps) / max(timesteps, 1) + 1e-5).tolist())
+    for steps in (1, 2, 5, 50):
+        if timesteps and steps > timesteps:
+            continue
+        t = step_times(process, steps)
+        assert len(t) == steps + 1 and t[0] == 1 and t[-1] == 0 and (t.diff() < 0).all()
+        if timesteps:
+            assert set(t[:-1].tolist()) <= trained
+
+
+def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec) -> None:
+    """What the U-Net is told in training is the noise level of its input, and in sampling the same function of it."""
+    codec = tiny_codec
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = codec.unet.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], inputs[1])))  # type: ignore[union-attr, operator]
+    try:
+        x = torch.full((16, 3, 64, 64), 0.75)
+        with torch.no_grad():
+            codec(x, x, Draws(list(range(16))))
+            trained = list(seen)
+            seen.clear()
+            codec.decompress(codec.compress(x[0], 0.5), x[0], steps=4, gamma=1.0)
+    finally:
+        hook.remove()
+    assert len(trained) == 2 and (trained[0][1] == 1).all()
+    for x_t, t in trained:
+        # x0 = 0.5 everywhere in [-1, 1], so the mean of x_t over the pixels is 0.5 alpha(t), up to the noise's mean.
+        alpha = codec.process.alpha_sigma(t)[0]  # type: ignore[union-attr, operator]
+        assert (x_t.mean((1, 2, 3)) - 0.5 * alpha[:, 0, 0, 0]).abs().max() < 0.04
+    assert ((trained[1][1] > 0) & (trained[1][1] <= 1)).all()
+    assert [float(t) for _, t in seen] == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_clipping_keeps_a_wild_estimate_in_range() -> None:
+    process = Process("x0", "cosine")
+    found = ddim(process, lambda x_t, t: torch.full_like(x_t, 7.0), torch.zeros(1, 3, 4, 4), 3)
+    assert (found == 1).all()
+
+
+def test_one_step_is_the_networks_estimate() -> None:
+    estimate = torch.rand(1, 3, 4, 4)
+    found = ddim(Process("x0", "cosine"), lambda x_t, t: estimate, torch.randn(1, 3, 4, 4), 1)
+    torch.testing.assert_close(found, estimate, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "timesteps"), [(0, 0), (-1, 0), (51, 50), (0, 50)])
+def test_impossible_numbers_of_steps_are_errors(steps: int, timesteps: int) -> None:
+    with pytest.raises(ConfigError, match=f"steps is {steps}"):
+        step_times(Process("x0", "linear" if timesteps else "cosine", timesteps), steps)

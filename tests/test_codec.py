@@ -1,0 +1,403 @@
+"""The codec end to end: what the receiver decodes is what the sender meant, on any setting of either."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from image_files import SAMPLE
+from PIL import Image
+from tiny import batch_of_pairs, smooth_pair, tiny_config
+from torch import Tensor, nn
+
+from config import PRESETS
+from modules.codec import Codec, build_codec, pad
+from modules.noise import Draws, sampler_noise
+from utils.errors import BitstreamError, ConfigError
+
+SIZES = [(16, 16), (65, 257), (64, 128), (375, 1242)]
+RATES = [0.0, 0.5, 1.0]
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    """Puts the number of threads back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def decoded_latent(codec: Codec, data: bytes) -> Tensor:
+    """y_hat as the receiver has it: what `decompress` hands to its synthesis."""
+    caught: list[Tensor] = []
+
+    def spy(y_hat: Tensor, *_: Any) -> Tensor:
+        caught.append(y_hat)
+        return torch.zeros(1, 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
+
+    with patch.object(codec, "synthesise", spy):
+        codec.decompress(data, None)
+    return caught[0]
+
+
+def untrained(seed: int = 0, **parts: Any) -> Codec:
+    torch.manual_seed(seed)
+    codec = build_codec(tiny_config(**parts))
+    codec.freeze()
+    return codec.eval()
+
+
+# ---------------------------------------------------------------- the latent arrives
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_decoded_latent_equals_the_forward_passes(tiny_codec: Codec, size: tuple[int, int]) -> None:
+    """Bit for bit, at odd sizes and at every rate."""
+    x, x_side = smooth_pair(*size, seed=7)
+    batch = pad(x[None], 64), pad(x_side[None], 64)
+    for rate in RATES:
+        data = tiny_codec.compress(x, rate)
+        with torch.no_grad():
+            forward = tiny_codec(*batch, rate=torch.tensor([rate])).y_hat
+        assert torch.equal(decoded_latent(tiny_codec, data), forward)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("decoder", ["plain", "bf16", "channels_last", "two_threads"])
+@pytest.mark.parametrize("encoder", ["plain", "bf16", "channels_last", "two_threads", "batched"])
+def test_sender_and_receiver_may_differ(tiny_codec: Codec, own_codec: Codec, encoder: str, decoder: str) -> None:
+    """Threads, precision, layout and batching change the sender's floats; what it meant still arrives exactly."""
+    x, _ = batch_of_pairs(3, 64, 128)
+    level = torch.tensor([200])
+    torch.set_num_threads(2 if encoder == "two_threads" else 1)
+    sender = own_codec.to(memory_format=torch.channels_last) if encoder == "channels_last" else tiny_codec  # type: ignore[call-overload]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=encoder == "bf16"):
+        if encoder == "batched":
+            coded = sender.analyse(x, level.expand(3))
+            coded = replace(
+                coded,
+                **{n: getattr(coded, n)[1:2] for n in ("y_hat", "bits", "z_symbols", "y_symbols", "indices")},
+            )
+        else:
+            coded = sender.analyse(x[1:2], level)
+    data = sender.pack(x[1], coded, 200 / 255)
+
+    torch.set_num_threads(2 if decoder == "two_threads" else 1)
+    receiver = own_codec.to(memory_format=torch.channels_last) if decoder == "channels_last" else tiny_codec  # type: ignore[call-overload]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=decoder == "bf16"):
+        assert torch.equal(decoded_latent(receiver, data), coded.y_hat)
+
+
+def test_training_sees_nearly_the_latent_that_arrives(tiny_codec: Codec) -> None:
+    """Straight-through rounding in floats and coding in integers are the same quantiser."""
+    x, x_side = batch_of_pairs(2, 128, 256)
+    draws = Draws([0, 1])
+    with torch.no_grad():
+        trained = tiny_codec(x, x_side, draws)
+        coded = tiny_codec(x, x_side, rate=trained.rate)
+    step = (coded.y_hat - trained.y_hat).abs().amax()
+    same = ((coded.y_hat - trained.y_hat).abs() < 1e-3).float().mean()
+    assert same > 0.98, f"only {same:.3f} of the latent is the same; the largest difference is {step:.3f}"
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_files_of_odd_sizes_come_back_at_their_size(tiny_codec: Codec, size: tuple[int, int]) -> None:
+    x, x_side = smooth_pair(*size)
+    x_hat = tiny_codec.decompress(tiny_codec.compress(x, 0.5), x_side)
+    assert x_hat.shape == x.shape and x_hat.dtype == torch.float32
+    assert x_hat.min() >= 0 and x_hat.max() <= 1 and torch.isfinite(x_hat).all()
+
+
+@pytest.mark.parametrize(("size", "header"), [((128, 256), 7), ((375, 1242), 7), ((65, 257), 10), ((64, 64), 9)])
+def test_a_file_has_the_bytes_that_were_estimated(tiny_codec: Codec, size: tuple[int, int], header: int) -> None:
+    """Header and checksum, the estimate, and at most a byte: nothing else is written and nothing is left out."""
+    x, _ = smooth_pair(*size, seed=11)
+    for rate in RATES:
+        data, estimate = tiny_codec.compress(x, rate), tiny_codec.estimate_bits(x, rate) / 8
+        assert -1 - 0.02 * estimate <= len(data) - header - estimate <= 1 + 0.005 * estimate
+
+
+def test_real_images_have_the_bytes_that_were_estimated(tiny_codec: Codec, kitti_protocol: Any) -> None:
+    assert str(kitti_protocol).startswith(str(SAMPLE))
+    for path in sorted((kitti_protocol / "val" / "left").glob("*.png"))[:2]:
+        x = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 255
+        data, estimate = tiny_codec.compress(x, 0.0), tiny_codec.estimate_bits(x, 0.0) / 8
+        assert abs(len(data) - 7 - estimate) <= 1 + 0.03 * estimate
+        assert torch.equal(decoded_latent(tiny_codec, data), tiny_codec.code(x, 0.0).y_hat)
+
+
+def test_higher_rates_make_larger_files(tiny_codec: Codec) -> None:
+    x, _ = smooth_pair(128, 256, seed=4)
+    sizes = [len(tiny_codec.compress(x, rate)) for rate in (0.0, 0.5, 1.0)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_compress_has_no_access_to_the_side_image(own_codec: Codec) -> None:
+    """By signature, and by behaviour: without any part of the receiver the sender writes the same bytes."""
+    for method in ("compress", "code", "pack", "analyse", "estimate_bits"):
+        names = set(inspect.signature(getattr(Codec, method)).parameters)
+        assert not {name for name in names if "side" in name}, method
+    assert list(inspect.signature(Codec.compress).parameters) == ["self", "x", "rate"]
+    x, x_side = smooth_pair(64, 64)
+    before = own_codec.compress(x, 0.5)
+    own_codec.decompress(before, x_side)
+    for part in ("e_side", "g_s", "unet"):
+        setattr(own_codec, part, nn.Identity())
+    assert own_codec.compress(x, 0.5) == before
+
+
+@pytest.mark.parametrize("size", [(16, 16), (128, 256)])
+def test_damaged_files_raise_one_named_error(tiny_codec: Codec, size: tuple[int, int]) -> None:
+    """Every bit of a small file flipped, every truncation, foreign and empty files."""
+    x, x_side = smooth_pair(*size)
+    data = tiny_codec.compress(x, 0.0)
+    positions = range(len(data)) if len(data) < 64 else range(0, len(data), 16)
+    for position in positions:
+        for bit in range(8):
+            altered = bytearray(data)
+            altered[position] ^= 1 << bit
+            with pytest.raises(BitstreamError):
+                tiny_codec.decompress(bytes(altered), x_side)
+    for length in positions:
+        with pytest.raises(BitstreamError):
+            tiny_codec.decompress(data[:length], x_side)
+    for foreign in (b"", b"\x89PNG\r\n\x1a\n" + data, data + b"\0", b"PK\x03\x04" * 20, bytes(100)):
+        with pytest.raises(BitstreamError):
+            tiny_codec.decompress(foreign, x_side)
+
+
+def test_a_file_of_another_model_is_named_as_such(tiny_codec: Codec) -> None:
+    x, x_side = smooth_pair()
+    with pytest.raises(BitstreamError, match="model with tag"):
+        tiny_codec.decompress(untrained(seed=5).compress(x, 0.5), x_side)
+
+
+# ---------------------------------------------------------------- decoding
+
+
+def test_mistake_09_the_same_file_gives_the_same_image(tiny_codec: Codec) -> None:
+    """Also at full noise and with torch's generator elsewhere; another seed gives another image."""
+    x, x_side = smooth_pair(64, 128)
+    data = tiny_codec.compress(x, 0.5)
+    for steps in (1, 3):
+        first = tiny_codec.decompress(data, x_side, steps=steps, gamma=1.0)
+        torch.manual_seed(steps)
+        torch.rand(7)
+        assert torch.equal(tiny_codec.decompress(data, x_side, steps=steps, gamma=1.0), first)
+        other = tiny_codec.decompress(data, x_side, steps=steps, gamma=1.0, seed=1)
+        assert torch.equal(tiny_codec.decompress(data, x_side, steps=steps, gamma=1.0, seed=1), other)
+        assert not torch.equal(other, first)
+        still = [tiny_codec.decompress(data, x_side, steps=steps, gamma=0.0, seed=seed) for seed in (1, 2)]
+        assert torch.equal(*still)
+
+
+def test_files_differ_in_their_noise(tiny_codec: Codec) -> None:
+    """The seed is the payload's digest: two rates of one image start from different noise."""
+    x, x_side = smooth_pair()
+    with patch("modules.diffusion_codec.sampler_noise", wraps=sampler_noise) as noise:
+        for rate in (0.0, 1.0):
+            tiny_codec.decompress(tiny_codec.compress(x, rate), x_side, gamma=1.0)
+    seeds = [call.args[0] for call in noise.call_args_list]
+    assert len(set(seeds)) == 2
+
+
+def test_the_side_image_matters_and_may_be_missing(tiny_codec: Codec) -> None:
+    """A codec trained for a moment already gains from the right view, and its null input is no image."""
+    x, x_side = smooth_pair(128, 256, seed=9)
+    data = tiny_codec.compress(x, 0.5)
+
+    def error(side: Tensor | None) -> float:
+        return float((tiny_codec.decompress(data, side) - x).square().mean())
+
+    right, none, wrong = error(x_side), error(None), error(x_side.flip(1))
+    assert right < 0.8 * none and right < 0.8 * wrong
+
+
+def test_decoding_without_a_side_image_needs_a_model_trained_for_it() -> None:
+    x, x_side = smooth_pair()
+    codec = untrained(model={"side_dropout": 0.0})
+    data = codec.compress(x, 0.5)
+    assert codec.needs_side and not codec.accepts_no_side
+    with pytest.raises(ValueError, match="without side dropout"):
+        codec.decompress(data, None)
+    codec.decompress(data, x_side)
+
+
+def test_a_codec_without_side_information_takes_none() -> None:
+    x, x_side = smooth_pair()
+    codec = untrained(model={"fusion": "none"})
+    data = codec.compress(x, 0.5)
+    assert not codec.needs_side and codec.accepts_no_side
+    assert torch.equal(codec.decompress(data, None), codec.decompress(data, x_side))
+    assert codec.name != untrained().name
+
+
+@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "none"])
+@pytest.mark.parametrize(
+    "diffusion",
+    [
+        {"prediction": "v"},
+        {"prediction": "epsilon", "schedule": "linear", "timesteps": 100, "gamma": 1.0, "steps": 3},
+        {"prediction": "x0", "schedule": "cosine_offset", "timesteps": 50},
+    ],
+    ids=["v", "epsilon", "x0"],
+)
+def test_every_kind_trains_and_decodes(fusion: str, diffusion: dict[str, Any]) -> None:
+    codec = untrained(model={"fusion": fusion}, diffusion=diffusion)
+    x, x_side = batch_of_pairs(2)
+    output = codec(x, x_side, Draws([0, 3]))
+    total = sum((p.estimate.square().mean() for p in output.predictions), output.bits.mean())
+    total.backward()
+    assert torch.isfinite(total) and all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
+    assert torch.isfinite(codec.decompress(codec.compress(x[0], 0.5), x_side[0])).all()
+
+
+# ---------------------------------------------------------------- the denoiser uses what it is given
+
+
+def unet_inputs(codec: Codec, t: float, gamma: float = 0.5, rate: float = 0.5) -> tuple[Any, ...]:
+    x, x_side = smooth_pair(64, 64, seed=3)
+    with torch.no_grad():
+        y_hat = codec.code(x, rate).y_hat
+        context = codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate]))  # type: ignore[operator]
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x_t = codec.process.add_noise(2 * x[None] - 1, gamma * noise, torch.tensor([t]))  # type: ignore[union-attr, operator]
+    return x_t, torch.tensor([t]), torch.tensor([gamma]), torch.tensor([rate]), context
+
+
+@pytest.mark.parametrize("t", [0.02, 0.25, 0.5, 0.75, 0.98, 1.0])
+def test_the_denoiser_uses_its_context_at_every_t(tiny_codec: Codec, t: float) -> None:
+    """Every scale of the context moves the estimate, and so does the side image behind it."""
+    unet = tiny_codec.unet
+    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, t)
+    context = [c.requires_grad_() for c in context]
+    unet(x_t, time, gamma, rate, context).square().sum().backward()  # type: ignore[operator]
+    for scale, c in enumerate(context):
+        assert c.grad is not None and c.grad.abs().max() > 1e-6, f"scale {scale} of the context is not used"
+    with torch.no_grad():
+        whole = unet(x_t, time, gamma, rate, context)  # type: ignore[operator]
+        without = unet(x_t, time, gamma, rate, [torch.zeros_like(c) for c in context])  # type: ignore[operator]
+    assert (whole - without).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize("name", ["time", "gamma", "rate", "x_t"])
+def test_the_denoiser_uses_time_gamma_rate_and_its_input(tiny_codec: Codec, name: str) -> None:
+    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, 0.5)
+    changed = {"x_t": x_t, "time": time, "gamma": gamma, "rate": rate}
+    changed[name] = x_t.flip(3) if name == "x_t" else torch.tensor([0.95])
+    with torch.no_grad():
+        before = tiny_codec.unet(x_t, time, gamma, rate, context)  # type: ignore[operator]
+        after = tiny_codec.unet(changed["x_t"], changed["time"], changed["gamma"], changed["rate"], context)  # type: ignore[operator]
+    assert (before - after).abs().mean() > 1e-3
+
+
+def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
+    """g_a and g_s are told the rate: the same image and the same latent give others at another rate."""
+    x, x_side = smooth_pair()
+    with torch.no_grad():
+        y = [tiny_codec.g_a(2 * x[None] - 1, torch.tensor([rate])) for rate in (0.0, 1.0)]  # type: ignore[operator]
+        y_hat = tiny_codec.code(x, 0.5).y_hat
+        context = [
+            tiny_codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate]))[0]  # type: ignore[operator]
+            for rate in (0.0, 1.0)
+        ]
+    assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
+
+
+# ---------------------------------------------------------------- training forward
+
+
+def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
+    """Noise, noise level, rate and dropout are keyed by the sample: halves of a batch add up to the batch."""
+    x, x_side = batch_of_pairs(4)
+    keys = [Draws.key(0, i) for i in range(4)]
+    with torch.no_grad():
+        whole = tiny_codec(x, x_side, Draws(keys))
+        halves = [tiny_codec(x[i : i + 2], x_side[i : i + 2], Draws(keys[i : i + 2])) for i in (0, 2)]
+    for name in ("bits", "rate", "y_hat"):
+        parts = torch.cat([getattr(half, name) for half in halves])
+        torch.testing.assert_close(parts, getattr(whole, name), rtol=1e-4, atol=1e-4)
+    first = torch.cat([half.predictions[0].x0 for half in halves])
+    torch.testing.assert_close(first, whole.predictions[0].x0, rtol=1e-4, atol=1e-4)
+
+
+def test_training_drops_the_side_image_as_often_as_asked(tiny_codec: Codec) -> None:
+    seen: list[Tensor] = []
+    hook = tiny_codec.e_side.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))  # type: ignore[union-attr, operator]
+    x, x_side = batch_of_pairs(1)
+    try:
+        with torch.no_grad():
+            tiny_codec(x.expand(64, -1, -1, -1), x_side.expand(64, -1, -1, -1), Draws(list(range(64))))
+    finally:
+        hook.remove()
+    dropped = float((~seen[0]).float().mean())
+    assert 0 < dropped < 0.3 and tiny_codec.side_dropout == 0.1
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def test_arguments_out_of_range_say_so(tiny_codec: Codec) -> None:
+    x, x_side = smooth_pair()
+    data = tiny_codec.compress(x, 0.5)
+    for rate in (None, -0.1, 1.01, float("nan")):
+        with pytest.raises(ValueError, match="rate is"):
+            tiny_codec.compress(x, rate)
+    bad_images: list[tuple[Tensor, str]] = [
+        (x[None], "shape"),
+        (x[:1], "shape"),
+        (x * 255, r"\[0, 1\]"),
+        (x - 0.5, r"\[0, 1\]"),
+        ((x * 255).to(torch.uint8), r"\[0, 1\]"),
+        (x[:, :15], "16 to 4096"),
+    ]
+    for image, words in bad_images:
+        with pytest.raises(ValueError, match=words):
+            tiny_codec.compress(image, 0.5)
+        with pytest.raises(ValueError, match=f"{words}|image of"):
+            tiny_codec.decompress(data, image)
+    with pytest.raises(ValueError, match="64x48"):
+        tiny_codec.decompress(data, x_side[:, :48])
+    for arguments, words in (({"steps": 0}, "steps is 0"), ({"gamma": -0.1}, "gamma"), ({"gamma": 1.5}, "gamma")):
+        with pytest.raises(ValueError, match=words):
+            tiny_codec.decompress(data, x_side, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_fixed_rate_codec_takes_no_rate() -> None:
+    codec = untrained(model={"variable_rate": False})
+    x, x_side = smooth_pair()
+    assert codec.lmbda == tiny_config().loss.lmbda and not codec.variable_rate
+    data = codec.compress(x)
+    assert torch.equal(decoded_latent(codec, data), codec.code(x, None).y_hat)
+    assert codec.decompress(data, x_side).shape == x.shape
+    with pytest.raises(ValueError, match="fixed-rate"):
+        codec.compress(x, 0.5)
+
+
+def test_rate_levels_cover_one_byte(tiny_codec: Codec) -> None:
+    assert [tiny_codec.level(rate) for rate in (0.0, 0.5, 1.0)] == [0, 128, 255]
+    x, _ = smooth_pair()
+    assert tiny_codec.compress(x, 100 / 255)[3] == 100  # After format, height and width: the rate level.
+
+
+def test_padding_repeats_the_border() -> None:
+    image = torch.arange(12.0).view(1, 1, 3, 4).expand(1, 3, 3, 4)
+    padded = pad(image, 8)
+    assert padded.shape == (1, 3, 8, 8) and torch.equal(padded[:, :, :3, :4], image)
+    assert (padded[:, :, 3:, :4] == image[:, :, -1:]).all() and (padded[..., 4:] == padded[..., 3:4]).all()
+    assert pad(padded, 8).shape == padded.shape
+
+
+def test_an_unknown_codec_is_an_error() -> None:
+    config = PRESETS["small"]()
+    with pytest.raises(ConfigError, match="choose from"):
+        build_codec(replace(config, model=replace(config.model, codec="vae")))  # type: ignore[arg-type]

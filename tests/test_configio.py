@@ -1,0 +1,168 @@
+"""Configurations: whatever is unknown is an error, and what is written is what is read."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+import config as configuration
+from config import DEFAULT, PRESETS, Config, DataConfig
+from utils.configio import differences, from_dict, parse_command_line, to_dict
+from utils.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_survives_json(name: str) -> None:
+    config = PRESETS[name]()
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+    assert config.name == name
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_says_how_to_run_it(name: str) -> None:
+    assert f"--preset {name}" in (PRESETS[name].__doc__ or "") or name == DEFAULT
+
+
+def broken(change: Any) -> Any:
+    values = copy.deepcopy(to_dict(Config()))
+    change(values)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v["train"].update(learning_rate=1), r"config\.train\.learning_rate is not a field"),
+        (lambda v: v["model"].update(latnet=1), "did you mean latent"),
+        (lambda v: v["train"].pop("lr"), r"config\.train lacks the field lr"),
+        (lambda v: v.pop("model"), "config lacks the field model"),
+        (lambda v: v["train"].update(steps=1.5), r"config\.train\.steps must be of type int, not 1\.5"),
+        (lambda v: v["train"].update(steps=True), r"train\.steps must be of type int"),
+        (lambda v: v["train"].update(lr="fast"), r"train\.lr must be of type float"),
+        (lambda v: v["train"].update(compile=1), r"train\.compile must be of type bool"),
+        (lambda v: v["data"].update(dataset="imagenet"), r"data\.dataset is 'imagenet'; it must be one of kitti"),
+        (lambda v: v["model"].update(unet_channels=8), r"model\.unet_channels must be a list"),
+        (lambda v: v["model"].update(unet_channels=[8, "16", 24]), r"model\.unet_channels\[1\]"),
+        (lambda v: v.update(train=[]), r"config\.train must be an object"),
+        (lambda v: v["data"]["augment"].update(flip=2.0), "flip is 2.0"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(change: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        from_dict(Config, broken(change))
+
+
+def test_missing_fields_take_defaults_only_when_asked() -> None:
+    values = broken(lambda v: (v["train"].pop("lr"), v["train"].update(steps=7)))
+    read = from_dict(Config, values, fill=True)
+    assert read == replace(Config(), train=replace(Config().train, steps=7))
+    with pytest.raises(ConfigError, match="not a field"):
+        from_dict(Config, broken(lambda v: v["train"].update(learning_rate=1)), fill=True)
+
+
+def test_whole_numbers_are_floats_where_floats_belong() -> None:
+    read = from_dict(Config, broken(lambda v: v["train"].update(lr=1)))
+    assert isinstance(read.train.lr, float)
+
+
+def test_differences_name_the_field() -> None:
+    a = Config()
+    b = replace(a, name="b", data=replace(a.data, augment=replace(a.data.augment, width=512)))
+    assert differences(a, b) == {"name": (a.name, "b"), "data.augment.width": (256, 512)}
+    assert differences(a, a) == {}
+
+
+def test_the_command_line_sets_any_field() -> None:
+    arguments = (
+        "--preset small --name x --train.batch-size 32 --data.dataset cityscapes --model.unet-channels 8 16 24 "
+        "--data.augment.flip 0.25 --model.no-variable-rate --runs elsewhere --cpu"
+    )
+    config, switches = parse_command_line(arguments.split())
+    expected = PRESETS["small"]()
+    assert (config.name, config.train.batch_size, config.data.dataset) == ("x", 32, "cityscapes")
+    assert config.model.unet_channels == (8, 16, 24) and config.data.augment.flip == 0.25
+    assert not config.model.variable_rate and switches.runs == "elsewhere" and switches.cpu
+    assert differences(expected, config).keys() == {
+        "name",
+        "train.batch_size",
+        "data.dataset",
+        "model.unet_channels",
+        "data.augment.flip",
+        "model.variable_rate",
+    }
+
+
+def test_without_a_preset_it_is_the_default() -> None:
+    config, switches = parse_command_line([])
+    assert config == PRESETS[DEFAULT]() and not switches.dry_run and switches.init == ""
+
+
+def test_an_unknown_preset_names_its_neighbour() -> None:
+    with pytest.raises(ConfigError, match="no preset 'smal'; did you mean small"):
+        parse_command_line(["--preset", "smal"])
+
+
+@pytest.mark.parametrize("arguments", [["--train.batchsize", "3"], ["--nonsense"], ["stray"], ["--train.steps", "x"]])
+def test_unknown_or_impossible_arguments_end_the_program(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_command_line(arguments)
+    assert caught.value.code not in (0, None)
+    output = capsys.readouterr()
+    assert arguments[0].strip("-").split(".")[-1] in output.out + output.err
+
+
+def test_help_fields_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_command_line(["--help-fields"])
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+
+    def names(config: Any, path: str = "") -> list[str]:
+        found = []
+        for field in fields(config):
+            value = getattr(config, field.name)
+            here = f"{path}{field.name}".replace("_", "-")
+            found += names(value, here + ".") if is_dataclass(value) else [here]
+        return found
+
+    missing = [name for name in names(Config()) if f"--{name}" not in text and f"--{name.split('.')[-1]}" not in text]
+    assert not [name for name in missing if name.rsplit(".", 1)[-1] not in text]
+
+
+def test_a_dry_run_prints_the_configuration_and_the_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    import train
+
+    with patch.object(sys, "argv", ["train.py", "--preset", DEFAULT, "--dry-run", "--train.lr", "0.125"]):
+        train.main()
+    text = capsys.readouterr().out
+    assert "lr: 0.125" in text and "parameters:" in text and "total:" in text
+
+
+def test_every_training_source_is_a_weight_and_has_its_root() -> None:
+    data = DataConfig(dataset="cityscapes")
+    assert data.weights() == {"cityscapes": 1.0}
+    mixed = replace(data, mixture=replace(data.mixture, synthetic=0.25, folder=0.75))
+    assert mixed.weights() == {"synthetic": 0.25, "folder": 0.75}
+    assert mixed.root("folder") == mixed.folder_root and mixed.root("synthetic") is None
+
+
+def test_released_and_large_presets_keep_their_size() -> None:
+    """Design: `small` has at most 8 M parameters, encoder and decoder together; `base` at most 60 M."""
+    import torch
+
+    from modules.codec import build_codec
+
+    limits = {"small": 8e6, "base": 60e6}
+    for name in limits.keys() & PRESETS.keys():
+        with torch.device("meta"):
+            codec = build_codec(PRESETS[name]())
+        assert sum(p.numel() for p in codec.parameters()) <= limits[name], name
+    assert configuration.DEFAULT in PRESETS

@@ -68,10 +68,10 @@ def one_process(folder_data: Path, tmp_path: Path) -> Iterator[dict[str, Tensor]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["halves", "quarters"])
-def test_half_the_batch_each_gives_one_process_s_gradients(
+def test_mistake_05_half_the_batch_each_gives_one_process_s_gradients(
     runs: Path, one_process: dict[str, Tensor], name: str
 ) -> None:
-    """To 1e-5 of each gradient's largest entry, on both processes, also with two accumulated quarters (mistake 5)."""
+    """To 1e-5 of each gradient's largest entry, on both processes, also with two accumulated quarters."""
     for rank in (0, 1):
         gradients = load_file(runs / f"{name}_{rank}.safetensors")
         assert gradients.keys() == one_process.keys()

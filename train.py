@@ -111,11 +111,17 @@ def sample_indices(train: TrainConfig, start: int, rank: int, processes: int, mi
 
 
 def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
-    """Adam with the entropy bottleneck's quantiles as their own group; and the other parameters, for clipping."""
-    quantiles = [p for n, p in codec.named_parameters() if n.endswith(".quantiles")]
-    others = [p for n, p in codec.named_parameters() if not n.endswith(".quantiles")]
-    groups = [{"params": others, "base_lr": train.lr}, {"params": quantiles, "base_lr": train.quantile_lr}]
-    return torch.optim.Adam(groups, lr=train.lr), others
+    """Adam with groups of their own for gain units and quantiles; all but the quantiles are returned, for clipping."""
+    groups: dict[str, dict[str, Any]] = {
+        "": {"params": [], "base_lr": train.lr},
+        "log_gain": {"params": [], "base_lr": train.gain_lr},
+        "quantiles": {"params": [], "base_lr": train.quantile_lr},
+    }
+    for name, parameter in codec.named_parameters():
+        kind = name.rsplit(".", 1)[-1]
+        groups[kind if kind in groups else ""]["params"].append(parameter)
+    clipped = groups[""]["params"] + groups["log_gain"]["params"]
+    return torch.optim.Adam([group for group in groups.values() if group["params"]], lr=train.lr), clipped
 
 
 @torch.no_grad()

@@ -152,8 +152,8 @@ class TrainConfig:
     """Forward-backward passes that share one optimizer step."""
     lr: float = 3e-4
     gain_lr: float = 1e-2
-    """Learning rate of the gain units: they must move faster than the shared weights, or the low rates silence channels of
-    the latent that the high rates need."""
+    """Learning rate of the gain units: they must move faster than the shared weights, or the low rates silence
+    channels of the latent that the high rates need."""
     quantile_lr: float = 1e-3
     """Learning rate of the entropy bottleneck's quantiles, which have a loss of their own."""
     warmup: int = 500

@@ -99,6 +99,9 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Any, argparse.Nam
     parser.add_argument("--cpu", action="store_true", help="use the CPU even if a GPU is there")
     parser.add_argument("--init", default="", metavar="CKPT", help="start from the weights of this checkpoint")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of run folders (default: runs)")
+    parser.add_argument(
+        "--weights-dir", default=None, metavar="DIR", help="pretrained weights of losses, prepared by fetch_weights.py"
+    )
     known, rest = parser.parse_known_args(args)
     if known.preset not in config.PRESETS:
         raise ConfigError(

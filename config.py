@@ -132,8 +132,8 @@ class LossConfig:
     losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     rate_weight: float = 1.0
     rate_warmup: int = 0
-    """Bits cost 5 % of their price at step 0, rising to all of it at this step: at full price from the start, a
-    decoder that has not learnt to use the latent yet makes it collapse to zero."""
+    """Bits cost 2 % of their price at step 0, rising geometrically to all of it at this step: at full price from the
+    start, a decoder that has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from config import LossConfig
 from modules.codec import CodecOutput
 
+FIRST_PRICE = 0.02
+"""What a bit costs at step 0 of the rate warm-up, as a share of its full price; it rises geometrically."""
+
 
 def lambda_of(loss: LossConfig, rate: Tensor, variable_rate: bool) -> Tensor:
     """Lambda (B,) for each sample's rate in [0, 1]: geometric from lambda_min to lambda_max, or the fixed one."""
@@ -37,7 +40,8 @@ def objective(
     lmbda = lambda_of(loss, output.rate, variable_rate)
     one = torch.ones_like(lmbda)
     scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance if variable_rate else one
-    price = loss.rate_weight * min(1.0, 0.05 + step / loss.rate_warmup) if loss.rate_warmup else loss.rate_weight
+    share_of_price = 1.0 if step >= loss.rate_warmup else FIRST_PRICE ** (1 - step / loss.rate_warmup)
+    price = loss.rate_weight * share_of_price
     on_rate, on_quality = (lmbda, one) if loss.lambda_on == "rate" else (one, lmbda)
     total = price * (scale * on_rate * bpp).mean()
     parts = {"bpp": bpp.mean()}

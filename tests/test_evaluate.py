@@ -491,6 +491,8 @@ def test_the_command_line_is_the_documented_one() -> None:
         ({"dataset": "synthetic", "split": "train"}, ConfigError, "--limit"),
         ({"dataset": "synthetic", "data_root": "here"}, ConfigError, "--data-root"),
         ({"limit": 0}, ConfigError, "limit"),
+        ({"rates": (float("nan"),)}, ConfigError, "--rates"),
+        ({"rates": (float("inf"),)}, ConfigError, "--rates"),
         ({"anchors": ("none", "jpeg")}, ConfigError, "--anchors none"),
         ({"side": "wrong"}, ConfigError, "--side"),
         ({"device": "abacus"}, ConfigError, "--device"),
@@ -512,3 +514,23 @@ def test_the_synthetic_source_needs_no_root(ckpt: Path, tmp_path: Path, quick: N
     assert summary["dataset"] == {"name": "synthetic", "split": "val", "pairs": 2, "groups": 2, "size": "protocol"}
     assert [p["side"] for p in summary["points"]] == ["correct", "none", "shuffled"]
     assert summary["points"][0]["metrics"]["ms_ssim_db"]["window"] == 7
+
+
+def test_a_damaged_image_is_found_before_anything_is_measured(
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_split(tmp_path / "pairs", "val", ["a", "b"])
+    torn = root / "val" / "right" / "pair1.png"
+    torn.write_bytes(torn.read_bytes()[:-40])
+    monkeypatch.setattr(ModelCoder, "encode", lambda *_: pytest.fail("the second pair cannot be read"))
+    with pytest.raises(DataError, match=r"pair1\.png"):
+        evaluate(options(ckpt, tmp_path / "out", data_root=str(root)))
+
+
+def test_the_points_are_printed(ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), anchors=("jpeg",), limit=2))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["method", "setting", "side", "bpp"]
+    points = summary_of(tmp_path / "out")["points"]
+    assert len(lines) == 1 + len(points)
+    assert lines[1].split()[:4] == ["ours", "0.5", "correct", f"{points[0]['bpp']:.4f}"]

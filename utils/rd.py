@@ -240,7 +240,7 @@ def _too_little(overlap: float, what: str) -> str:
 
 
 def _not_rising(values: Sequence[np.ndarray]) -> str:
-    return "a curve's quality does not rise with its rate" if any((np.diff(v) <= 0).any() for v in values) else ""
+    return "quality does not rise with rate" if any((np.diff(v) <= 0).any() for v in values) else ""
 
 
 def _finite(value: float) -> tuple[float | None, str]:

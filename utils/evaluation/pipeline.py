@@ -17,16 +17,16 @@ import torch
 from accelerate import PartialState
 
 from data.pair import PairSource
-from data.sources import open_source
+from data.sources import open_source, verify
 from modules.codec import LEVELS
 from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
 from utils.evaluation import anchors
 from utils.evaluation.coders import AnchorCoder, ModelCoder
-from utils.evaluation.plan import Model, Point, Request, describe_models, plan_points
+from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
 from utils.evaluation.side import parse_side
 from utils.evaluation.store import Store
-from utils.evaluation.summary import Results, collect, summarise, write_csv, write_summary
+from utils.evaluation.summary import Results, collect, summarise, text_table, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
 from utils.metrics import MetricSuite
 from utils.run import environment, write_json
@@ -80,6 +80,8 @@ def evaluate(options: Options) -> Path | None:
     with state.main_process_first():  # one process downloads, the others find the files
         suite = MetricSuite("all", device, options.weights_dir)
     sweep = Sweep(source, store, suite, rank=state.process_index, processes=state.num_processes)
+    if state.is_main_process:
+        verify(source)
     _say(state, f"{len(source)} pairs of {source.name} {source.split}, {len(points)} points, to {out}")
 
     for place, model in enumerate(models):
@@ -97,7 +99,11 @@ def evaluate(options: Options) -> Path | None:
 
     if state.is_main_process:
         store.read_logs()
-        facts = _facts(options, state, device, started, notes, usable_anchors)
+        facts = _facts(options, state, device, started, notes, usable_anchors) | {
+            "checkpoints": [{"path": m.given, "step": m.step, "sha256": m.digest} for m in models],
+            "data_root": settings["data_root"],
+            "protocol": settings["protocol"],
+        }
         _write(out, points, models, source, store, suite, options.size, facts)
     if state.num_processes > 1:
         torch.distributed.destroy_process_group()
@@ -126,11 +132,13 @@ def _write(
         rd.plot(summary["points"], info.name, out / f"rd_{info.name}.png", caption)
     write_report(out / "report.html", results, source, store)
     write_summary(out / "summary.json", summary)
+    print(text_table(summary))
 
 
 def _request(options: Options) -> Request:
     rates = options.rates
     if rates is not None:
+        check_rates(rates)
         levels = {round(rate * (LEVELS - 1)): rate for rate in rates}  # 256 levels: equal ones are one point
         rates = tuple(sorted(levels.values()))
     return Request(rates, options.steps, options.gamma, None if options.side is None else parse_side(options.side))

@@ -226,13 +226,18 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
             raise ConfigError(
                 f"--side {request.side} does not apply to {model.given}: it uses no side image; leave --side out."
             )
-    for rate in request.rates or ():
-        if not 0 <= rate <= 1:
-            raise ConfigError(f"--rates has {rate:g}; a rate lies in 0 (smallest file) to 1 (largest).")
+    check_rates(request.rates or ())
     if request.side == SHUFFLED:
         reason = can_shuffle(groups)
         if reason is not None:
             raise ConfigError(reason)
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Raises ConfigError for a rate outside 0 to 1."""
+    for rate in rates:
+        if not 0 <= rate <= 1:
+            raise ConfigError(f"--rates has {rate:g}; a rate lies in 0 (smallest file) to 1 (largest).")
 
 
 def _signature(model: Model) -> str:

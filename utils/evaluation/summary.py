@@ -105,6 +105,25 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     write_json(path, summary)
 
 
+def text_table(summary: dict[str, Any]) -> str:
+    """The points as lines for a terminal: rate, and the metrics that need no download."""
+    names = [n for n in ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet") if n in METRICS]
+    lines = [["method", "setting", "side", "bpp", *names]]
+    for point in summary["points"]:
+        setting = f"lambda {point['lambda']:g}" if point["rate"] is None else f"{point['rate']:.3g}"
+        figures = [point["metrics"].get(name, {}) for name in names]
+        values = [entry.get("mean", entry.get("value")) for entry in figures]
+        cells = ["-" if value is None else f"{value:.4g}" for value in values]
+        lines.append([point["codec"], setting, point["side"] or "-", f"{point['bpp']:.4f}", *cells])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
 def write_csv(path: Path, results: Results) -> None:
     """Write images.csv: a row for every image and point. Metrics that an image does not have stay empty."""
     scored = {name for rows in results.rows.values() for row in rows for name in row.metrics}

@@ -9,7 +9,7 @@ from typing import Any
 from utils.metrics.info import MetricInfo
 from utils.rd import ANCHOR_LABELS
 
-_DECIMALS = {"psnr": 2, "ms_ssim_db": 2, "cvvdp": 2, "fid": 1, "fd_effnet": 3, "kid": 5, "kd_effnet": 5}
+_DECIMALS = {"psnr": 2, "ssim": 3, "ms_ssim_db": 2, "cvvdp": 2, "effnet_dist": 3, "fid": 1, "fd_effnet": 2}
 MINUS = "\u2212"
 
 
@@ -35,9 +35,9 @@ def milliseconds(value: float) -> str:
 
 def heading(info: MetricInfo) -> str:
     """A metric's name, unit and better direction, for the head of a table column or chart."""
-    unit = f" <small>{escape(info.unit)}</small>" if info.unit else ""
-    arrow = ("\u2191", "higher is better") if info.higher_is_better else ("\u2193", "lower is better")
-    return f'{escape(info.label)}{unit} <span class="arrow" title="{arrow[1]}">{arrow[0]}</span>'
+    unit = f"<small>{escape(info.unit)}</small> " if info.unit else ""
+    arrow, title = ("\u2191", "higher is better") if info.higher_is_better else ("\u2193", "lower is better")
+    return f'{escape(info.label)} <span class="unit" title="{title}">{unit}{arrow}</span>'
 
 
 def setting(point: Mapping[str, Any]) -> str:

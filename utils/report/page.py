@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from data.pair import PairSource
 from utils import rd
 from utils.evaluation.store import Store
 from utils.evaluation.summary import Results
+from utils.metrics.info import METRICS
 from utils.report.charts import chart, legend
 from utils.report.format import heading, milliseconds, number, percent, signed
 from utils.report.pictures import CROP, pictures
@@ -30,22 +31,26 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     """Write report.html: self-contained, images embedded losslessly."""
     points = results.summary["points"]
     sections = [
-        _header(results, source),
-        _cards(results),
-        _section("Rate and distortion", _CURVES, _charts(points)),
-        _section("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
-        _section("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(rd.differences(points))}</div>'),
-        _section("What the side image is worth", _SIDE, _side(results)),
-        _section("Pictures", _pictures_lead(source), pictures(results, source, store)),
-        _section("What each number means", "", f"<dl>{meanings(points)}</dl>"),
-        _missing(results),
-        _section("How this was made", "", _environment(results.summary["environment"])),
+        ("Rate and distortion", _CURVES + _absent(points), _charts(points)),
+        ("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
+        ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(rd.differences(points))}</div>'),
+        ("What the side image is worth", _SIDE, _side(results)),
+        ("Pictures", _pictures_lead(source), pictures(results, source, store)),
+        ("What each number means", "", f"<dl>{meanings(points)}</dl>"),
+        ("What could not be measured", "", _missing(results)),
+        ("How this was made", "", _environment(results.summary["environment"])),
     ]
+    sections = [section for section in sections if section[2]]
+    contents = "".join(f'<a href="#s{i}">{name}</a>' for i, (name, _, _) in enumerate(sections))
+    body = _header(results) + _cards(results) + f"<nav>{contents}</nav>"
+    for i, (name, lead, content) in enumerate(sections):
+        text = f'<p class="lead">{lead}</p>' if lead else ""
+        body += f'<section id="s{i}"><h2>{name}</h2>{text}{content}</section>'
     title = f"Evaluation: {escape(_methods_text(results))}"
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style></head><body>{''.join(sections)}</body></html>\n"
+        f"<title>{title}</title><style>{CSS}</style></head><body>{body}</body></html>\n"
     )
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
@@ -70,10 +75,11 @@ _SIDE = (
 )
 
 
-def _section(title: str, lead: str, content: str) -> str:
-    return (
-        f"<section><h2>{title}</h2>{f'<p class=lead>{lead}</p>' if lead else ''}{content}</section>" if content else ""
-    )
+def _absent(points: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence that names the metrics that no point has."""
+    measured = {info.name for info in rd.metrics_of(points)}
+    labels = [METRICS[name].label for name in METRICS if name in points[0]["metrics"] and name not in measured]
+    return f" Not measured here, for reasons given below: {', '.join(labels)}." if labels else ""
 
 
 def _methods(results: Results) -> list[str]:
@@ -84,7 +90,7 @@ def _methods_text(results: Results) -> str:
     return ", ".join(_methods(results))
 
 
-def _header(results: Results, source: PairSource) -> str:
+def _header(results: Results) -> str:
     data = results.summary["dataset"]
     rows = next(iter(results.rows.values()))
     sizes = sorted({(row.height, row.width) for row in rows})
@@ -149,17 +155,27 @@ def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
     return []
 
 
-def _bd_cards(points: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """BD-rate in PSNR against the best anchor, the one that is hardest to beat."""
-    found = [d for d in rd.differences(points) if d.metric == "psnr" and d.rate is not None]
-    found = [d for d in found if d.reference in rd.ANCHOR_LABELS.values()]
-    if not found:
-        return []
-    hardest = max(found, key=lambda d: d.rate or 0.0)
-    return [(percent(hardest.rate or 0.0), f"bits at equal PSNR against {hardest.reference} (BD-rate)")]
+def _bd_cards(points: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The comparison in PSNR with the anchor that is hardest to beat; none if not every anchor can be compared."""
+    found = [d for d in rd.differences(points) if d.metric == "psnr" and d.reference in rd.ANCHOR_LABELS.values()]
+    found = [d for d in found if d.test == found[0].test]
+    rates = [(d.rate, d.reference) for d in found if d.rate is not None]
+    if found and len(rates) == len(found):
+        value, name = max(rates)
+        return [(percent(value), f"bits at equal PSNR against {name} (BD-rate), the strongest of {len(found)}")]
+    qualities = [(d.quality, d.reference) for d in found if d.quality is not None]
+    if found and len(qualities) == len(found):
+        value, name = min(qualities)
+        return [
+            (
+                f"{signed('psnr', value)} dB",
+                f"PSNR at equal rate against {name} (BD-PSNR), the strongest of {len(found)}",
+            )
+        ]
+    return []
 
 
-def _charts(points: list[Mapping[str, Any]]) -> str:
+def _charts(points: Sequence[Mapping[str, Any]]) -> str:
     infos = rd.metrics_of(points)
     if not infos:
         return "<p>No metric could be measured.</p>"
@@ -185,9 +201,10 @@ def _pictures_lead(source: PairSource) -> str:
     crop = f" Images are larger than shown: these are centre crops of {CROP[0]}×{CROP[1]} at their own pixels."
     large = image.shape[0] * image.shape[1] > 128 * 512
     return (
-        "Pairs spread evenly over the split, not chosen by eye: our smallest, middle and largest files, and each "
-        "anchor's file of the nearest size for the same image (red where even the nearest is more than a quarter "
-        "larger). Pictures are embedded without loss. Hold the pointer on a reconstruction, or tap it, to see the "
+        "Pairs spread evenly over the split, not chosen by eye. First the two views, and our middle file decoded "
+        "without and with a wrong side image; then our smallest, middle and largest files, and each anchor's file of "
+        "the nearest size for the same image (red where even the nearest is more than a quarter larger). Pictures are "
+        "embedded without loss. Hold the pointer on a reconstruction, or tap it, to see the "
         "original in its place." + (crop if large else "")
     )
 
@@ -195,13 +212,17 @@ def _pictures_lead(source: PairSource) -> str:
 def _missing(results: Results) -> str:
     items = missing_list(results.summary["points"])
     items += "".join(f"<li>{escape(note)}</li>" for note in results.summary["environment"].get("notes", []))
-    return _section("What could not be measured", "", f'<ul class="missing">{items}</ul>' if items else "")
+    return f'<ul class="missing">{items}</ul>' if items else ""
 
 
 def _environment(facts: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items() if version)
+    protocol = facts.get("protocol")
     gpus = ", ".join(facts.get("gpus", [])) or "none"
+    checkpoints = [f"{c['path']}, step {c['step']}, SHA-256 {c['sha256'][:16]}" for c in facts.get("checkpoints", [])]
     lines = [
+        *(("Checkpoint", text) for text in checkpoints),
+        ("Data", f"{facts.get('data_root') or 'made here'}" + (f", {protocol}" if protocol else "")),
         ("Commit", facts.get("commit") or "unknown"),
         ("Processor", f"{facts.get('processor')}, {facts.get('cores')} cores, {facts.get('threads')} threads in use"),
         ("GPUs", f"{gpus}; computed on {facts.get('device')}"),

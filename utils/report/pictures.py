@@ -35,15 +35,19 @@ def pictures(results: Results, source: PairSource, store: Store) -> str:
 
 
 def _scene(results: Results, source: PairSource, store: Store, index: int) -> str:
+    """A pair: the two views, what other side images make of the middle file, then a row for each rate."""
     pair = source[index]
     original = embed(pair.x)
-    head = f"<h3>{escape(pair.id)} <small>{escape(pair.group)}</small></h3>"
-    top = (
-        f'<div class="row two">{_figure(original, "Original", "what the sender encodes", "")}'
-        f"{_figure(embed(pair.x_side), 'Side image', 'what the receiver already has', '')}</div>"
-    )
-    rows = []
     anchors = list(dict.fromkeys(p.codec for p in results.points if p.model is None))
+    cells = [_figure(original, "Original", "what the sender encodes", "")]
+    cells.append(_figure(embed(pair.x_side), "Side image", "what the receiver already has", ""))
+    cells += [
+        _reconstruction(results, store, point, results.rows[point.key][index])
+        for point in results.points
+        if point.side in ("none", "shuffled") and point not in _main(results, point.codec)
+    ]
+    columns = max(2, 1 + len(anchors), min(4, len(cells)))
+    rows = [_row(cells, columns)]
     for point in _shown(results):
         ours = results.rows[point.key][index]
         cells = [_reconstruction(results, store, point, ours)]
@@ -53,24 +57,34 @@ def _scene(results: Results, source: PairSource, store: Store, index: int) -> st
                 key=lambda p: abs(results.rows[p.key][index].bpp - ours.bpp),
             )
             cells.append(_reconstruction(results, store, nearest, results.rows[nearest.key][index], ours.bpp))
-        rows.append(f'<div class="row n{len(cells)}">{"".join(cells)}</div>')
-    return f'<section class="scene" style="--o:url({original})">{head}{top}{"".join(rows)}</section>'
+        rows.append(_row(cells, columns))
+    head = f"<h3>{escape(pair.id)} <small>{escape(pair.group)}</small></h3>"
+    return f'<section class="scene" style="--o:url({original})">{head}{"".join(rows)}</section>'
+
+
+def _row(cells: list[str], columns: int) -> str:
+    return f'<div class="row n{columns}">{"".join(cells)}</div>'
+
+
+def _main(results: Results, codec: str) -> list[Point]:
+    """The points of one of our curves with its main side image, by rate."""
+    mine = [p for p in results.points if p.codec == codec]
+    main = [p for p in mine if p.side == mine[0].side]
+    return sorted(main, key=lambda p: float(np.mean([row.bpp for row in results.rows[p.key]])))
 
 
 def _shown(results: Results) -> list[Point]:
-    """The smallest, middle and largest point of each of our curves with its main side image."""
+    """The smallest, middle and largest point of each of our curves."""
     shown = []
     for codec in dict.fromkeys(p.codec for p in results.points if p.model is not None):
-        mine = [p for p in results.points if p.codec == codec]
-        main = [p for p in mine if p.side == mine[0].side]
-        main.sort(key=lambda p: np.mean([row.bpp for row in results.rows[p.key]]))
+        main = _main(results, codec)
         shown += [main[i] for i in sorted({0, (len(main) - 1) // 2, len(main) - 1})]
     return shown
 
 
 def _reconstruction(results: Results, store: Store, point: Point, row: Row, target: float | None = None) -> str:
     title = ANCHOR_LABELS.get(point.codec, point.codec)
-    values = [f"{row.bytes:,} B", f"{number('psnr', row.metrics['psnr'])} dB"] if "psnr" in row.metrics else []
+    values = [f"{number('psnr', row.metrics['psnr'])} dB"] if "psnr" in row.metrics else []
     metric = next((m for m in _CAPTION_METRICS if m in row.metrics), None)
     if metric is not None:
         values.append(f"{METRICS[metric].label} {number(metric, row.metrics[metric])}")
@@ -79,7 +93,7 @@ def _reconstruction(results: Results, store: Store, point: Point, row: Row, targ
         rate = f'<span class="bad" title="The smallest file measured is larger than ours">{rate}</span>'
     image = embed(read_image(store.reconstruction(point, row.index)))
     side = "" if point.side in (None, "correct") else f", side {escape(point.side)}"
-    return _figure(image, f"{escape(title)}{side} · {rate}", " · ".join(values), "flip")
+    return _figure(image, f"{escape(title)}{side} · {rate} · {row.bytes:,} B", " · ".join(values), "flip")
 
 
 def _figure(image: str, title: str, caption: str, kind: str) -> str:

@@ -7,7 +7,7 @@ CSS = """
 --bad:#ff8a8a;--link:#79b8ff}.k0{--c:#56b4e9}.k1{--c:#e08cc0}.k2{--c:#3ccf9f}.k3{--c:#b7a3ea}.k-jpeg{--c:#a6adb5}
 .k-webp{--c:#f0b83c}.k-avif{--c:#ff8c42}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1280px;padding:24px clamp(14px,3vw,40px) 64px;background:var(--bg);color:var(--fg);
+body{margin:0 auto;max-width:1480px;padding:24px clamp(14px,3vw,40px) 64px;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
 h1{font-size:1.9rem;line-height:1.2;margin:.2em 0 .1em}
 h2{font-size:1.3rem;margin:2.2em 0 .4em;padding-top:.6em;border-top:1px solid var(--line)}
@@ -15,6 +15,8 @@ h3{font-size:1rem;margin:1.6em 0 .5em;overflow-wrap:anywhere}
 h3 small,.sub,.lead,.foot,figcaption,td small,th small,.over,dd{color:var(--soft)}
 h3 small{font-weight:400;margin-left:.5em}
 .sub{margin:0 0 1em}.lead{margin:.2em 0 1em;max-width:80ch}.foot{font-size:.85rem;margin:.6em 0}
+nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.9rem}nav a{color:var(--link);text-decoration:none}
+nav a:hover{text-decoration:underline}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:1.2em 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
 .card b{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}
@@ -22,28 +24,28 @@ h3 small{font-weight:400;margin-left:.5em}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,360px),1fr));gap:16px}
 .chart{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 12px 4px}
 .chart h3{margin:0 0 .2em}.chart svg{width:100%;height:auto;display:block}
-.grid{stroke:var(--line);stroke-width:.7}.tick{font-size:11px;fill:var(--soft)}.axis{font-size:11.5px;fill:var(--soft)}
+.grid{stroke:var(--line);stroke-width:.7}.tick{font-size:12px;fill:var(--soft)}.axis{font-size:12px;fill:var(--soft)}
 .line{fill:none;stroke:var(--c);stroke-width:2}.anchor .line{stroke-width:1.4;stroke-dasharray:5 3}
 .bar{stroke:var(--c);stroke-width:1;opacity:.55}.dot{fill:var(--c);stroke:var(--card);stroke-width:.8}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;margin:.4em 0 1em}
 .legend li{display:flex;align-items:center;gap:6px}
-.arrow{color:var(--soft);font-weight:400}
+.unit{color:var(--soft);font-weight:400;white-space:nowrap}.unit small{display:inline}
 .scroll{overflow-x:auto;margin:.6em 0}
-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;min-width:100%}
-th,td{padding:5px 10px;text-align:right;white-space:nowrap;vertical-align:top;border-bottom:1px solid var(--line)}
+table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums;min-width:100%}
+th,td{padding:4px 9px;text-align:right;white-space:nowrap;vertical-align:top;border-bottom:1px solid var(--line)}
 thead th{border-bottom:2px solid var(--line);vertical-align:bottom;white-space:normal;min-width:5.2em}
 td small,th small{display:block;font-size:.78rem;font-weight:400;line-height:1.35}
 thead th small{display:inline}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--bg)}
-.points td:nth-child(2),.points td:nth-child(3),.side td:nth-child(2){text-align:left}
+.points :is(td,th):nth-child(-n+3),.side :is(td,th):nth-child(-n+2){text-align:left}
+.bd tbody th small{display:inline}
 tr.start>*{border-top:2px solid var(--line)}tr.anchor th{font-weight:400}
 tbody tr:hover>*{background:var(--card)}
 .good{color:var(--good)}.bad{color:var(--bad)}.none{color:var(--soft);white-space:normal;display:block;min-width:11em}
 .bd td{min-width:11em}.bd .over{font-size:.8rem}
 .scene{margin:0 0 2.4em}
 .row{display:grid;gap:10px;margin:0 0 12px}
-.row.two{grid-template-columns:repeat(2,minmax(0,1fr));max-width:860px}
-.n1{grid-template-columns:minmax(0,430px)}.n2{grid-template-columns:repeat(2,minmax(0,430px))}
+.n2{grid-template-columns:repeat(2,minmax(0,430px))}
 .n3{grid-template-columns:repeat(3,minmax(0,1fr))}.n4{grid-template-columns:repeat(4,minmax(0,1fr))}
 @media(max-width:760px){.n3,.n4{grid-template-columns:repeat(2,minmax(0,1fr))}}
 figure{margin:0}figcaption{font-size:.78rem;line-height:1.4;padding-top:3px}figcaption b{color:var(--fg)}

@@ -51,7 +51,7 @@ def _metric_cell(metric: str, entry: PointEntry | None) -> str:
     value, interval = value_of(entry), interval_of(entry)
     if value is None:
         return f'<td title="{escape((entry or {}).get("unavailable", "not measured"))}">–</td>'
-    small = f"<small>{number(metric, interval[0])} – {number(metric, interval[1])}</small>" if interval else ""
+    small = f"<small>{number(metric, interval[0])}–{number(metric, interval[1])}</small>" if interval else ""
     return f"<td>{number(metric, value)}{small}</td>"
 
 

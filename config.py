@@ -100,11 +100,13 @@ class DiffusionConfig:
     """Number of discrete noise levels; 0: continuous time (cosine only)."""
     start_fraction: float = 0.5
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
-    denoise_fraction: float = 0.25
+    denoise_fraction: float = 0.3
     """Share of samples that are also trained at a random noise level."""
-    denoise_weight: float = 0.3
+    denoise_weight: float = 0.4
     """Weight of that second denoising task against the first."""
-    max_weight: float = 5.0
+    data_std: float = 0.25
+    """Standard deviation, in [-1, 1], of an image around what its context tells; sets the x0 prediction's skip."""
+    max_weight: float = 20.0
     """Upper bound of the weight of an x0 error at low noise: 1 / sigma^2, or for cdc and dicm (alpha / sigma)^2."""
     steps: int = 1
     """Decoding steps unless the receiver chooses."""

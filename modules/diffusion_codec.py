@@ -122,7 +122,7 @@ class DiffusionCodec(Codec):
             context = [c[samples] for c in context]
         x0, noise = 2 * x - 1, gamma[:, None, None, None] * noise
         x_t = self.process.add_noise(x0, noise, t)
-        raw = self.unet(_channels_last(x_t), t, gamma, rate, context).float()
+        raw = self._predict(x_t, t, gamma, rate, context)
         estimate = self.process.to_x0(x_t, raw, t)
         image = (estimate + 1) / 2
         sigma = self.process.alpha_sigma(t)[1][:, 0, 0, 0] * gamma
@@ -133,6 +133,24 @@ class DiffusionCodec(Codec):
             return Prediction(samples, x, image, image, x, weights, weight * gamma)
         target = self.process.target(x0, noise, t)
         return Prediction(samples, x, image, raw / 2, target / 2, torch.full_like(weights, weight), weight * gamma)
+
+    def _predict(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: list[Tensor]) -> Tensor:
+        """The prediction of x0, epsilon or v at x_t whose noise has standard deviation gamma x sigma(t), float32.
+
+        For x0 the network's output F is preconditioned (Karras et al. 2022, table 1): x0 = skip x_t + out F, with the
+        best linear estimate of an image of standard deviation `data_std` around its context as the skip. So what x_t
+        shows at low noise need not pass through the network. At t = 1, where x_t shows nothing, x0 = F.
+        """
+        raw = self.unet(_channels_last(x_t), t, gamma, rate, context).float()
+        if self.process.prediction != "x0":
+            return raw
+        alpha, sigma = self.process.alpha_sigma(t)
+        noise, signal = gamma[:, None, None, None] * sigma, alpha * self.settings.data_std
+        variance = (signal**2 + noise**2).clamp(min=1e-12)
+        start = (t >= 1)[:, None, None, None]
+        skip = torch.where(start, 0.0, signal * self.settings.data_std / variance)
+        out = torch.where(start, 1.0, noise * self.settings.data_std / variance.sqrt())
+        return skip * x_t + out * raw
 
     def synthesise(
         self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int
@@ -148,7 +166,7 @@ class DiffusionCodec(Codec):
         level_of_noise = torch.full((batch,), gamma, device=y_hat.device)
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.unet(_channels_last(x_t), t, level_of_noise, rate, context)
+            return self._predict(x_t, t, level_of_noise, rate, context)
 
         return (ddim(self.process, predict, start[None], steps) + 1) / 2
 

@@ -18,7 +18,7 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
-from modules.coder import ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols, quantise_pmf
+from modules.coder import PRECISION, ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols, quantise_pmf
 from modules.integer import ACTIVATION_BITS, KNOT_SPACING, IntegerSynthesis
 from modules.noise import Draws
 from utils.errors import BitstreamError, CheckpointError
@@ -32,7 +32,8 @@ Y_LIMIT = 255
 """Symbols of y lie in [-255, 255] around the mean; larger ones saturate (the encoder sees the same y_hat)."""
 Z_LIMIT = 127
 GAIN_BITS = 20
-LIKELIHOOD_BOUND = 1e-9
+LIKELIHOOD_BOUND = 2.0**-PRECISION
+"""No entry of the coder's tables is rarer, so no symbol costs more."""
 
 
 def gaussian_likelihood(residual: Tensor, scale: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,6 +50,8 @@ class Analysis(nn.Module):
         self.conditioning = Conditioning(1, embedding)
         self.pyramid = Pyramid(channels, blocks, embedding)
         self.head = nn.Conv2d(channels[-1], latent, 1)
+        with torch.no_grad():  # Begin with y of about unit size: one optimizer step must be small against a symbol.
+            self.head.weight.mul_(16.0)
 
     def forward(self, image: Tensor, rate: Tensor) -> Tensor:
         """See the class."""

@@ -18,6 +18,8 @@ Symbols = NDArray[np.int32]
 PRECISION = 22
 """Every table's frequencies are positive integers that sum to 2^22."""
 WORD_BYTES = 4
+TRIM_BYTES = 4096
+"""Longer payloads end on a whole word: the bytes to be saved, at most 7, are not worth decoding them several times."""
 
 
 def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -80,12 +82,14 @@ class SymbolEncoder:
             self._encoder.encode(np.ascontiguousarray(indices[run]), probability.model(table))
 
     def finish(self) -> bytes:
-        """The shortest payload that decodes to the symbols; the decoder reads zeros past its end.
+        """The shortest payload that decodes to the symbols, up to TRIM_BYTES; the decoder reads zeros past its end.
 
         The coder ends on a whole 32-bit word. Any number in its final interval will do, so shorter endings are tried,
         and each is kept only if it decodes.
         """
         payload: bytes = self._encoder.get_compressed().astype(">u4").tobytes()
+        if len(payload) > TRIM_BYTES:
+            return payload
         for length in range(max(0, len(payload) - 2 * WORD_BYTES + 1), len(payload)):
             head = payload[:length]
             above = (int.from_bytes(head, "big") + 1) % 256 ** max(length, 1)

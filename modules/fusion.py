@@ -18,6 +18,8 @@ from modules.layers import Conditioning, Stage, Up
 FusionKind = Literal["add", "row_attention", "both", "none"]
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
+SCORE_BYTES = 2**26
+"""Upper bound of the attention scores held at a time when no gradient is wanted; at least one row's are."""
 
 
 class RowAttention(nn.Module):
@@ -42,16 +44,24 @@ class RowAttention(nn.Module):
         x = x.view(batch, self.heads, channels // self.heads, height, width)
         return x.permute(0, 3, 1, 4, 2).reshape(batch * height, self.heads, width, channels // self.heads)
 
+    @staticmethod
+    def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """(rows, heads, W, c) each, bias (heads, W, W) -> values weighted by attention (rows, heads, W, c)."""
+        scores = torch.matmul(query, key.transpose(-1, -2)).float() + bias
+        return torch.matmul(scores.softmax(-1).to(value.dtype), value)
+
     def forward(self, h: Tensor, side: Tensor) -> Tensor:
         """h, side (B, C, H, W) -> the side features gathered for each position of h (B, C, H, W)."""
         batch, channels, height, width = h.shape
         query = F.normalize(self._rows(self.query(h)).float(), dim=-1) * self.log_temperature.exp()
         keys, values = self.key_value(side).chunk(2, dim=1)
         key = F.normalize(self._rows(keys).float(), dim=-1)
+        value = self._rows(values)
         columns = torch.arange(width, device=h.device)
-        offsets = (columns[None, :] - columns[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET
-        scores = torch.matmul(query, key.transpose(-1, -2)).float() + self.bias[:, offsets]
-        gathered = torch.matmul(scores.softmax(-1).to(values.dtype), self._rows(values))
+        bias = self.bias[:, (columns[None, :] - columns[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET]
+        rows = len(query) if torch.is_grad_enabled() else max(1, SCORE_BYTES // (4 * self.heads * width**2))
+        parts = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
+        gathered = torch.cat([self._gather(q, k, v, bias) for q, k, v in parts])
         gathered = gathered.view(batch, height, self.heads, width, channels // self.heads).permute(0, 2, 4, 1, 3)
         return self.out(gathered.reshape(batch, channels, height, width).contiguous())
 

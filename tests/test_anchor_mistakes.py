@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.validation import psnr, to_float, to_uint8
+from utils.images import to_float, to_uint8
+from utils.validation import psnr
 
 ROOT = Path(__file__).resolve().parents[1]
 

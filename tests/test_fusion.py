@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import Tensor
 
+import modules.fusion as fusion
 from modules.fusion import MAX_OFFSET, Fuse, FusionSynthesis, RowAttention
 from modules.side import SideEncoder
 
@@ -34,6 +37,19 @@ def test_attention_stays_in_its_row() -> None:
     changed[:, :, 2] = torch.randn(1, 64, 7)
     difference = (attention(h, changed) - attention(h, side)).abs().amax((0, 1, 3))
     assert difference[2] > 0.01 and (difference[[0, 1, 3, 4]] == 0).all()
+
+
+def test_large_images_are_attended_in_parts() -> None:
+    """Without gradients the scores of a few rows at a time are held; the result is the same."""
+    torch.manual_seed(0)
+    attention = RowAttention(64)
+    h, side = torch.randn(2, 64, 5, 24), torch.randn(2, 64, 5, 24)
+    expected = attention(h, side)
+    in_parts = patch.object(RowAttention, "_gather", side_effect=RowAttention._gather)
+    with torch.no_grad(), patch.object(fusion, "SCORE_BYTES", 2 * 4 * 2 * 24**2), in_parts as gather:
+        parts = attention(h, side)
+    assert gather.call_count == 5
+    torch.testing.assert_close(parts, expected, rtol=0, atol=1e-6)
 
 
 def test_attention_gathers_a_shifted_row() -> None:

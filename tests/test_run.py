@@ -76,6 +76,13 @@ def test_a_damaged_configuration_is_one_sentence(tmp_path: Path) -> None:
             RunFolder(tmp_path, tiny_config("a"), writes=True)
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a"])
+def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="name of a run"):
+        RunFolder(tmp_path / "runs", tiny_config(name), writes=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_rewinding_drops_later_and_torn_lines(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, tiny_config("a"), writes=True)
     for step in range(1, 6):

@@ -181,11 +181,12 @@ def test_mistake_05_the_learning_rate_follows_optimizer_steps() -> None:
 
 
 def test_mistake_05_applied_learning_rates_are_those_of_the_steps(folder_data: Path, tmp_path: Path) -> None:
-    """One step of the loop is one step of the schedule, with accumulation too; quantiles keep their own rate."""
-    settings = {"steps": 4, "warmup": 4, "decay": 1, "accumulation": 2, "lr": 1e-3, "quantile_lr": 2e-3}
+    """One step of the loop is one step of the schedule, with accumulation too; every group keeps its own rate."""
+    settings = {"steps": 4, "warmup": 4, "decay": 1, "accumulation": 2, "lr": 1e-3}
     run = trainer(config_on(folder_data, train=settings), tmp_path)
     rates: list[tuple[int, list[float]]] = []
     step = run.optimizer.step
+    bases = [group["base_lr"] for group in run.optimizer.param_groups]
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         rates.append((run.step, [group["lr"] for group in run.optimizer.param_groups]))
@@ -194,8 +195,9 @@ def test_mistake_05_applied_learning_rates_are_those_of_the_steps(folder_data: P
     with patch.object(run.optimizer, "step", spy):
         run.train()
     assert [at for at, _ in rates] == [0, 1, 2, 3]
-    assert [lr for _, (lr, _) in rates] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
-    assert [lr for _, (_, lr) in rates] == pytest.approx([0.5e-3, 1e-3, 1.5e-3, 2e-3])
+    assert bases[0] == 1e-3
+    for (_, applied), factor in zip(rates, (0.25, 0.5, 0.75, 1.0), strict=True):
+        assert applied == pytest.approx([factor * base for base in bases])
 
 
 def test_mistake_05_samples_do_not_depend_on_processes_or_accumulation() -> None:
@@ -276,13 +278,18 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error(batch: int, accumulation:
 # ---------------------------------------------------------------- settings and stops
 
 
-def test_quantiles_are_their_own_group() -> None:
-    codec = build_codec(tiny_config())
-    optimizer, others = build_optimizer(codec, TrainConfig(lr=1e-4, quantile_lr=1e-2))
-    sizes = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
-    assert sizes[1] == 3 * 8 and sizes[0] == sum(p.numel() for p in codec.parameters()) - 3 * 8
-    assert [group["base_lr"] for group in optimizer.param_groups] == [1e-4, 1e-2]
-    assert len(others) == len(optimizer.param_groups[0]["params"])
+@pytest.mark.parametrize("variable_rate", [True, False])
+def test_quantiles_and_gains_are_groups_of_their_own(variable_rate: bool) -> None:
+    """Every parameter is in one group with the rate meant for it; quantiles are not clipped with the others."""
+    codec = build_codec(tiny_config(model={"variable_rate": variable_rate}))
+    settings = TrainConfig(lr=1e-4, quantile_lr=1e-2, gain_lr=3e-2)
+    optimizer, clipped = build_optimizer(codec, settings)
+    rates = {p: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == sum(len(group["params"]) for group in optimizer.param_groups)
+    for name, parameter in codec.named_parameters():
+        expected = 1e-2 if name.endswith("quantiles") else 3e-2 if name.endswith("log_gain") else 1e-4
+        assert rates[parameter] == expected, name
+        assert any(parameter is other for other in clipped) == (not name.endswith("quantiles"))
 
 
 def test_fp16_on_a_cpu_is_an_error(folder_data: Path, tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ class RunFolder:
     """One experiment's folder. Only the main process makes one with `writes=True`; the others' calls do nothing."""
 
     def __init__(self, root: Path, config: Config, writes: bool) -> None:
+        if config.name in ("", ".", "..") or Path(config.name).name != config.name:
+            raise ConfigError(f"The name of a run is {config.name!r}; it must be the name of a folder, without a path.")
         self.path = root / config.name
         self.writes = writes
         self.checkpoints = self.path / "checkpoints"

@@ -63,8 +63,10 @@ def load_training_state(
     packed["state"] = states
     optimizer.load_state_dict(packed)
     for parameter, state in optimizer.state.items():
-        for key, value in state.items():  # As the optimizer itself lays moments out, or every later step is slower.
-            if value.shape == parameter.shape:
+        for key, value in state.items():
+            if value.ndim and value.shape != parameter.shape:
+                raise CheckpointError(f"The optimizer's state in {folder} is of other parameters; {REMEDY}.")
+            if value.ndim:  # Laid out as the optimizer itself does, or every later step is slower.
                 state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     try:
         return int(metadata["step"]), json.loads(metadata["extra"])

@@ -52,6 +52,18 @@ def test_large_images_are_attended_in_parts() -> None:
     torch.testing.assert_close(parts, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_of_a_batch_do_not_mix(kind: str) -> None:
+    g_s = synthesis(kind).eval()
+    y_hat, side = inputs(batch=3)
+    rate = torch.tensor([0.1, 0.9, 0.5])
+    together = g_s(y_hat, side, rate)
+    for i in range(3):
+        alone = g_s(y_hat[i : i + 1], [s[i : i + 1] for s in side], rate[i : i + 1])
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-5)
+
+
 def test_attention_gathers_a_shifted_row() -> None:
     """With keys equal to queries and values passed through, each position finds its own point at its disparity."""
     attention = RowAttention(32)

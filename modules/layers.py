@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 
 class Conditioning(nn.Module):
-    """Scalars in [0, 1] (rate, time, gamma) -> one embedding (B, size): Fourier features, summed projections, SiLU."""
+    """Scalars in [0, 1] (rate, time, gamma) -> one embedding (B, size): Fourier features, summed projections, SiLU.
 
-    def __init__(self, scalars: int, size: int, frequencies: int = 16) -> None:
+    Quarter a period to two and a half periods over [0, 1]: nothing here depends on a scalar more sharply, and higher
+    frequencies only make its effect noisy between training samples.
+    """
+
+    def __init__(self, scalars: int, size: int, frequencies: int = 8) -> None:
         super().__init__()
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.linspace(-1, 6, frequencies), persistent=False)
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.linspace(-1, 2.27, frequencies), persistent=False)
         self.frequencies: Tensor
         self.project = nn.ModuleList(nn.Linear(2 * frequencies + 1, size) for _ in range(scalars))
         self.mix = nn.Linear(size, size)

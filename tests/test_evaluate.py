@@ -33,6 +33,7 @@ from utils.evaluation.pipeline import Options, evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.side import SideImages, fit, parse_side, shuffle
 from utils.evaluation.store import Store
+from utils.evaluation.summary import collect
 from utils.metrics import METRICS, MetricSuite
 from utils.validation import psnr, to_float, to_uint8
 
@@ -285,7 +286,7 @@ def test_the_default_folder_tells_settings_apart(
 # ---------------------------------------------------------------- several processes
 @pytest.mark.slow
 def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate.py", "--ckpt", str(ckpt), "--rates", "0.5", "--anchors", "jpeg", "--device", "cpu"]
+    arguments = ["evaluate.py", "--ckpt", str(ckpt), "--rates", "0.5", "--anchors", "jpeg"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "WEIGHT_DOWNLOADS": "0"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
@@ -294,7 +295,8 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     logs = sorted((tmp_path / "two" / "work").glob("rows-*.jsonl"))
-    assert len(logs) == 2 and all(log.stat().st_size for log in logs)
+    lines = [len(log.read_text().splitlines()) for log in logs]
+    assert len(lines) == 2 and sum(lines) == len(images_of(tmp_path / "two"))  # each image measured by one of them
     evaluate(options(ckpt, tmp_path / "one", rates=(0.5,), anchors=("jpeg",)))
     one, two = summary_of(tmp_path / "one"), summary_of(tmp_path / "two")
     assert two["environment"]["processes"] == 2
@@ -525,6 +527,12 @@ def test_a_damaged_image_is_found_before_anything_is_measured(
     monkeypatch.setattr(ModelCoder, "encode", lambda *_: pytest.fail("the second pair cannot be read"))
     with pytest.raises(DataError, match=r"pair1\.png"):
         evaluate(options(ckpt, tmp_path / "out", data_root=str(root)))
+
+
+def test_rows_lost_from_the_logs_are_a_sentence(ckpt: Path, tmp_path: Path, data: Path) -> None:
+    points, _ = plan_points(describe_models([str(ckpt)]), Request(rates=(0.5,), side="none"), GROUPS)
+    with pytest.raises(DataError, match="lack 5 measured images"):
+        collect(points, Store(tmp_path, open_source("folder", split="val", root=data).ids), len(GROUPS))
 
 
 def test_the_points_are_printed(ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,9 @@ def evaluate(options: Options) -> Path | None:
     started = time.monotonic()
     request = _request(options)
     wanted_anchors = _anchors(options.anchors)
-    state = PartialState(cpu=options.device == "cpu", timeout=_BARRIER)
+    # Accelerate joins the processes of a machine without a GPU only if it is told that they are to use the CPU.
+    cpu = options.device == "cpu" or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=_BARRIER)
     device = _device(options.device, state)
     models = describe_models(options.checkpoints)
     source = _open(options, models)

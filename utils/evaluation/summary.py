@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data.pair import PairSource
+from utils.errors import DataError
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.metrics import METRICS, MetricSuite
@@ -33,7 +34,10 @@ class Results:
 
 
 def collect(points: Sequence[Point], store: Store, pairs: int) -> dict[str, list[Row]]:
-    """The rows of each point in the order of the pairs. Every one must be there."""
+    """The rows of each point in the order of the pairs. Raises DataError if one is missing from the logs."""
+    missing = sum((point.key, index) not in store.rows for point in points for index in range(pairs))
+    if missing:
+        raise DataError(f"The logs in {store.work} lack {missing} measured images; run the same command again.")
     return {point.key: [store.rows[point.key, index] for index in range(pairs)] for point in points}
 
 

@@ -359,7 +359,9 @@ def cdc_x() -> Config:
         config,
         name="cdc_x",
         model=replace(config.model, finest_context=64),
-        diffusion=replace(config.diffusion, prediction="x0", schedule="cosine_offset", timesteps=8193, steps=65),
+        diffusion=replace(
+            config.diffusion, prediction="x0", schedule="cosine_offset", timesteps=8193, steps=65, max_weight=5.0
+        ),
         loss=replace(config.loss, lmbda=0.0032, distortion="l2"),
         train=replace(config.train, lr=5e-5, lr_floor=0.2, ema=0.9999),
     )

@@ -71,14 +71,19 @@ def one_process(folder_data: Path, tmp_path: Path) -> Iterator[dict[str, Tensor]
 def test_mistake_05_half_the_batch_each_gives_one_process_s_gradients(
     runs: Path, one_process: dict[str, Tensor], name: str
 ) -> None:
-    """To 1e-5 of each gradient's largest entry, on both processes, also with two accumulated quarters."""
+    """To 1e-5 of the whole gradient's norm, and to 1e-4 of each parameter's largest entry (float32 sums that nearly
+    cancel), on both processes, also with two accumulated quarters."""
     for rank in (0, 1):
         gradients = load_file(runs / f"{name}_{rank}.safetensors")
         assert gradients.keys() == one_process.keys()
+        square = {"error": 0.0, "gradient": 0.0}
         for parameter, gradient in gradients.items():
             expected = one_process[parameter]
             error = (gradient - expected).abs().max() / expected.abs().max().clamp(min=1e-6)
-            assert error < 1e-5, f"{parameter} differs by {error:.2g} on process {rank}"
+            assert error < 1e-4, f"{parameter} differs by {error:.2g} on process {rank}"
+            square["error"] += float((gradient - expected).double().square().sum())
+            square["gradient"] += float(expected.double().square().sum())
+        assert square["error"] ** 0.5 < 1e-5 * square["gradient"] ** 0.5, f"on process {rank}: {square}"
 
 
 @pytest.mark.slow

@@ -156,7 +156,7 @@ class Trainer:
 
     def __init__(self, config: Config, runs: Path, init: str, cpu: bool, weights_dir: str | None = None) -> None:
         self.config, train = config, config.train
-        self.accelerator = build_accelerator(train, cpu)
+        self.accelerator = build_accelerator(train, cpu or not torch.cuda.is_available())
         device = self.accelerator.device
         check(config, device)
         self.main = self.accelerator.is_main_process

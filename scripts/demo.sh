@@ -12,16 +12,15 @@ begin=$SECONDS
 out=${DEMO_OUT:-results/demo}
 checkpoint=${DEMO_CKPT:-checkpoints/small}
 start=$SECONDS
+rm -rf "$out"
 mkdir -p "$out"
 
 say "1/4 training the preset demo for ${DEMO_STEPS:-60} steps on synthetic streets and a real stereo pair -> $out/runs/demo"
-rm -rf "$out/runs"
 "$PYTHON" -m accelerate.commands.launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     train.py --preset demo --runs "$out/runs" --train.steps "${DEMO_STEPS:-60}" 2>&1 | grep -v Warning
 say "training took $((SECONDS - start)) s"
 
 say "2/4 a real pair as image files -> $out/pairs"
-rm -rf "$out/pairs"
 "$PYTHON" scripts/export_pairs.py "$out/pairs" --dataset builtin --split test --limit 1
 left=$(ls "$out"/pairs/test/left/*.png)
 right=$(ls "$out"/pairs/test/right/*.png)

@@ -252,8 +252,9 @@ class Trainer:
         for chunk in range(train.accumulation):
             batch = next(batches)
             last = chunk == train.accumulation - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(self.model), accelerator.autocast():
-                loss, parts = self.forward(batch)
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
+                with accelerator.autocast():  # Not around backward: it would round the float32 parts' gradients.
+                    loss, parts = self.forward(batch)
                 finite = torch.isfinite(loss.detach()).float()
                 if accelerator.reduce(finite, "sum") < accelerator.num_processes:
                     raise self._diverged(

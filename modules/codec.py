@@ -215,5 +215,5 @@ def _check_image(name: str, image: Tensor) -> None:
         raise ValueError(
             f"{name} is {image.shape[2]}x{image.shape[1]}; each side must lie in {MIN_SIDE} to {MAX_SIDE} pixels."
         )
-    if not torch.is_floating_point(image) or image.min() < 0 or image.max() > 1:
+    if not torch.is_floating_point(image) or not (image.min() >= 0 and image.max() <= 1):
         raise ValueError(f"{name} must be a float tensor with values in [0, 1].")

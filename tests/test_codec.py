@@ -400,3 +400,10 @@ def test_an_unknown_codec_is_an_error() -> None:
     config = PRESETS["small"]()
     with pytest.raises(ConfigError, match="choose from"):
         build_codec(replace(config, model=replace(config.model, codec="vae")))  # type: ignore[arg-type]
+
+
+def test_an_image_that_is_not_finite_is_refused(tiny_codec: Codec) -> None:
+    x, _ = smooth_pair()
+    x[0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+        tiny_codec.compress(x, 0.5)

@@ -98,16 +98,18 @@ class DiffusionConfig:
     """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
     timesteps: int = 0
     """Number of discrete noise levels; 0: continuous time (cosine only)."""
+    noise_ratio: float = 0.1
+    """cosine only: noise over signal at t = 0.5; low, since x_t has to tell only what the context does not."""
     start_fraction: float = 0.5
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
-    denoise_fraction: float = 0.3
+    denoise_fraction: float = 0.75
     """Share of samples that are also trained at a random noise level."""
-    denoise_weight: float = 0.4
+    denoise_weight: float = 0.5
     """Weight of that second denoising task against the first."""
-    data_std: float = 0.25
-    """Standard deviation, in [-1, 1], of an image around what its context tells; sets the x0 prediction's skip."""
-    max_weight: float = 20.0
-    """Upper bound of the weight of an x0 error at low noise: 1 / sigma^2, or for cdc and dicm (alpha / sigma)^2."""
+    data_std: float = 0.12
+    """Standard deviation, in [-1, 1], of an image around what its context tells; preconditions the x0 prediction."""
+    max_weight: float = 100.0
+    """Upper bound of the weight of an x0 error at low noise; for cdc and dicm of (alpha / sigma)^2."""
     steps: int = 1
     """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
@@ -122,8 +124,8 @@ class LossConfig:
     prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or unit noise.
     """
 
-    lambda_min: float = 0.0002
-    lambda_max: float = 0.008
+    lambda_min: float = 0.0001
+    lambda_max: float = 0.012
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
@@ -233,12 +235,12 @@ def small() -> Config:
         name="small",
         data=DataConfig(
             dataset="folder",
-            mixture=MixtureConfig(folder=0.75, synthetic=0.25),
+            mixture=MixtureConfig(folder=0.8, synthetic=0.2),
             augment=AugmentConfig(scale_max=1.25, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
             workers=1,
         ),
         loss=LossConfig(rate_warmup=1000),
-        train=TrainConfig(steps=16_000, batch_size=8, decay=5_000, warmup=200, save_every=500, val_every=2000, lr=5e-4),
+        train=TrainConfig(steps=9_500, batch_size=8, decay=8_000, warmup=200, save_every=250, val_every=1000, lr=5e-4),
     )
 
 

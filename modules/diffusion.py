@@ -41,12 +41,17 @@ def discrete_alphas(schedule: Schedule, timesteps: int) -> Tensor:
 class Process:
     """Noise schedule and conversions among x0, epsilon and v.
 
-    `cosine` (Nichol and Dhariwal 2021, without offset) is continuous in time and ends in pure noise: alpha(1) = 0.
+    `cosine` (Nichol and Dhariwal 2021, without offset) is continuous in time and ends in pure noise: alpha(1) = 0. Its
+    noise-to-signal ratio is sigma / alpha = noise_ratio x tan(pi t / 2); noise_ratio below 1 shifts it towards low
+    noise (Hoogeboom et al. 2023, arXiv 2301.11093, eq. 4), where the work lies if the context already tells most of
+    the image: half of all times lie below noise_ratio.
     `linear` (Ho et al. 2020) and `cosine_offset` (Nichol and Dhariwal's own, with s = 0.008) are tables of betas over
     the `timesteps` discrete levels t = 1/T, 2/T, ..., 1; their alpha(1) is small but positive.
     """
 
-    def __init__(self, prediction: Prediction, schedule: Schedule, timesteps: int = 0) -> None:
+    def __init__(
+        self, prediction: Prediction, schedule: Schedule, timesteps: int = 0, noise_ratio: float = 1.0
+    ) -> None:
         if prediction == "epsilon" and schedule != "linear":
             raise ConfigError(
                 f"diffusion.prediction epsilon needs diffusion.schedule linear: {schedule} ends in (almost) pure "
@@ -59,7 +64,10 @@ class Process:
             )
         if schedule != "cosine" and timesteps < 2:
             raise ConfigError(f"diffusion.timesteps is {timesteps}; diffusion.schedule {schedule} needs at least 2.")
+        if not noise_ratio > 0:
+            raise ConfigError(f"diffusion.noise_ratio is {noise_ratio}; it must be positive.")
         self.prediction, self.schedule, self.timesteps = prediction, schedule, timesteps
+        self.noise_ratio = noise_ratio
         if timesteps:
             alpha = discrete_alphas(schedule, timesteps)
             self._alpha, self._sigma = alpha.float(), (1 - alpha**2).clamp(min=0).sqrt().float()
@@ -77,7 +85,9 @@ class Process:
             alpha, sigma = self._alpha.to(t.device)[index], self._sigma.to(t.device)[index]
         else:
             angle = t.double() * (math.pi / 2)
-            alpha, sigma = torch.where(t >= 1, 0.0, angle.cos()), angle.sin()
+            signal, noise = torch.where(t >= 1, 0.0, angle.cos()), self.noise_ratio * angle.sin()
+            norm = torch.hypot(signal, noise)
+            alpha, sigma = signal / norm, noise / norm
         return alpha.float()[:, None, None, None], sigma.float()[:, None, None, None]
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from config import Config, DiffusionConfig, ModelConfig
 from modules.codec import LEVELS, Codec, CodecOutput, Prediction
@@ -14,13 +17,25 @@ from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws, sampler_noise
 from modules.sampler import ddim
 from modules.side import SideEncoder
-from modules.transforms import Analysis, HyperAnalysis
+from modules.transforms import PATCH, Analysis, HyperAnalysis
 from modules.unet import UNet
 
 
 def build(config: Config) -> DiffusionCodec:
     """The codec of a configuration with model.codec `diffusion`."""
     return DiffusionCodec(config.model, config.diffusion, None if config.model.variable_rate else config.loss.lmbda)
+
+
+@dataclass
+class Context:
+    """What y_hat and x_side tell the denoiser: features from fine to coarse, and a first image in about [-1, 1]."""
+
+    features: list[Tensor]
+    mean: Tensor
+
+    def __getitem__(self, samples: Tensor) -> Context:
+        """The context of the samples with these places in the batch."""
+        return Context([f[samples] for f in self.features], self.mean[samples])
 
 
 class DiffusionCodec(Codec):
@@ -40,14 +55,14 @@ class DiffusionCodec(Codec):
         self.side_dropout = model.side_dropout
         self.settings = diffusion
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
-        self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps)
+        self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps, diffusion.noise_ratio)
         levels = LEVELS if model.variable_rate else 1
         latent, hyper, embedding = model.latent, model.hyper, model.embedding
         self.g_a = Analysis(model.analysis_channels, model.analysis_blocks, latent, embedding)
         middle = (latent + hyper) // 2
         h_s = [
-            LayerSpec(hyper, middle, upsample=2),
-            LayerSpec(middle, latent, upsample=2),
+            LayerSpec(hyper, middle, upsample=2, activation="leaky_relu"),
+            LayerSpec(middle, latent, upsample=2, activation="leaky_relu"),
             LayerSpec(latent, 2 * latent, kernel=1, activation="none"),
         ]
         self.entropy = Hyperprior(
@@ -63,15 +78,17 @@ class DiffusionCodec(Codec):
             model.attend,
             embedding,
         )
+        self.mean = nn.Conv2d(model.synthesis_channels[0], 3 * PATCH**2, 3, padding=1)
         self.unet = UNet(model.unet_channels, model.unet_blocks, model.synthesis_channels, embedding)
 
-    def context(self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor) -> list[Tensor]:
+    def context(self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor) -> Context:
         """y_hat, x_side in [0, 1] (any values where `present` (B,) is False) -> the denoiser's context."""
         side = None
         if self.e_side is not None:
             blank = y_hat.new_zeros(len(y_hat), 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
             side = self.e_side(_channels_last(2 * x_side - 1 if x_side is not None else blank), present)
-        return self.g_s(_channels_last(y_hat), side, rate)
+        features = self.g_s(_channels_last(y_hat), side, rate)
+        return Context(features, F.pixel_shuffle(self.mean(features[0]), PATCH).float())
 
     def analyse(self, x: Tensor, level: Tensor) -> Coded:
         """See Codec."""
@@ -113,44 +130,54 @@ class DiffusionCodec(Codec):
         t: Tensor,
         gamma: Tensor,
         rate: Tensor,
-        context: list[Tensor],
+        context: Context,
         weight: float,
     ) -> Prediction:
         """The denoising task at noise level t for the samples with these places in the batch."""
         if len(samples) < len(x):
             x, noise, t, gamma, rate = (v[samples] for v in (x, noise, t, gamma, rate))
-            context = [c[samples] for c in context]
+            context = context[samples]
         x0, noise = 2 * x - 1, gamma[:, None, None, None] * noise
         x_t = self.process.add_noise(x0, noise, t)
         raw = self._predict(x_t, t, gamma, rate, context)
         estimate = self.process.to_x0(x_t, raw, t)
         image = (estimate + 1) / 2
-        sigma = self.process.alpha_sigma(t)[1][:, 0, 0, 0] * gamma
-        weights = weight * torch.where(
-            t >= 1, 1.0, (1 / sigma.clamp(min=1e-3) ** 2).clamp(max=self.settings.max_weight)
-        )
         if self.process.prediction == "x0":
+            *_, out = self._precondition(t, gamma)
+            relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
+            weights = weight * relative.clamp(max=self.settings.max_weight)
             return Prediction(samples, x, image, image, x, weights, weight * gamma)
         target = self.process.target(x0, noise, t)
-        return Prediction(samples, x, image, raw / 2, target / 2, torch.full_like(weights, weight), weight * gamma)
+        return Prediction(samples, x, image, raw / 2, target / 2, torch.full_like(gamma, weight), weight * gamma)
 
-    def _predict(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: list[Tensor]) -> Tensor:
-        """The prediction of x0, epsilon or v at x_t whose noise has standard deviation gamma x sigma(t), float32.
+    def _precondition(self, t: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors (B, 1, 1, 1) that keep the network's input and target at unit size: input, skip, out.
 
-        For x0 the network's output F is preconditioned (Karras et al. 2022, table 1): x0 = skip x_t + out F, with the
-        best linear estimate of an image of standard deviation `data_std` around its context as the skip. So what x_t
-        shows at low noise need not pass through the network. At t = 1, where x_t shows nothing, x0 = F.
+        Karras et al. 2022 (arXiv 2206.00364, table 1) for r = x0 - mean of standard deviation `data_std`, seen in
+        noise of standard deviation gamma x sigma(t): the best linear estimate of r is skip x (x_t - alpha mean), and
+        out is the standard deviation of its error. Weighting an x0 error by 1 / out^2 weighs all noise levels alike.
         """
-        raw = self.unet(_channels_last(x_t), t, gamma, rate, context).float()
-        if self.process.prediction != "x0":
-            return raw
         alpha, sigma = self.process.alpha_sigma(t)
         noise, signal = gamma[:, None, None, None] * sigma, alpha * self.settings.data_std
-        variance = (signal**2 + noise**2).clamp(min=1e-12)
-        start = (t >= 1)[:, None, None, None]
-        skip = torch.where(start, 0.0, signal * self.settings.data_std / variance)
-        out = torch.where(start, 1.0, noise * self.settings.data_std / variance.sqrt())
-        return skip * x_t + out * raw
+        total = torch.hypot(signal, noise)
+        scale = torch.where(total > 0, 1 / total.clamp(min=1e-12), 0.0)
+        skip = signal * self.settings.data_std * scale**2
+        out = torch.where(alpha > 0, noise * self.settings.data_std * scale, self.settings.data_std)
+        return scale, skip, out
+
+    def _predict(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: Context) -> Tensor:
+        """The prediction of x0, epsilon or v at x_t whose noise has standard deviation gamma x sigma(t), float32.
+
+        For x0 the network works on the difference from the context's own image: with F its output,
+        x0 = mean + skip (x_t - alpha mean) + out F, so that neither what the context tells nor what x_t shows at low
+        noise has to pass through it, at t = 1 no less than near 0.
+        """
+        if self.process.prediction != "x0":
+            return self.unet(_channels_last(x_t), t, gamma, rate, context.features).float()
+        scale, skip, out = self._precondition(t, gamma)
+        difference = x_t - self.process.alpha_sigma(t)[0] * context.mean
+        raw = self.unet(_channels_last(scale * difference), t, gamma, rate, context.features).float()
+        return context.mean + skip * difference + out * raw
 
     def synthesise(
         self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int

@@ -102,6 +102,8 @@ class Hyperprior(nn.Module):
         self.h_a, self.h_s = h_a, h_s
         with torch.no_grad():  # Begin with moderate scales: a symbol of 1 under the smallest costs 20 bits.
             h_s.convolutions()[-1].bias[:, latent:] = SCALES / 4
+            for layer in h_s.convolutions()[:-1]:  # While z is all zeros, these alone give the later layers gradients.
+                layer.bias.copy_(torch.rand(layer.bias.shape[1]))
         self.prior = FactorizedPrior(hyper)
         if levels > 1:
             knots = (levels + KNOT_SPACING - 1) // KNOT_SPACING + 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 from image_files import SAMPLE
 from PIL import Image
-from tiny import batch_of_pairs, smooth_pair, tiny_config
+from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor, nn
 
 from config import PRESETS
@@ -44,13 +44,6 @@ def decoded_latent(codec: Codec, data: bytes) -> Tensor:
     with patch.object(codec, "synthesise", spy):
         codec.decompress(data, None)
     return caught[0]
-
-
-def untrained(seed: int = 0, **parts: Any) -> Codec:
-    torch.manual_seed(seed)
-    codec = build_codec(tiny_config(**parts))
-    codec.freeze()
-    return codec.eval()
 
 
 # ---------------------------------------------------------------- the latent arrives
@@ -179,7 +172,7 @@ def test_damaged_files_raise_one_named_error(tiny_codec: Codec, size: tuple[int,
 def test_a_file_of_another_model_is_named_as_such(tiny_codec: Codec) -> None:
     x, x_side = smooth_pair()
     with pytest.raises(BitstreamError, match="model with tag"):
-        tiny_codec.decompress(untrained(seed=5).compress(x, 0.5), x_side)
+        tiny_codec.decompress(untrained_codec(seed=5).compress(x, 0.5), x_side)
 
 
 # ---------------------------------------------------------------- decoding
@@ -223,7 +216,7 @@ def test_the_side_image_matters_and_may_be_missing(tiny_codec: Codec) -> None:
 
 def test_decoding_without_a_side_image_needs_a_model_trained_for_it() -> None:
     x, x_side = smooth_pair()
-    codec = untrained(model={"side_dropout": 0.0})
+    codec = untrained_codec(model={"side_dropout": 0.0})
     data = codec.compress(x, 0.5)
     assert codec.needs_side and not codec.accepts_no_side
     with pytest.raises(ValueError, match="without side dropout"):
@@ -233,113 +226,11 @@ def test_decoding_without_a_side_image_needs_a_model_trained_for_it() -> None:
 
 def test_a_codec_without_side_information_takes_none() -> None:
     x, x_side = smooth_pair()
-    codec = untrained(model={"fusion": "none"})
+    codec = untrained_codec(model={"fusion": "none"})
     data = codec.compress(x, 0.5)
     assert not codec.needs_side and codec.accepts_no_side
     assert torch.equal(codec.decompress(data, None), codec.decompress(data, x_side))
-    assert codec.name != untrained().name
-
-
-@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "none"])
-@pytest.mark.parametrize(
-    "diffusion",
-    [
-        {"prediction": "v"},
-        {"prediction": "epsilon", "schedule": "linear", "timesteps": 100, "gamma": 1.0, "steps": 3},
-        {"prediction": "x0", "schedule": "cosine_offset", "timesteps": 50},
-    ],
-    ids=["v", "epsilon", "x0"],
-)
-def test_every_kind_trains_and_decodes(fusion: str, diffusion: dict[str, Any]) -> None:
-    codec = untrained(model={"fusion": fusion}, diffusion=diffusion)
-    x, x_side = batch_of_pairs(2)
-    output = codec(x, x_side, Draws([0, 3]))
-    total = sum((p.estimate.square().mean() for p in output.predictions), output.bits.mean())
-    total.backward()
-    assert torch.isfinite(total) and all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
-    assert torch.isfinite(codec.decompress(codec.compress(x[0], 0.5), x_side[0])).all()
-
-
-# ---------------------------------------------------------------- the denoiser uses what it is given
-
-
-def unet_inputs(codec: Codec, t: float, gamma: float = 0.5, rate: float = 0.5) -> tuple[Any, ...]:
-    x, x_side = smooth_pair(64, 64, seed=3)
-    with torch.no_grad():
-        y_hat = codec.code(x, rate).y_hat
-        context = codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate]))  # type: ignore[operator]
-    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    x_t = codec.process.add_noise(2 * x[None] - 1, gamma * noise, torch.tensor([t]))  # type: ignore[union-attr, operator]
-    return x_t, torch.tensor([t]), torch.tensor([gamma]), torch.tensor([rate]), context
-
-
-@pytest.mark.parametrize("t", [0.02, 0.25, 0.5, 0.75, 0.98, 1.0])
-def test_the_denoiser_uses_its_context_at_every_t(tiny_codec: Codec, t: float) -> None:
-    """Every scale of the context moves the estimate, and so does the side image behind it."""
-    unet = tiny_codec.unet
-    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, t)
-    context = [c.requires_grad_() for c in context]
-    unet(x_t, time, gamma, rate, context).square().sum().backward()  # type: ignore[operator]
-    for scale, c in enumerate(context):
-        assert c.grad is not None and c.grad.abs().max() > 1e-6, f"scale {scale} of the context is not used"
-    with torch.no_grad():
-        whole = unet(x_t, time, gamma, rate, context)  # type: ignore[operator]
-        without = unet(x_t, time, gamma, rate, [torch.zeros_like(c) for c in context])  # type: ignore[operator]
-    assert (whole - without).abs().mean() > 0.05
-
-
-@pytest.mark.parametrize("name", ["time", "gamma", "rate", "x_t"])
-def test_the_denoiser_uses_time_gamma_rate_and_its_input(tiny_codec: Codec, name: str) -> None:
-    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, 0.5)
-    changed = {"x_t": x_t, "time": time, "gamma": gamma, "rate": rate}
-    changed[name] = x_t.flip(3) if name == "x_t" else torch.tensor([0.95])
-    with torch.no_grad():
-        before = tiny_codec.unet(x_t, time, gamma, rate, context)  # type: ignore[operator]
-        after = tiny_codec.unet(changed["x_t"], changed["time"], changed["gamma"], changed["rate"], context)  # type: ignore[operator]
-    assert (before - after).abs().mean() > 1e-3
-
-
-def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
-    """g_a and g_s are told the rate: the same image and the same latent give others at another rate."""
-    x, x_side = smooth_pair()
-    with torch.no_grad():
-        y = [tiny_codec.g_a(2 * x[None] - 1, torch.tensor([rate])) for rate in (0.0, 1.0)]  # type: ignore[operator]
-        y_hat = tiny_codec.code(x, 0.5).y_hat
-        context = [
-            tiny_codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate]))[0]  # type: ignore[operator]
-            for rate in (0.0, 1.0)
-        ]
-    assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
-
-
-# ---------------------------------------------------------------- training forward
-
-
-def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
-    """Noise, noise level, rate and dropout are keyed by the sample: halves of a batch add up to the batch."""
-    x, x_side = batch_of_pairs(4)
-    keys = [Draws.key(0, i) for i in range(4)]
-    with torch.no_grad():
-        whole = tiny_codec(x, x_side, Draws(keys))
-        halves = [tiny_codec(x[i : i + 2], x_side[i : i + 2], Draws(keys[i : i + 2])) for i in (0, 2)]
-    for name in ("bits", "rate", "y_hat"):
-        parts = torch.cat([getattr(half, name) for half in halves])
-        torch.testing.assert_close(parts, getattr(whole, name), rtol=1e-4, atol=1e-4)
-    first = torch.cat([half.predictions[0].x0 for half in halves])
-    torch.testing.assert_close(first, whole.predictions[0].x0, rtol=1e-4, atol=1e-4)
-
-
-def test_training_drops_the_side_image_as_often_as_asked(tiny_codec: Codec) -> None:
-    seen: list[Tensor] = []
-    hook = tiny_codec.e_side.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))  # type: ignore[union-attr, operator]
-    x, x_side = batch_of_pairs(1)
-    try:
-        with torch.no_grad():
-            tiny_codec(x.expand(64, -1, -1, -1), x_side.expand(64, -1, -1, -1), Draws(list(range(64))))
-    finally:
-        hook.remove()
-    dropped = float((~seen[0]).float().mean())
-    assert 0 < dropped < 0.3 and tiny_codec.side_dropout == 0.1
+    assert codec.name != untrained_codec().name
 
 
 # ---------------------------------------------------------------- arguments
@@ -372,7 +263,7 @@ def test_arguments_out_of_range_say_so(tiny_codec: Codec) -> None:
 
 
 def test_a_fixed_rate_codec_takes_no_rate() -> None:
-    codec = untrained(model={"variable_rate": False})
+    codec = untrained_codec(model={"variable_rate": False})
     x, x_side = smooth_pair()
     assert codec.lmbda == tiny_config().loss.lmbda and not codec.variable_rate
     data = codec.compress(x)

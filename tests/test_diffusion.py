@@ -81,6 +81,24 @@ def test_cosine_starts_from_pure_noise() -> None:
     assert float(alpha[1]) == pytest.approx(math.sqrt(0.5))
 
 
+@pytest.mark.parametrize("ratio", [0.05, 1.0, 3.0])
+def test_noise_over_signal_of_the_cosine_schedule(ratio: float) -> None:
+    """sigma / alpha = noise_ratio x tan(pi t / 2); variance preserved, pure noise at the end."""
+    process = Process("x0", "cosine", noise_ratio=ratio)
+    t = torch.tensor([0.1, 0.5, 0.9, 1.0])
+    alpha, sigma = (v[:, 0, 0, 0].double() for v in process.alpha_sigma(t))
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones(4, dtype=torch.float64))
+    expected = ratio * torch.tan(t[:3].double() * math.pi / 2)
+    torch.testing.assert_close((sigma / alpha)[:3], expected, rtol=1e-5, atol=0)
+    assert float(sigma[1] / alpha[1]) == pytest.approx(ratio, rel=1e-5) and alpha[3] == 0 and sigma[3] == 1
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan")])
+def test_a_noise_ratio_that_is_not_positive_is_an_error(ratio: float) -> None:
+    with pytest.raises(ConfigError, match="noise_ratio"):
+        Process("x0", "cosine", noise_ratio=ratio)
+
+
 def test_linear_is_the_published_schedule() -> None:
     """Ho et al. 2020, T = 1000: the product of 1 - beta."""
     process = Process("x0", "linear", 1000)

@@ -64,6 +64,14 @@ def batch_of_pairs(count: int, height: int = 64, width: int = 64, first: int = 0
     return torch.stack([x for x, _ in pairs]), torch.stack([side for _, side in pairs])
 
 
+def untrained_codec(seed: int = 0, **parts: Any) -> Codec:
+    """A codec of `tiny_config(**parts)` with fresh weights, frozen and in evaluation mode."""
+    torch.manual_seed(seed)
+    codec = build_codec(tiny_config(**parts))
+    codec.freeze()
+    return codec.eval()
+
+
 def train_a_little(config: Config, steps: int, lr: float = 3e-3) -> Codec:
     """A codec after `steps` plain Adam steps on smooth pairs, frozen and in evaluation mode."""
     torch.manual_seed(0)

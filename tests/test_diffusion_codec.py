@@ -1,0 +1,179 @@
+"""The diffusion codec: its denoiser uses all that it is given, and its prediction is well conditioned at any noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import batch_of_pairs, smooth_pair, untrained_codec
+from torch import Tensor
+
+from modules.codec import Codec
+from modules.diffusion_codec import Context
+from modules.noise import Draws
+
+
+@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "none"])
+@pytest.mark.parametrize(
+    "diffusion",
+    [
+        {"prediction": "v"},
+        {"prediction": "epsilon", "schedule": "linear", "timesteps": 100, "gamma": 1.0, "steps": 3},
+        {"prediction": "x0", "schedule": "cosine_offset", "timesteps": 50},
+    ],
+    ids=["v", "epsilon", "x0"],
+)
+def test_every_kind_trains_and_decodes(fusion: str, diffusion: dict[str, Any]) -> None:
+    codec = untrained_codec(model={"fusion": fusion}, diffusion=diffusion)
+    x, x_side = batch_of_pairs(2)
+    output = codec(x, x_side, Draws([0, 3]))
+    total = sum((p.estimate.square().mean() for p in output.predictions), output.bits.mean())
+    total.backward()
+    assert torch.isfinite(total) and all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
+    assert torch.isfinite(codec.decompress(codec.compress(x[0], 0.5), x_side[0])).all()
+
+
+# ---------------------------------------------------------------- the denoiser uses what it is given
+
+
+def unet_inputs(codec: Codec, t: float, gamma: float = 0.5, rate: float = 0.5) -> tuple[Any, ...]:
+    x, x_side = smooth_pair(64, 64, seed=3)
+    with torch.no_grad():
+        y_hat = codec.code(x, rate).y_hat
+        context = codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate]))  # type: ignore[operator]
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x_t = codec.process.add_noise(2 * x[None] - 1, gamma * noise, torch.tensor([t]))  # type: ignore[union-attr, operator]
+    return x_t, torch.tensor([t]), torch.tensor([gamma]), torch.tensor([rate]), context
+
+
+@pytest.mark.parametrize("t", [0.02, 0.25, 0.5, 0.75, 0.98, 1.0])
+def test_the_denoiser_uses_its_context_at_every_t(tiny_codec: Codec, t: float) -> None:
+    """Every scale of the context moves the estimate, and so does the side image behind it."""
+    unet = tiny_codec.unet
+    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, t)
+    features = [c.requires_grad_() for c in context.features]
+    unet(x_t, time, gamma, rate, features).square().sum().backward()  # type: ignore[operator]
+    for scale, c in enumerate(features):
+        assert c.grad is not None and c.grad.abs().max() > 1e-6, f"scale {scale} of the context is not used"
+    with torch.no_grad():
+        whole = unet(x_t, time, gamma, rate, features)  # type: ignore[operator]
+        without = unet(x_t, time, gamma, rate, [torch.zeros_like(c) for c in features])  # type: ignore[operator]
+    assert (whole - without).abs().mean() > 0.05
+
+
+@pytest.mark.parametrize("name", ["time", "gamma", "rate", "x_t"])
+def test_the_denoiser_uses_time_gamma_rate_and_its_input(tiny_codec: Codec, name: str) -> None:
+    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, 0.5)
+    changed = {"x_t": x_t, "time": time, "gamma": gamma, "rate": rate}
+    changed[name] = x_t.flip(3) if name == "x_t" else torch.tensor([0.95])
+    with torch.no_grad():
+        before = tiny_codec.unet(x_t, time, gamma, rate, context.features)  # type: ignore[operator]
+        after = tiny_codec.unet(changed["x_t"], changed["time"], changed["gamma"], changed["rate"], context.features)  # type: ignore[operator]
+    assert (before - after).abs().mean() > 1e-4, "an input without a connection changes nothing at all"
+
+
+def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
+    """g_a and g_s are told the rate: the same image and the same latent give others at another rate."""
+    x, x_side = smooth_pair()
+    with torch.no_grad():
+        y = [tiny_codec.g_a(2 * x[None] - 1, torch.tensor([rate])) for rate in (0.0, 1.0)]  # type: ignore[operator]
+        y_hat = tiny_codec.code(x, 0.5).y_hat
+        context = [
+            tiny_codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate])).features[0]  # type: ignore[operator]
+            for rate in (0.0, 1.0)
+        ]
+    assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
+
+
+# ---------------------------------------------------------------- training forward
+
+
+def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
+    """Noise, noise level, rate and dropout are keyed by the sample: halves of a batch add up to the batch."""
+    x, x_side = batch_of_pairs(4)
+    keys = [Draws.key(0, i) for i in range(4)]
+    with torch.no_grad():
+        whole = tiny_codec(x, x_side, Draws(keys))
+        halves = [tiny_codec(x[i : i + 2], x_side[i : i + 2], Draws(keys[i : i + 2])) for i in (0, 2)]
+    for name in ("bits", "rate", "y_hat"):
+        parts = torch.cat([getattr(half, name) for half in halves])
+        torch.testing.assert_close(parts, getattr(whole, name), rtol=1e-4, atol=1e-4)
+    first = torch.cat([half.predictions[0].x0 for half in halves])
+    torch.testing.assert_close(first, whole.predictions[0].x0, rtol=1e-4, atol=1e-4)
+
+
+def test_training_drops_the_side_image_as_often_as_asked(tiny_codec: Codec) -> None:
+    seen: list[Tensor] = []
+    hook = tiny_codec.e_side.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))  # type: ignore[union-attr, operator]
+    x, x_side = batch_of_pairs(1)
+    try:
+        with torch.no_grad():
+            tiny_codec(x.expand(64, -1, -1, -1), x_side.expand(64, -1, -1, -1), Draws(list(range(64))))
+    finally:
+        hook.remove()
+    dropped = float((~seen[0]).float().mean())
+    assert 0 < dropped < 0.3 and tiny_codec.side_dropout == 0.1
+
+
+# ---------------------------------------------------------------- preconditioning
+
+
+LEVELS = [(t, gamma) for t in (1e-3, 0.1, 0.5, 0.9, 1.0) for gamma in (0.0, 0.05, 0.5, 1.0)]
+
+
+def precondition(codec: Codec, t: float, gamma: float) -> tuple[float, float, float]:
+    factors = codec._precondition(torch.tensor([t]), torch.tensor([gamma]))  # type: ignore[operator]
+    assert all(f.shape == (1, 1, 1, 1) and bool(torch.isfinite(f).all()) for f in factors)
+    return tuple(float(f) for f in factors)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("t", "gamma"), LEVELS)
+def test_input_and_target_of_the_network_have_unit_size(tiny_codec: Codec, t: float, gamma: float) -> None:
+    """With x0 = mean + r, r of standard deviation data_std: what the network sees and what it must say, by sampling."""
+    scale, skip, out = precondition(tiny_codec, t, gamma)
+    alpha, sigma = (float(v) for v in tiny_codec.process.alpha_sigma(torch.tensor([t])))  # type: ignore[union-attr, operator]
+    generator = torch.Generator().manual_seed(0)
+    r = tiny_codec.settings.data_std * torch.randn(200_000, generator=generator)  # type: ignore[union-attr, operator]
+    seen = alpha * r + gamma * sigma * torch.randn(200_000, generator=generator)
+    if gamma == 0 and t == 1:
+        assert scale == 0  # There is nothing to see.
+    else:
+        assert float((scale * seen).std()) == pytest.approx(1, rel=0.02)
+    if out > 1e-3:
+        assert float(((r - skip * seen) / out).std()) == pytest.approx(1, rel=0.02)
+    else:
+        assert gamma * sigma < 1e-3 and float((r - skip * seen).abs().max()) < 0.01
+
+
+def test_decoding_from_pure_noise_is_the_limit_of_decoding_from_almost_pure_noise(tiny_codec: Codec) -> None:
+    """No jump at t = 1, where one-step decoding happens, for any gamma above 0."""
+    for gamma in (0.05, 0.5, 1.0):
+        here, near = (precondition(tiny_codec, t, gamma) for t in (1.0, 1 - 1e-7))
+        assert here == pytest.approx(near, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("t", [0.2, 1.0])
+def test_the_prediction_moves_with_the_contexts_image(tiny_codec: Codec, t: float) -> None:
+    """x0 = mean + skip (x_t - alpha mean) + out F: shifting mean and x_t together shifts the prediction alone."""
+    x_t, time, gamma, rate, context = unet_inputs(tiny_codec, t)
+    alpha, _ = tiny_codec.process.alpha_sigma(time)  # type: ignore[union-attr, operator]
+    moved = Context(context.features, context.mean + 0.25)
+    with torch.no_grad():
+        before = tiny_codec._predict(x_t, time, gamma, rate, context)  # type: ignore[operator]
+        after = tiny_codec._predict(x_t + 0.25 * alpha, time, gamma, rate, moved)  # type: ignore[operator]
+    torch.testing.assert_close(after, before + 0.25, rtol=0, atol=1e-4)
+
+
+def test_all_noise_levels_weigh_alike(tiny_codec: Codec) -> None:
+    """The weight of an x0 error is (data_std / out)^2, cut off at max_weight: 1 at the start of decoding."""
+    x, x_side = batch_of_pairs(4)
+    with torch.no_grad():
+        output = tiny_codec(x.repeat(8, 1, 1, 1), x_side.repeat(8, 1, 1, 1), Draws(list(range(32))))
+    start, denoise = output.predictions
+    assert torch.equal(start.weight, torch.ones(32))
+    settings = tiny_codec.settings
+    share = settings.denoise_weight / settings.denoise_fraction  # type: ignore[union-attr, operator]
+    relative = denoise.weight / share
+    assert float(relative.min()) >= 1 - 1e-5 and float(relative.max()) <= settings.max_weight * (1 + 1e-5)  # type: ignore[union-attr, operator]
+    assert len(relative.unique()) > len(relative) // 2

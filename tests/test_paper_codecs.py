@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import batch_of_pairs
+from tiny_paper import PAPERS, X_SIDE, X, draws, tiny_paper
 from torch import Tensor, nn
 
 import modules.integer
@@ -17,30 +17,10 @@ from config import PRESETS, Config, LossConfig
 from modules.cdc import CDC
 from modules.codec import Codec, CodecOutput, build_codec
 from modules.dicm import COMMON_NOISE_STD, DICM, add_contexts, perturb_common
-from modules.diffusion import Process
-from modules.integer import IntegerConv, LayerSpec
 from modules.losses import objective
-from modules.noise import Draws
 from modules.paper_receiver import SCALE_BOUND, ReceiverHyperprior, lower_bound
-from modules.sampler import ddim, step_times
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import ConfigError
-
-PAPERS = ("dicm_paper", "dicm_no_side", "cdc_eps", "cdc_x")
-X, X_SIDE = batch_of_pairs(2)
-
-
-def tiny_paper(preset: str, **model: object) -> Config:
-    """A published preset with 8 channels where it has 64."""
-    config = PRESETS[preset]()
-    finest = min(config.model.finest_context, 8)
-    return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, **{"dim": 8, "finest_context": finest, **model})
-    )
-
-
-def draws(first: int = 0, count: int = 2) -> Draws:
-    return Draws([Draws.key(0, first + i) for i in range(count)])
 
 
 def train(config: Config, steps: int) -> tuple[Codec, list[float]]:
@@ -371,120 +351,6 @@ def test_the_noise_on_w_reaches_the_prediction_in_training(dicm: DICM, monkeypat
         clean = dicm(X, X_SIDE, draws()).predictions
     assert not torch.equal(noisy[0].estimate, clean[0].estimate)
     assert torch.equal(noisy[1].estimate, clean[1].estimate)
-
-
-# --- time and sampling ---------------------------------------------------------------------------------------------
-
-SCHEDULES = [("epsilon", "linear", 20_000), ("x0", "cosine_offset", 8193), ("v", "cosine_offset", 8193)]
-
-
-@pytest.mark.parametrize("steps", [1, 2, 17, 200])
-@pytest.mark.parametrize(("prediction", "schedule", "timesteps"), SCHEDULES)
-def test_few_step_sampling_uses_the_times_of_training(
-    prediction: str, schedule: str, timesteps: int, steps: int
-) -> None:
-    """Mistake 2: i/S in sampling where training has t/T; and one step at the cleanest level instead of the noisiest."""
-    process = Process(prediction, schedule, timesteps)
-    grid = process.sample_t((torch.arange(timesteps) + 0.5) / timesteps)
-    assert torch.equal(grid, torch.arange(1, timesteps + 1) / timesteps)
-    times = step_times(process, steps)
-    assert times.shape == (steps + 1,) and times[0] == 1 and times[-1] == 0
-    assert (times.diff() < 0).all() and torch.isin(times[:-1], grid).all()
-    assert steps == 1 or times[-2] == grid[0], "as published, the last evaluation is at the cleanest level"
-
-
-@pytest.mark.parametrize("steps", [0, 101])
-def test_impossible_numbers_of_steps_are_refused(steps: int) -> None:
-    with pytest.raises(ConfigError, match="1 to 100"):
-        step_times(Process("x0", "linear", 100), steps)
-
-
-@pytest.mark.parametrize("preset", ["dicm_paper", "cdc_x"])
-def test_the_unet_is_told_the_time_of_the_noise_that_it_sees(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    codec = build_codec(tiny_paper(preset))
-    codec.freeze()
-    codec.eval()
-    assert isinstance(codec, CDC)
-    seen: list[Tensor] = []
-    unet = codec.unet
-    hook = unet.register_forward_pre_hook(lambda _, args: seen.append(args[1].clone()))
-    codec.decompress(codec.compress(X[0]), X_SIDE[0], steps=5)
-    hook.remove()
-    levels = torch.stack(seen)[:, 0].double() * codec.process.timesteps
-    torch.testing.assert_close(levels, levels.round(), atol=1e-2, rtol=0)
-    assert torch.equal(torch.stack(seen)[:, 0], step_times(codec.process, 5)[:-1])
-
-
-@pytest.mark.parametrize("steps", [1, 2, 5, 50])
-@pytest.mark.parametrize(("prediction", "schedule", "timesteps"), SCHEDULES)
-def test_ddim_with_an_oracle_recovers_x0(prediction: str, schedule: str, timesteps: int, steps: int) -> None:
-    process = Process(prediction, schedule, timesteps)
-    x0 = 2 * X - 1
-
-    def oracle(x_t: Tensor, t: Tensor) -> Tensor:
-        return process.target(x0, process.noise_from_x0(x_t, x0, t), t)
-
-    start = 0.8 * torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(ddim(process, oracle, start, steps, clip=False), x0, atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize(("schedule", "timesteps"), [("linear", 20_000), ("cosine_offset", 8193)])
-def test_predictions_convert_into_each_other(schedule: str, timesteps: int) -> None:
-    x0, noise = 2 * X - 1, torch.randn(X.shape, generator=torch.Generator().manual_seed(1))
-    for level in (1, timesteps // 3, timesteps // 2):
-        t = torch.full((2,), level / timesteps)
-        for prediction in ("x0", "v") if schedule != "linear" else ("x0", "epsilon", "v"):
-            process = Process(prediction, schedule, timesteps)
-            x_t = process.add_noise(x0, noise, t)
-            torch.testing.assert_close(process.to_x0(x_t, process.target(x0, noise, t), t), x0, atol=1e-5, rtol=0)
-
-
-def test_the_discrete_schedules_are_the_published_tables() -> None:
-    linear = Process("epsilon", "linear", 1000)
-    alpha, sigma = linear.alpha_sigma(torch.tensor([0.001, 0.5, 1.0]))
-    assert float(alpha[0]) ** 2 == pytest.approx(1 - 1e-4, rel=1e-6)
-    assert float(alpha[2]) ** 2 == pytest.approx(4.0358e-5, rel=1e-3)  # Ho et al.'s, of 1000 steps
-    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(alpha))
-    offset = Process("x0", "cosine_offset", 8193)
-    t = torch.tensor([2000, 6000]) / 8193
-    expected = ((t + 0.008) / 1.008 * torch.pi / 2).cos() / torch.tensor(0.008 / 1.008 * torch.pi / 2).cos()
-    torch.testing.assert_close(offset.alpha_sigma(t)[0][:, 0, 0, 0], expected)
-
-
-# --- integer networks ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spec", [LayerSpec(6, 9, 5, 2, "leaky_relu"), LayerSpec(6, 9, 3), LayerSpec(6, 9, 1)])
-def test_strips_of_rows_give_the_same_integers(spec: LayerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    layer = IntegerConv(spec, 256)
-    nn.init.normal_(layer.bias)
-    layer.freeze()
-    x, level = torch.randint(-3000, 3000, (2, 6, 13, 17)).double(), torch.tensor([37, 200])
-    whole = layer.integer_forward(x, level)
-    torch.testing.assert_close(whole / 2**8, layer(x.float() / 2**8, level).double(), atol=0.02, rtol=0)
-    widest: list[int] = []
-    unfold: Callable[..., Tensor] = modules.integer.F.unfold
-    for limit in (1, 50_000):
-        monkeypatch.setattr(modules.integer, "STRIP_BYTES", limit)
-        monkeypatch.setattr(
-            modules.integer.F, "unfold", lambda *a: (columns := unfold(*a), widest.append(columns.numel() * 8))[0]
-        )
-        assert torch.equal(layer.integer_forward(x, level), whole)
-        monkeypatch.setattr(modules.integer.F, "unfold", unfold)
-    row = 2 * 6 * spec.kernel**2 * whole.shape[3] * 8
-    assert len(widest) >= whole.shape[2] and max(widest) <= max(50_000, row)
-
-
-def test_the_negative_slope_is_a_power_of_two_in_both_paths() -> None:
-    layer = IntegerConv(LayerSpec(1, 1, 1, activation="leaky_relu"))
-    nn.init.ones_(layer.weight)
-    layer.freeze()
-    level = torch.zeros(1, dtype=torch.int64)
-    x = torch.tensor([[[[-8.0, 8.0]]]])
-    assert layer(x, level).tolist() == [[[[-2.0, 8.0]]]]
-    assert (layer.integer_forward(x.double() * 2**8, level) / 2**8).tolist() == [[[[-2.0, 8.0]]]]
 
 
 def test_a_moving_average_of_zero_is_the_model_itself() -> None:

@@ -6,6 +6,9 @@ byte 0      format number (high 4 bits, 0xD for format 1) and size code (low 4 b
 2 bytes     model tag: from the integers that define the entropy model
 3 bytes     check: first 24 bits of SHA-256 over model identity, all header bytes above, and the payload
 rest        payload
+
+docs/format.md specifies it byte by byte, payload included. One image size has one header: a size that has a code is
+written by its code, and a varint has no superfluous bytes.
 """
 
 from __future__ import annotations
@@ -68,6 +71,11 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 127) << (7 * count)
         position += 1
         if byte < 128:
+            if count and not byte:
+                raise BitstreamError(
+                    "The header gives the image size in more bytes than it needs, which no encoder does; "
+                    "the file is damaged: copy or encode it again."
+                )
             return value, position
     raise BitstreamError("The header gives an impossible image size; the file is damaged or is not one of ours.")
 
@@ -105,6 +113,11 @@ def unpack(data: bytes, identity: bytes) -> Bitstream:
     if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
         raise BitstreamError(
             f"The header gives an image of {width}x{height}; each side must lie in {MIN_SIDE} to {MAX_SIDE}."
+        )
+    if not code and (height, width) in SIZES:
+        raise BitstreamError(
+            f"The header spells out the size {width}x{height}, which has a code of its own; the file is damaged: copy "
+            "or encode it again."
         )
     end = position + 1 + TAG_BYTES
     if len(data) < end + CHECK_BYTES:

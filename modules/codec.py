@@ -27,9 +27,12 @@ from modules.bitstream import MAX_SIDE, MIN_SIDE, Bitstream, pack, unpack
 from modules.entropy import Coded, Hyperprior
 from modules.noise import Draws, payload_seed
 from modules.transforms import HYPER_STRIDE
-from utils.errors import ConfigError
+from utils.errors import BitstreamError, ConfigError
 
 LEVELS = 256
+MAX_PIXELS = 4096 * 2048
+"""The largest image that is decoded unless the caller allows more (3840x2160 fits): a file of a few bytes can claim
+4096x4096, and without a side image nothing else tells how much memory it is worth."""
 
 
 @dataclass
@@ -127,6 +130,22 @@ class Codec(nn.Module, ABC):
         """The entropy model's estimate, in bits, for the symbols that `compress` writes; no header, no coder loss."""
         return float(self.code(x, rate).bits)
 
+    def unpack(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
+        """The content of a file of this model; BitstreamError for any other bytes, and for more than `max_pixels`."""
+        stream = unpack(data, self.entropy.identity())
+        pixels = stream.height * stream.width
+        if pixels > max_pixels:
+            raise BitstreamError(
+                f"The file claims an image of {stream.width}x{stream.height}, {pixels} pixels, and at most "
+                f"{max_pixels} are decoded; if it can be trusted, raise max_pixels (--max-pixels)."
+            )
+        return stream
+
+    def decode_latent(self, stream: Bitstream) -> Tensor:
+        """The y_hat (1, M, h, w) that a file carries, on the codec's device. Raises BitstreamError."""
+        z_size = (-(-stream.height // HYPER_STRIDE), -(-stream.width // HYPER_STRIDE))
+        return self.entropy.decode(stream.payload, z_size, stream.level).to(next(self.parameters()).device)
+
     @torch.no_grad()
     def decompress(
         self,
@@ -136,11 +155,13 @@ class Codec(nn.Module, ABC):
         steps: int | None = None,
         gamma: float | None = None,
         seed: int | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Tensor:
         """The bytes of a file and the side image (3, H, W) in [0, 1] -> x_hat (3, H, W) in [0, 1].
 
         x_side None: the learned null input, for codecs that have one. `seed` replaces the one that the file carries.
-        Raises BitstreamError for bytes that are no file of this model, ValueError for arguments out of range.
+        Larger images than `max_pixels` are refused before memory is taken for them. Raises BitstreamError for bytes
+        that are no file of this model, whoever made them, and ValueError for arguments out of range.
         """
         steps = self.default_steps if steps is None else steps
         gamma = self.default_gamma if gamma is None else gamma
@@ -150,7 +171,7 @@ class Codec(nn.Module, ABC):
             raise ValueError(f"gamma is {gamma}; it lies in 0 (mean-like) to 1 (realistic).")
         if x_side is None and not self.accepts_no_side and self.needs_side:
             raise ValueError("This model was trained without side dropout and cannot decode without a side image.")
-        stream = unpack(data, self.entropy.identity())
+        stream = self.unpack(data, max_pixels)
         size = (stream.height, stream.width)
         device = next(self.parameters()).device
         if x_side is not None:
@@ -161,11 +182,16 @@ class Codec(nn.Module, ABC):
                     f"{stream.width}x{stream.height}; rectified views are equally large."
                 )
             x_side = pad(x_side[None].to(device), HYPER_STRIDE)
-        z_size = (-(-size[0] // HYPER_STRIDE), -(-size[1] // HYPER_STRIDE))
-        y_hat = self.entropy.decode(stream.payload, z_size, stream.level).to(device)
+        y_hat = self.decode_latent(stream)
         seed = payload_seed(stream.payload) if seed is None else seed
         x_hat = self.synthesise(y_hat, x_side, torch.tensor([stream.level], device=device), steps, gamma, seed)
-        return x_hat[0, :, : size[0], : size[1]].float().clamp(0, 1)
+        x_hat = x_hat[0, :, : size[0], : size[1]].float()
+        if not bool(torch.isfinite(x_hat).all()):
+            raise BitstreamError(
+                "The file's latent is so extreme that the image is not finite, which no encoder makes: the file was "
+                "forged, or the checkpoint is broken; encode the image again."
+            )
+        return x_hat.clamp(0, 1)
 
     def freeze(self) -> None:
         """Derive the integers of the entropy model from the float weights; call after training and before coding."""

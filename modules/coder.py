@@ -18,6 +18,10 @@ Symbols = NDArray[np.int32]
 PRECISION = 22
 """Every table's frequencies are positive integers that sum to 2^22."""
 WORD_BYTES = 4
+MAX_SYMBOL_BYTES = 3
+"""No symbol costs more: the rarest has a probability of 2^-22, and dividing the range loses less than 0.01 bit."""
+END_BYTES = 2 * WORD_BYTES
+"""What the decoder holds besides what the symbols' renormalisations brought in."""
 TRIM_BYTES = 4096
 """Longer payloads end on a whole word: the bytes to be saved, at most 7, are not worth decoding them several times."""
 
@@ -81,6 +85,10 @@ class SymbolEncoder:
         for table, run in runs:
             self._encoder.encode(np.ascontiguousarray(indices[run]), probability.model(table))
 
+    def words(self) -> int:
+        """The renormalisations so far, each of which writes a word at the encoder and reads one at the decoder."""
+        return int(self._encoder.pos()[0])
+
     def finish(self) -> bytes:
         """The shortest payload that decodes to the symbols, up to TRIM_BYTES; the decoder reads zeros past its end.
 
@@ -110,9 +118,14 @@ class SymbolEncoder:
 
 
 class SymbolDecoder:
-    """Takes symbols back from the bytes in the order in which they were put."""
+    """Takes symbols back from the bytes in the order in which they were put; then `finish` looks for bytes left over.
+
+    Any bytes give symbols or a BitstreamError: past their end the coder reads zeros.
+    """
 
     def __init__(self, payload: bytes) -> None:
+        self._length = len(payload)
+        self._record: list[tuple[Symbols, Symbols, ProbabilityTables]] = []
         padded = payload + bytes(-len(payload) % WORD_BYTES)
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype=">u4").astype(np.uint32))
 
@@ -127,4 +140,24 @@ class SymbolDecoder:
             raise BitstreamError(
                 f"The payload is not a valid arithmetic code ({error}); the file is damaged."
             ) from error
-        return indices - probability.half
+        symbols = indices - probability.half
+        self._record.append((symbols, tables, probability))
+        return symbols
+
+    def finish(self) -> None:
+        """Raise BitstreamError if the payload has bytes that were never read.
+
+        The coder tells only whether all bytes may have been read. Where that is open, its renormalisations are counted
+        by encoding the symbols again.
+        """
+        if self._decoder.maybe_exhausted():
+            return
+        encoder = SymbolEncoder()
+        for symbols, tables, probability in self._record:
+            encoder.put(symbols, tables, probability)
+        read = WORD_BYTES * encoder.words() + END_BYTES
+        if self._length > read:
+            raise BitstreamError(
+                f"The payload has {self._length} bytes, of which its symbols need at most {read}; the file is damaged: "
+                "copy or encode it again."
+            )

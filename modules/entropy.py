@@ -18,8 +18,17 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
-from modules.coder import PRECISION, ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols, quantise_pmf
-from modules.integer import ACTIVATION_BITS, KNOT_SPACING, IntegerSynthesis
+from modules.coder import (
+    END_BYTES,
+    MAX_SYMBOL_BYTES,
+    PRECISION,
+    ProbabilityTables,
+    SymbolDecoder,
+    SymbolEncoder,
+    Symbols,
+    quantise_pmf,
+)
+from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, KNOT_SPACING, IntegerSynthesis
 from modules.noise import Draws
 from utils.errors import BitstreamError, CheckpointError
 
@@ -176,6 +185,11 @@ class Hyperprior(nn.Module):
                 "The checkpoint's entropy model was never frozen, so it has no tables; save it again."
             )
         self.h_s.thaw()
+        if int(self.z_medians.long().abs().max()) + Z_LIMIT * 2**ACTIVATION_BITS >= ACTIVATION_LIMIT:
+            raise CheckpointError(
+                "The checkpoint's medians of z are so large that sums could lose exactness; it is damaged: fetch or "
+                "train it again."
+            )
         self._likelihood_low.bound.fill_(LIKELIHOOD_BOUND)  # A constant of this module, whatever a file says.
         if bool((self.inverse_gain < 1).any()):
             raise CheckpointError(
@@ -260,17 +274,28 @@ class Hyperprior(nn.Module):
 
     @torch.no_grad()
     def decode(self, payload: bytes, z_size: tuple[int, int], level: int) -> Tensor:
-        """Payload -> y_hat (1, M, h, w) float32 on the CPU, the same on every machine. Raises BitstreamError."""
+        """Payload -> y_hat (1, M, h, w) float32 on the CPU, the same on every machine.
+
+        Raises BitstreamError for a level beyond the model's, and for bytes that are no code or too many.
+        """
         if not 0 <= level < self.levels:
             raise BitstreamError(
                 f"The file has rate level {level}, but this model has levels 0 to {self.levels - 1}; it is damaged."
             )
         z_tables, y_tables = self.tables()
+        ratio = math.prod(layer.spec.upsample for layer in self.h_s.convolutions())
+        most = MAX_SYMBOL_BYTES * math.prod(z_size) * (self.hyper + ratio**2 * self.latent) + END_BYTES
+        if len(payload) > most:
+            raise BitstreamError(
+                f"The payload has {len(payload)} bytes, but one of this size and model has at most {most}; the file is "
+                "damaged: copy or encode it again."
+            )
         decoder = SymbolDecoder(payload)
         z_symbols = torch.from_numpy(decoder.take(self._z_tables(*z_size), z_tables)).view(1, self.hyper, *z_size)
         levels = torch.tensor([level])
         mean, index = self._parameters_from(z_symbols, levels)
         y_symbols = torch.from_numpy(decoder.take(_flat(index), y_tables)).view(index.shape)
+        decoder.finish()
         return self._dequantise(y_symbols, mean, levels)
 
 

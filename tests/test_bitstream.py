@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
-from modules.bitstream import MAX_SIDE, MIN_SIDE, SIZES, Bitstream, pack, unpack
+from modules.bitstream import CHECK_BYTES, MAX_SIDE, MIN_SIDE, SIZES, Bitstream, pack, unpack
 from utils.errors import BitstreamError
 
 IDENTITY = bytes(range(32))
@@ -77,12 +79,32 @@ def test_a_file_of_another_model_is_named_as_such() -> None:
         (b"\xd0\x01\x01" + bytes(50), "image of 1x1"),
         (b"\xd0\xff\xff\x7f\x10" + bytes(50), "image of"),
         (b"\xd1", "cut short"),
+        (b"\xd0\xc1\x00\x81\x02" + bytes(50), "more bytes than it needs"),
+        (b"\xd0\x41\x81\x82\x00" + bytes(50), "more bytes than it needs"),
+        (b"\xd0\x80\x00\x41" + bytes(50), "more bytes than it needs"),
+        (b"\xd0\x80\x01\x80\x02" + bytes(50), "256x128, which has a code"),
     ],
 )
 def test_foreign_bytes_are_one_sentence(data: bytes, words: str) -> None:
     with pytest.raises(BitstreamError, match=words) as caught:
         unpack(data, IDENTITY)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [SIZES[0], (65, 257)])
+def test_one_size_has_one_header(size: tuple[int, int]) -> None:
+    """Whatever else the first bytes are, with a good checksum too, they do not stand for this size."""
+    good = pack(Bitstream(*size, 9, PAYLOAD), IDENTITY)
+    end = len(good) - len(PAYLOAD) - CHECK_BYTES
+    varints = [[bytes([side & 127 | 128, side >> 7]), bytes([side & 127 | 128, side >> 7 | 128, 0])] for side in size]
+    varints[0].append(bytes([size[0]]) if size[0] < 128 else b"\xff")
+    for height in varints[0]:
+        for width in varints[1]:
+            head = b"\xd0" + height + width + good[end - 3 : end]
+            check = hashlib.sha256(IDENTITY + head + PAYLOAD).digest()[:CHECK_BYTES]
+            if head != good[:end]:
+                with pytest.raises(BitstreamError):
+                    unpack(head + check + PAYLOAD, IDENTITY)
 
 
 def test_sizes_out_of_range_are_noticed_even_with_a_good_checksum() -> None:

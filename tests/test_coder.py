@@ -111,5 +111,33 @@ def test_any_bytes_give_symbols_or_one_named_error() -> None:
             assert taken.min() >= -255 and taken.max() <= 255
 
 
+def test_bytes_that_are_never_read_are_refused() -> None:
+    """Up to the last word that the symbols bring in, bytes count; behind it they are not part of any code."""
+    for seed, count in enumerate([0, 1, 5, 60, 300, 9000]):
+        symbols, which = draw(count, seed)
+        payload = encode(symbols, which)
+        lengths = []
+        for extra in [0, *range(4, 13)]:
+            decoder = SymbolDecoder(payload + bytes(extra))
+            np.testing.assert_array_equal(decoder.take(which, TABLES), symbols)
+            try:
+                decoder.finish()
+            except BitstreamError as error:
+                assert "of which its symbols need at most" in str(error)
+            else:
+                lengths.append(len(payload) + extra)
+        assert lengths[0] == len(payload) and lengths[-1] < len(payload) + 12
+
+
+def test_a_forged_payload_of_any_length_has_an_end() -> None:
+    rng = np.random.default_rng(3)
+    which = draw(40)[1]
+    for length in (400, 401, 4000):
+        decoder = SymbolDecoder(rng.bytes(length))
+        decoder.take(which, TABLES)
+        with pytest.raises(BitstreamError, match=f"has {length} bytes"):
+            decoder.finish()
+
+
 def test_tables_survive_a_copy_of_their_model() -> None:
     assert copy.deepcopy({"tables": TABLES})["tables"] is TABLES

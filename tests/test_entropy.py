@@ -262,6 +262,10 @@ def test_thawing_checks_what_was_loaded() -> None:
     with pytest.raises(CheckpointError, match="gain table"):
         entropy.thaw()
     entropy.freeze()
+    entropy.z_medians[0] = 2**20 - 1
+    with pytest.raises(CheckpointError, match="medians"):
+        entropy.thaw()
+    entropy.freeze()
     entropy.y_frequencies[5, 5] += 1
     with pytest.raises(CheckpointError, match="probability tables"):
         entropy.thaw()

@@ -17,7 +17,8 @@ from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws, sampler_noise
 from modules.sampler import ddim
 from modules.side import SideEncoder
-from modules.transforms import PATCH, Analysis, HyperAnalysis
+from modules.tiling import Strip, by_strips
+from modules.transforms import PATCH, STRIDE, Analysis, HyperAnalysis
 from modules.unet import UNet
 
 
@@ -92,7 +93,12 @@ class DiffusionCodec(Codec):
 
     def analyse(self, x: Tensor, level: Tensor) -> Coded:
         """See Codec."""
-        return self.entropy(self.g_a(_channels_last(2 * x - 1), _rate_of(level)), level)
+        rate = _rate_of(level)
+
+        def strip_of_y(strip: Strip) -> Tensor:
+            return self.g_a(_channels_last(2 * x[:, :, strip.start : strip.stop] - 1), rate).float()
+
+        return self.entropy(by_strips(strip_of_y, x.shape[2], self.tile_rows, STRIDE), level)
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
         """See Codec; sizes must be multiples of 64. Each prediction is of the same image x."""
@@ -183,19 +189,23 @@ class DiffusionCodec(Codec):
         self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int
     ) -> Tensor:
         """See Codec."""
-        rate, batch = _rate_of(level), len(y_hat)
-        present = torch.full((batch,), x_side is not None, dtype=torch.bool, device=y_hat.device)
-        context = self.context(y_hat, x_side, present, rate)
-        shape = (3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
-        start = (
-            gamma * sampler_noise(seed, shape).to(y_hat.device) if gamma else torch.zeros(shape, device=y_hat.device)
-        )
-        level_of_noise = torch.full((batch,), gamma, device=y_hat.device)
+        rate, batch, device = _rate_of(level), len(y_hat), y_hat.device
+        present = torch.full((batch,), x_side is not None, dtype=torch.bool, device=device)
+        level_of_noise = torch.full((batch,), gamma, device=device)
+        shape = (3, STRIDE * y_hat.shape[2], STRIDE * y_hat.shape[3])
+        noise = gamma * sampler_noise(seed, shape) if gamma else torch.zeros(shape)
 
-        def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            return self._predict(x_t, t, level_of_noise, rate, context)
+        def strip_of_image(strip: Strip) -> Tensor:
+            rows = slice(strip.start, strip.stop)
+            y_rows = y_hat[:, :, strip.start // STRIDE : strip.stop // STRIDE]
+            context = self.context(y_rows, None if x_side is None else x_side[:, :, rows], present, rate)
 
-        return (ddim(self.process, predict, start[None], steps) + 1) / 2
+            def predict(x_t: Tensor, t: Tensor) -> Tensor:
+                return self._predict(x_t, t, level_of_noise, rate, context)
+
+            return (ddim(self.process, predict, noise[None, :, rows].to(device), steps) + 1) / 2
+
+        return by_strips(strip_of_image, shape[1], self.tile_rows)
 
 
 def _rate_of(level: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
+from utils.errors import ConfigError
 
 
 def main() -> None:
@@ -23,7 +24,10 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--size", default="protocol", choices=["protocol", "full", "train"])
     parser.add_argument("--limit", type=int, default=None, help="the first so many pairs (needed for endless sources)")
+    parser.add_argument("--scale", type=float, default=1.0, help="resize both views by this factor (PIL, bilinear)")
     args = parser.parse_args()
+    if not 0 < args.scale <= 4:
+        raise ConfigError(f"--scale is {args.scale:g}; it lies above 0 and at most 4.")
 
     from PIL import Image
     from tqdm import tqdm
@@ -38,9 +42,13 @@ def main() -> None:
     for index in tqdm(range(len(source)), unit="pair"):
         pair = source[index]
         name = pair.id.replace("/", "_")
-        Image.fromarray(pair.x).save(folders["left"] / f"{name}.png")
-        Image.fromarray(pair.x_side).save(folders["right"] / f"{name}.png")
-        rows.append((args.split, name, pair.group, pair.x.shape[1], pair.x.shape[0]))
+        size = (round(pair.x.shape[1] * args.scale), round(pair.x.shape[0] * args.scale))
+        for side, view in (("left", pair.x), ("right", pair.x_side)):
+            image = Image.fromarray(view)
+            if image.size != size:
+                image = image.resize(size, Image.Resampling.BILINEAR)
+            image.save(folders[side] / f"{name}.png")
+        rows.append((args.split, name, pair.group, *size))
     with (args.out / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("split", "id", "drive", "width", "height"))

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import math
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,29 +30,14 @@ from utils.cli import run
 from utils.configio import parse_command_line
 from utils.errors import ConfigError, ProjectError
 from utils.run import RunFolder
-from utils.training_state import load_training_state, prune, save_training_state, step_folders
+from utils.schedule import learning_rate, micro_batch, sample_indices
+from utils.step_folders import newest_good, prune, publish, sweep_up
+from utils.stopping import StopRequest
+from utils.training_state import load_training_state, save_training_state
 from utils.validation import validate
 
 SCALES = 3
 """Entries of the tuples in ModelConfig."""
-
-
-def learning_rate(step: int, train: TrainConfig) -> float:
-    """Factor of the learning rate at optimizer step 0, 1, ...: linear warm-up, constant, linear decay to the floor."""
-    warm = min(1.0, (step + 1) / max(1, train.warmup))
-    left = min(1.0, (train.steps - step) / max(1, train.decay))
-    return warm * (train.lr_floor + (1 - train.lr_floor) * left)
-
-
-def micro_batch(train: TrainConfig, processes: int) -> int:
-    """Pairs a process sees in one forward pass; raises ConfigError if the batch cannot be shared out evenly."""
-    share, rest = divmod(train.batch_size, processes * train.accumulation)
-    if rest or not share:
-        raise ConfigError(
-            f"train.batch_size {train.batch_size} cannot be shared out evenly over {processes} processes x "
-            f"{train.accumulation} accumulation passes; choose a multiple of {processes * train.accumulation}."
-        )
-    return share
 
 
 def check(config: Config, device: torch.device) -> None:
@@ -97,17 +81,6 @@ def training_data(config: Config) -> Mixture:
         verify(source)
         sources.append((source, weight))
     return Mixture(sources, Augment(data.augment), seed=config.train.seed)
-
-
-def sample_indices(train: TrainConfig, start: int, rank: int, processes: int, micro: int) -> Iterator[int]:
-    """The samples of the run that this process sees, from optimizer step `start` on.
-
-    Step s sees samples s x batch_size up to (s + 1) x batch_size, whatever the number of processes.
-    """
-    for step in range(start, train.steps):
-        for chunk in range(train.accumulation):
-            first = step * train.batch_size + (chunk * processes + rank) * micro
-            yield from range(first, first + micro)
 
 
 def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
@@ -186,51 +159,71 @@ class Trainer:
         self.ema: Codec = copy.deepcopy(codec).requires_grad_(False)
         optimizer, self.clipped = build_optimizer(codec, train)
         self.model, self.optimizer = self.accelerator.prepare(codec, optimizer)
-        self.step = 0
+        self.stop = StopRequest(announce=self.main)
+        self.step = self.saved = 0
         self.best = float("inf")
+        self.owes_validation = False
         self._resume()
 
     def _resume(self) -> None:
-        folders = step_folders(self.run.checkpoints)
-        if folders:
-            self.step, extra = load_training_state(folders[-1], self.codec, self.ema, self.optimizer.optimizer)
-            self.best = extra["best"]
+        folder = None
+        if self.main:
+            sweep_up(self.run.checkpoints)
+            folder = newest_good(self.run.checkpoints, self.run.log)
+        (folder,) = broadcast_object_list([folder])
+        if folder is not None:
+            self.step, extra = load_training_state(folder, self.codec, self.ema, self.optimizer.optimizer)
+            self.saved, self.best = self.step, extra["best"]
+            self.owes_validation = extra.get("owes_validation", False)
             if self.accelerator.scaler is not None and extra["scaler"]:
                 self.accelerator.scaler.load_state_dict(extra["scaler"])
-            self.run.log(f"resumed after step {self.step} from {folders[-1]}")
+            self.run.log(f"resumed after step {self.step} from {folder}")
         self.run.rewind(self.step)
 
     def save(self) -> None:
-        """Write checkpoints/step_NNNNNNNN: it appears complete or not at all."""
+        """Write checkpoints/step_NNNNNNNN: it appears complete or not at all. Returns when it is there."""
         self.accelerator.wait_for_everyone()
-        if not self.main:
-            return
-        folder = self.run.checkpoints / f"step_{self.step:08d}"
-        temporary = folder.with_suffix(".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        self.ema.freeze()
-        save_checkpoint(temporary / MODEL_FILE, self.ema, self.config, self.step)
-        scaler = self.accelerator.scaler
-        extra = {"best": self.best, "scaler": scaler.state_dict() if scaler is not None else {}}
-        save_training_state(temporary, self.step, self.codec, self.ema, self.optimizer.optimizer, extra)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-        prune(self.run.checkpoints, self.config.train.keep)
+        if self.main:
+            scaler = self.accelerator.scaler
+            extra = {
+                "best": self.best,
+                "owes_validation": self.owes_validation,
+                "scaler": scaler.state_dict() if scaler is not None else {},
+            }
+            with publish(self.run.checkpoints / f"step_{self.step:08d}") as folder:
+                self.ema.freeze()
+                save_checkpoint(folder / MODEL_FILE, self.ema, self.config, self.step)
+                save_training_state(folder, self.step, self.codec, self.ema, self.optimizer.optimizer, extra)
+            prune(self.run.checkpoints, self.config.train.keep)
+        self.saved = self.step
+        self.accelerator.wait_for_everyone()
 
-    def validate(self, writer: Any) -> None:
-        """True file sizes and quality of the averaged weights on `val`; the best by validation loss is kept."""
+    def validate(self) -> None:
+        """True file sizes and quality of the averaged weights on `val`; the best by validation loss is kept.
+
+        A signal to stop breaks it off: then it is still owed, and a resumed run begins with it.
+        """
+        self.owes_validation = False
         if self.main:
             self.ema.freeze()
-            values = validate(self.ema, self.validation, self.config, self.run.samples / f"step_{self.step:08d}.png")
-            self.run.metrics(self.step, values)
-            for name, value in values.items():
-                writer.add_scalar(name, value, self.step)
-            self.run.log(f"step {self.step} validation: " + ", ".join(f"{k[4:]} {v:.4g}" for k, v in values.items()))
-            if values["val/loss"] < self.best:
-                self.best = values["val/loss"]
-                save_checkpoint(self.run.checkpoints / "best" / MODEL_FILE, self.ema, self.config, self.step)
-        self.accelerator.wait_for_everyone()
+            picture = self.run.samples / f"step_{self.step:08d}.png"
+            values = validate(self.ema, self.validation, self.config, picture, lambda: self.stop.received is not None)
+            self.owes_validation = values is None
+            if values is not None:
+                self.run.metrics(self.step, values)
+                figures = ", ".join(f"{name[4:]} {value:.4g}" for name, value in values.items())
+                self.run.log(f"step {self.step} validation: {figures}")
+                if values["val/loss"] < self.best:
+                    self.best = values["val/loss"]
+                    save_checkpoint(self.run.checkpoints / "best" / MODEL_FILE, self.ema, self.config, self.step)
+        self.all_agree(torch.ones((), device=self.accelerator.device))
+
+    def all_agree(self, finite: Tensor) -> bool:
+        """Whether `finite` is 1 in every process; by the same reduction all settle whether to stop."""
+        votes = torch.tensor(self.stop.votes, device=self.accelerator.device)
+        finite_sum, *sums = self.accelerator.reduce(torch.cat([finite.view(1), votes]), "sum").tolist()
+        self.stop.settle(sums)
+        return bool(finite_sum == self.accelerator.num_processes)
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one micro-batch, and its parts."""
@@ -249,14 +242,16 @@ class Trainer:
             group["lr"] = group["base_lr"] * learning_rate(self.step, train)
         self.optimizer.zero_grad(set_to_none=True)
         total: dict[str, list[Tensor]] = {}
+        ids: list[str] = []
         for chunk in range(train.accumulation):
             batch = next(batches)
+            ids += batch["id"]
             last = chunk == train.accumulation - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
                 with accelerator.autocast():  # Not around backward: it would round the float32 parts' gradients.
                     loss, parts = self.forward(batch)
                 finite = torch.isfinite(loss.detach()).float()
-                if accelerator.reduce(finite, "sum") < accelerator.num_processes:
+                if not self.all_agree(finite):
                     raise self._diverged(
                         "" if finite else f", {float(loss.detach())}, for the pairs {', '.join(batch['id'])}"
                     )
@@ -266,7 +261,7 @@ class Trainer:
         accelerator.unscale_gradients(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.clipped, train.clip)
         if accelerator.scaler is None and not torch.isfinite(norm):  # A loss scaler skips such a step by itself.
-            raise self._diverged(" in its gradient")
+            raise self._diverged(f" in its gradient, for the pairs {', '.join(gather_object(ids))}")
         self.optimizer.step()
         self.step += 1
         update_ema(self.ema, self.codec, self.step, train.ema)
@@ -285,37 +280,41 @@ class Trainer:
         having = {name: [values[name] for values in of_each if name in values] for name in names}
         return {f"train/{name}": math.fsum(values) / len(values) for name, values in having.items()}
 
-    def train(self) -> None:
-        """The loop."""
-        from torch.utils.tensorboard import SummaryWriter
-
+    def train(self) -> int:
+        """The loop. Returns the exit status: 0, or 128 plus the number of the signal that stopped it."""
         train = self.config.train
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         indices = sample_indices(train, self.step, rank, processes, self.micro)
         batches = iter(make_loader(self.mixture, indices, self.micro, self.config.data.workers))
-        writer = (
-            SummaryWriter(str(self.run.path), purge_step=self.step + 1 if self.step else None) if self.main else None
-        )
+        self.run.open_events(self.step)
         self.model.train()
-        with tqdm(total=train.steps, initial=self.step, disable=not self.main, unit="step", smoothing=0.05) as bar:
-            while self.step < train.steps:
+        bar = tqdm(total=train.steps, initial=self.step, disable=not self.main, unit="step", smoothing=0.05)
+        with self.stop, bar:
+            while True:
+                if self.owes_validation:
+                    self.validate()
+                if processes == 1:  # Nobody else to ask, so a signal need not wait for the next reduction.
+                    self.stop.settle(self.stop.votes)
+                stopped, last = self.stop.agreed, self.step == train.steps
+                if self.step > self.saved and (stopped or last or self.step % train.save_every == 0):
+                    self.save()
+                if stopped or last:
+                    break
                 parts = self.optimise(batches)
                 bar.update()
-                if self.step % train.log_every == 0 or self.step == train.steps:
+                last = self.step == train.steps
+                self.owes_validation = last or self.step % train.val_every == 0
+                if last or self.step % train.log_every == 0:
                     values = self.averages(parts)
                     bar.set_postfix(loss=f"{values['train/loss']:.3f}", bpp=f"{values['train/bpp']:.3f}")
                     self.run.metrics(self.step, values)
-                    if writer is not None:
-                        for name, value in values.items():
-                            writer.add_scalar(name, value, self.step)
-                if self.step % train.val_every == 0 or self.step == train.steps:
-                    self.validate(writer)
-                if self.step % train.save_every == 0 or self.step == train.steps:
-                    self.save()
-        if writer is not None:
-            writer.close()
-        self.run.log(f"done: {self.run.path} after {self.step} steps")
+        self.run.close_events()
+        if stopped:
+            self.run.log(f"stopped by {stopped.name} after step {self.step}; the same command goes on")
+        else:
+            self.run.log(f"done: {self.run.path} after {self.step} steps")
         self.accelerator.end_training()
+        return 128 + stopped if stopped else 0
 
 
 def describe(config: Config) -> str:
@@ -329,13 +328,13 @@ def describe(config: Config) -> str:
     return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M"])
 
 
-def main() -> None:
-    """Parse, then print or train."""
+def main() -> int:
+    """Parse, then print or train; returns the exit status."""
     config, switches = parse_command_line()
     if switches.dry_run:
         print(describe(config))
-        return
-    Trainer(config, Path(switches.runs), switches.init, switches.cpu, switches.weights_dir).train()
+        return 0
+    return Trainer(config, Path(switches.runs), switches.init, switches.cpu, switches.weights_dir).train()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from utils.errors import ConfigError, DataError
 
 _BLOCK = 64  # short, so that a small source is still walked nearly pass by pass
 _UNIT = 1 << 32
+LINGER = 60
+"""Seconds that a worker lives on after SIGTERM."""
 
 
 class Mixture(Dataset[dict[str, Any]]):
@@ -109,3 +113,12 @@ def make_loader(mixture: Mixture, indices: Iterable[int], batch_size: int, worke
 def _start_worker(number: int) -> None:
     # Workers share the cores with training: one thread each.
     torch.set_num_threads(1)
+    # A signal to all processes of a job asks the training process to finish its step, for which it needs its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _linger)
+
+
+def _linger(number: int, frame: FrameType | None) -> None:
+    """End in LINGER seconds unless the training process ends this worker before; at once at the next SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(LINGER)

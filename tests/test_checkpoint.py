@@ -22,13 +22,7 @@ from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, find_model_file, initialise, load_checkpoint, save_checkpoint
 from utils.configio import to_dict
 from utils.errors import CheckpointError
-from utils.training_state import (
-    STATE_FILE,
-    load_training_state,
-    prune,
-    save_training_state,
-    step_folders,
-)
+from utils.training_state import load_training_state, save_training_state
 
 
 @pytest.fixture
@@ -295,17 +289,6 @@ def test_initialise_needs_the_same_architecture(file: Path) -> None:
 
 
 # ---------------------------------------------------------------- training state
-
-
-def test_a_killed_save_is_no_checkpoint(tmp_path: Path) -> None:
-    for name in ("step_00000010", "step_00000020", "step_00000030.tmp", "step_00000040", "best"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / MODEL_FILE).touch()
-        if name != "step_00000040":
-            (tmp_path / name / STATE_FILE).touch()
-    assert [f.name for f in step_folders(tmp_path)] == ["step_00000010", "step_00000020"]
-    prune(tmp_path, 1)
-    assert not (tmp_path / "step_00000010").exists() and (tmp_path / "best").exists()
 
 
 def test_a_training_state_of_another_configuration_is_refused(tiny_codec: Codec, tmp_path: Path) -> None:

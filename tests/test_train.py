@@ -25,7 +25,8 @@ from modules.perceptual import build_perceptual
 from train import Trainer, build_optimizer, check, learning_rate, micro_batch, sample_indices
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from utils.errors import CheckpointError, ConfigError, ProjectError
-from utils.training_state import STATE_FILE, step_folders
+from utils.step_folders import step_folders
+from utils.training_state import STATE_FILE
 
 CPU = torch.device("cpu")
 

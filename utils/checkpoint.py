@@ -20,7 +20,9 @@ from torch import Tensor
 from config import Config
 from modules.codec import Codec, build_codec
 from utils.configio import from_dict, to_dict
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, OutputError
+from utils.files import sync, writing
+from utils.manifest import alteration
 
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
@@ -93,7 +95,7 @@ def _fits(own: Tensor, stored: Tensor) -> bool:
 def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None:
     """Write `codec` to the file `path`, atomically; RuntimeError if it was not frozen.
 
-    Raises CheckpointError for weights that are not finite or beyond float16.
+    Raises CheckpointError for weights that are not finite or beyond float16, OutputError if the disk is full.
     """
     codec.entropy.tables()
     skip, half = _float_twins(codec), _half_precision(codec)
@@ -108,15 +110,23 @@ def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None
             )
         tensors[name] = stored
     metadata = {"format": str(FORMAT), "step": str(step), "config": json.dumps(to_dict(config))}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata)
-    temporary.replace(path)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, temporary, metadata)
+            sync(temporary)
+            temporary.replace(path)
+    except OutputError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     """The codec that `--ckpt` names, in evaluation mode on `device`. Raises CheckpointError with the reason."""
     file = find_model_file(path)
+    if reason := alteration(file):
+        raise CheckpointError(f"{reason}; it is damaged: fetch or train it again.")
     metadata, tensors = read_tensors(file)
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(f"{file} has format {metadata.get('format')}, but this version reads format {FORMAT}.")

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
 from utils.errors import ProjectError
+from utils.failures import explain
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run `main` and exit with its status. A ProjectError becomes one line on stderr; other exceptions are bugs."""
+    """Run `main` and exit with its status. A ProjectError, a full disk, a dead partner process and Ctrl-C become one
+    line on stderr; other exceptions are bugs."""
     try:
         status = main()
     except ProjectError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        status = 1
+        status = _say(str(error))
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        status = 128 + signal.SIGINT
     except BrokenPipeError:
         status = 1
+    except (RuntimeError, OSError) as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        status = _say(sentence)
     sys.exit(status or 0)
+
+
+def _say(sentence: str) -> int:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    return 1

@@ -13,6 +13,10 @@ class DataError(ProjectError):
     """A data set, image or archive is missing, damaged or not what its name promises."""
 
 
+class OutputError(ProjectError):
+    """A file cannot be written: the disk is full, a quota or limit is reached, or the place refuses."""
+
+
 class CheckpointError(ProjectError):
     """A checkpoint is missing, damaged, or not made by a compatible version."""
 

@@ -17,6 +17,7 @@ import torch
 from config import Config
 from utils.configio import differences, from_dict, to_dict
 from utils.errors import ConfigError
+from utils.files import write_whole, writing
 
 FREE_TO_CHANGE = (
     "train.steps",
@@ -92,14 +93,15 @@ def _commit() -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary name, then put it in place."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)
+    """Write JSON so that the file is either whole or as it was. Raises OutputError."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 class RunFolder:
-    """One experiment's folder. Only the main process makes one with `writes=True`; the others' calls do nothing."""
+    """One experiment's folder. Only the main process makes one with `writes=True`; the others' calls do nothing.
+
+    What writes raises OutputError if the disk is full.
+    """
 
     def __init__(self, root: Path, config: Config, writes: bool) -> None:
         if config.name in ("", ".", "..") or Path(config.name).name != config.name:
@@ -108,16 +110,17 @@ class RunFolder:
         self.writes = writes
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self._events: Any = None
         known = self.path / "config.json"
         if known.is_file():
             self._check_same(self._read(known), config)
         if not writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            for folder in (self.path, self.checkpoints, self.samples):
+                folder.mkdir(parents=True, exist_ok=True)
         write_json(known, to_dict(config))
         write_json(self.path / "environment.json", environment())
-        self.checkpoints.mkdir(exist_ok=True)
-        self.samples.mkdir(exist_ok=True)
 
     @staticmethod
     def _read(known: Path) -> Config:
@@ -141,29 +144,47 @@ class RunFolder:
         """A line to log.txt and to the terminal."""
         if self.writes:
             line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}"
-            with (self.path / "log.txt").open("a") as file:
-                file.write(line + "\n")
             print(line, file=sys.stderr, flush=True)
+            self._append("log.txt", line)
+
+    def open_events(self, step: int) -> None:
+        """From here on `metrics` also writes TensorBoard events; earlier events of later steps than `step` are void."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self.writes:
+            with writing(self.path):
+                self._events = SummaryWriter(str(self.path), purge_step=step + 1 if step else None)
+
+    def close_events(self) -> None:
+        """Write what TensorBoard's writer still holds."""
+        if self._events is not None:
+            with writing(self.path):
+                self._events.close()
 
     def rewind(self, step: int) -> None:
         """Drop what metrics.jsonl says about later steps: a run that was killed goes on from its last checkpoint."""
         path = self.path / "metrics.jsonl"
-        if not self.writes or not path.is_file():
-            return
-        kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= step]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(path)
+        if self.writes and path.is_file():
+            lines = path.read_bytes().splitlines(keepends=True)
+            write_whole(path, b"".join(line for line in lines if _step_of(line) <= step))
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """A line to metrics.jsonl: the optimizer step and the values."""
+        """A line to metrics.jsonl, and TensorBoard events: the optimizer step and the values."""
         if self.writes:
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            self._append("metrics.jsonl", json.dumps({"step": step, **values}))
+        if self._events is not None:
+            with writing(self.path):
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, step)
+
+    def _append(self, name: str, line: str) -> None:
+        with writing(self.path / name), (self.path / name).open("a") as file:
+            file.write(line + "\n")
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
+    """The step of a line of metrics.jsonl; infinity for one that was cut short when the run was killed."""
     try:
         return float(json.loads(line)["step"])
-    except ValueError:
-        return float("inf")  # Cut short when the run was killed.
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -7,7 +7,6 @@ moments and the loss scale are all there is.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from utils.checkpoint import MODEL_FILE, read_tensors
+from utils.checkpoint import read_tensors
 from utils.errors import CheckpointError
 
 STATE_FILE = "training_state.safetensors"
@@ -72,15 +71,3 @@ def load_training_state(
         return int(metadata["step"]), json.loads(metadata["extra"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder / STATE_FILE} does not say which step it is of; {REMEDY}.") from error
-
-
-def step_folders(checkpoints: Path) -> list[Path]:
-    """Complete checkpoint folders step_NNNNNNNN, oldest first; a save that was killed leaves step_NNNNNNNN.tmp."""
-    folders = (f for f in sorted(checkpoints.glob("step_*")) if f.name.removeprefix("step_").isdecimal())
-    return [f for f in folders if (f / STATE_FILE).is_file() and (f / MODEL_FILE).is_file()]
-
-
-def prune(checkpoints: Path, keep: int) -> None:
-    """Remove all but the last `keep` step folders."""
-    for folder in step_folders(checkpoints)[:-keep]:
-        shutil.rmtree(folder)

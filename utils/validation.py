@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from config import Config
 from data.pair import PairSource
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
+from utils.files import png_bytes, write_whole
 from utils.images import to_float, to_uint8
 
 RATES = (0.0, 0.5, 1.0)
@@ -23,10 +24,13 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255.0**2 / max(error, 1e-10)))
 
 
-def validate(codec: Codec, source: PairSource, config: Config, sample_file: Path) -> dict[str, float]:
+def validate(
+    codec: Codec, source: PairSource, config: Config, sample_file: Path, given_up: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
     """Mean bpp of true files and PSNR at each rate, with the correct side image and with none, and the validation loss.
 
     The first pair's original, side image and reconstructions go to `sample_file` as one picture. `codec` is frozen.
+    `given_up` is asked before each pair; once it is true the result is None.
     """
     rates: tuple[float | None, ...] = RATES if codec.variable_rate else (None,)
     values: dict[str, float] = {}
@@ -37,6 +41,8 @@ def validate(codec: Codec, source: PairSource, config: Config, sample_file: Path
             suffix = "" if rate is None else f"@{rate:g}"
             bpp, quality, quality_none, mse = [], [], [], []
             for index in range(len(source)):
+                if given_up():
+                    return None
                 pair = source[index]
                 data = codec.compress(to_float(pair.x), rate)
                 x_hat = to_uint8(codec.decompress(data, to_float(pair.x_side)))
@@ -54,5 +60,5 @@ def validate(codec: Codec, source: PairSource, config: Config, sample_file: Path
             if quality_none:
                 values[f"val/psnr_no_side{suffix}"] = float(np.mean(quality_none))
     values["val/loss"] = float(np.mean(losses))
-    Image.fromarray(np.concatenate(strip)).save(sample_file)
+    write_whole(sample_file, png_bytes(np.concatenate(strip)))
     return values

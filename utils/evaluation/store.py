@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from utils.errors import ConfigError, DataError
 from utils.evaluation.plan import Point
-from utils.files import write_whole
+from utils.files import write_whole, writing
 from utils.run import write_json
 
 Features = Mapping[str, NDArray[np.floating]]
@@ -115,9 +115,9 @@ class Store:
                         self.rows[row.point, row.index] = row
 
     def append(self, row: Row) -> None:
-        """Add a row to this process's log, safely on disk before the next image."""
+        """Add a row to this process's log before the next image is measured. Raises OutputError."""
         line = json.dumps(asdict(row)) + "\n"
-        with self._log.open("ab+") as file:
+        with writing(self._log), self._log.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # killed in the middle of a line
@@ -138,8 +138,9 @@ class Store:
         return self.work / "features" / key / (self.names[index] + ".npz")
 
     def write_bytes(self, path: Path, data: bytes) -> None:
-        """Write a file so that it is either whole or absent; its folder is made."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write a file so that it is either whole or absent; its folder is made. Raises OutputError."""
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
 
     def write_features(self, key: str, index: int, features: Features) -> None:

@@ -1,0 +1,226 @@
+"""A whole benchmark: codecs, sizes and operations of one command line, measured one group after another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import config as presets
+from config import Config
+from data.pair import Pair
+from data.sources import open_source
+from modules.codec import Codec, build_codec
+from modules.dicm import DICM
+from modules.diffusion_codec import DiffusionCodec
+from modules.transforms import HYPER_STRIDE
+from utils.benchmark import anchors, ours, paper, training
+from utils.benchmark.cost import count_flops, peak_memory
+from utils.benchmark.results import Row, further_goals, goals, judge
+from utils.benchmark.subjects import EIGHT_BIT, Subject, parameters_of
+from utils.benchmark.timing import Turns, take_turns
+from utils.checkpoint import load_checkpoint
+from utils.errors import ConfigError
+from utils.run import environment
+
+SKIPPABLE = ("paper", "anchors", "training")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure. Sizes are (height, width); the published codec and training are measured at the first.
+
+    `dataset` is a source that makes pairs of any size it has room for; `batch` counts pairs of a training step.
+    """
+
+    device: torch.device
+    sizes: tuple[tuple[int, int], ...]
+    turns: Turns
+    training_turns: Turns
+    steps: tuple[int, ...] = (1, 2, 4)
+    checkpoint: str | None = None
+    preset: str = "small"
+    rate: float = 0.5
+    dataset: str = "synthetic"
+    quality: int = 30
+    paper_steps: int = 5
+    batch: int = 4
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A codec to measure, the configuration that trains it, and where its weights are from."""
+
+    codec: Codec
+    config: Config
+    weights: str
+
+
+def load_ours(settings: Settings) -> Loaded:
+    """Our codec from its checkpoint, or from its preset with fresh weights. Raises ConfigError, CheckpointError."""
+    if settings.checkpoint is None:
+        loaded = fresh(settings.preset, settings.device)
+    else:
+        found = load_checkpoint(settings.checkpoint, settings.device)
+        loaded = Loaded(found.codec, found.config, f"{settings.checkpoint}, step {found.step}")
+    if not isinstance(loaded.codec, DiffusionCodec):
+        raise ConfigError(
+            f"{settings.checkpoint or settings.preset} has model.codec {loaded.config.model.codec}; what is measured "
+            "as ours must be a codec with model.codec diffusion."
+        )
+    return loaded
+
+
+def fresh(preset: str, device: torch.device) -> Loaded:
+    """The codec of a preset with fresh weights, frozen. Raises ConfigError for an unknown preset."""
+    if preset not in presets.PRESETS:
+        raise ConfigError(f"There is no preset {preset!r}; config.py has {', '.join(presets.PRESETS)}.")
+    config = presets.PRESETS[preset]()
+    torch.manual_seed(SEED)
+    codec = build_codec(config)
+    codec.freeze()
+    weights = (
+        "fresh weights: the networks take as long as trained ones, the entropy coder does not, since the length of a "
+        "file follows from training"
+    )
+    return Loaded(codec.to(device).eval(), config, weights)
+
+
+def our_subjects(settings: Settings, loaded: Loaded, pair: Pair) -> list[Subject]:
+    """The operations of our codec on one pair, at the rate of the settings where it has a choice."""
+    assert isinstance(loaded.codec, DiffusionCodec)
+    rate = settings.rate if loaded.codec.variable_rate else None
+    return ours.subjects(loaded.codec, pair, rate, settings.steps)
+
+
+def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], dict[str, Any]]:
+    """All rows, and the whole result as plain JSON types; `say` is told what goes on. Raises ConfigError."""
+    check(settings)
+    start = load_average()
+    us = load_ours(settings)
+    them = None if "paper" in settings.skip else fresh(paper.NAME, settings.device)
+    rows: list[Row] = []
+    notes: list[str] = []
+    for number, (height, width) in enumerate(settings.sizes):
+        pair = pairs_of(settings, "test", (height, width), 1)[0]
+        subjects = our_subjects(settings, us, pair)
+        if them is not None and number == 0:
+            assert isinstance(them.codec, DICM)
+            subjects += paper.subjects(them.codec, pair, settings.paper_steps)
+        if "anchors" not in settings.skip:
+            found, missing = anchors.subjects(pair, settings.quality)
+            subjects += found
+            notes += missing
+        say(f"{height}x{width}: {len(subjects)} operations take turns")
+        rows += measure_group(subjects, settings.turns, settings.device)
+    if "training" not in settings.skip:
+        rows += measure_training(settings, us.config, None if them is None else them.config, say)
+    expected = goals(them.codec.default_steps if them is not None else 0)
+    judged = {goal.name: judge(rows, goal) for goal in [*expected, *further_goals()]}
+    ratios = {goal.name: (judged[goal.name] or {}).get("value") for goal in expected}
+    codecs = {ours.NAME: us, paper.NAME: them}
+    return rows, {
+        "machine": machine(settings.device) | {"load_average_before": start, "load_average_after": load_average()},
+        "settings": {
+            "sizes": [f"{height}x{width}" for height, width in settings.sizes],
+            "dataset": settings.dataset,
+            "rate": settings.rate,
+            "turns": settings.turns.most,
+            "training_turns": settings.training_turns.most,
+            "paper_steps_timed": settings.paper_steps,
+            "skipped": list(settings.skip),
+        },
+        "codecs": {
+            name: {"weights": loaded.weights, "parameters": parameters_of(loaded.codec)}
+            for name, loaded in codecs.items()
+            if loaded is not None
+        },
+        "rows": [row.to_dict() for row in rows],
+        "ratios": ratios,
+        "verdicts": judged,
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError for a first size that cannot be trained at, if training is measured."""
+    height, width = settings.sizes[0]
+    if "training" not in settings.skip and (height % HYPER_STRIDE or width % HYPER_STRIDE):
+        raise ConfigError(
+            f"The first of --sizes is {height}x{width}; training needs multiples of {HYPER_STRIDE}: begin with another "
+            "size, or skip training."
+        )
+
+
+def measure_training(settings: Settings, own: Config, theirs: Config | None, say: Callable[[str], None]) -> list[Row]:
+    """Training steps of both codecs in turn, on equal batches, at the first size."""
+    height, width = settings.sizes[0]
+    pairs = pairs_of(settings, "train", (height, width), settings.batch)
+    subjects: list[Subject] = []
+    for name, config in ((ours.NAME, own), (paper.NAME, theirs)):
+        if config is not None:
+            without = replace(config, loss=replace(config.loss, perceptual="none"))
+            note = f"forward, backward, clipping and Adam on {settings.batch} pairs, no perceptual loss"
+            subjects += training.subjects(name, without, pairs, settings.device, note)
+    say(f"training at {height}x{width}: {len(subjects)} kinds of steps take turns")
+    return measure_group(subjects, settings.training_turns, settings.device)
+
+
+def measure_group(subjects: Sequence[Subject], turns: Turns, device: torch.device) -> list[Row]:
+    """Rows of subjects that take turns. Counting FLOPs and memory calls each twice before, which warms it up."""
+    costs = []
+    for subject in subjects:
+        flops: int | None = None
+        if subject.precision != EIGHT_BIT:
+            flops = count_flops(subject.run) if subject.flops is None else subject.flops()
+        costs.append((flops, peak_memory(subject.run, device)))
+        if subject.missing is not None:
+            subject.missing()
+    times = take_turns(subjects, turns, device)
+    return [Row(subject, timed, *cost) for subject, timed, cost in zip(subjects, times, costs, strict=True)]
+
+
+def pairs_of(settings: Settings, split: str, size: tuple[int, int], count: int) -> list[Pair]:
+    """The first pairs of a source that makes them at this size. Raises ConfigError for a size it has no room for."""
+    source = open_source(settings.dataset, split=split, height=size[0], width=size[1])
+    return [source[i % len(source)] for i in range(count)]
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run during the last minute, on average; None where the system does not count them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What times depend on besides the code."""
+    tf32 = {"matmul": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+    return environment() | {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16_instructions": sorted(_flags() & {"avx512_bf16", "amx_bf16", "bf16"}),
+        "tf32": tf32 if device.type == "cuda" else None,
+    }
+
+
+def _flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for the duration; None: as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

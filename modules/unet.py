@@ -20,7 +20,9 @@ class UNet(nn.Module):
                            ▲      ▲       ▲
                         context at each scale is added on the way down
 
-    Convolutional throughout, most of the work at 1/8 and 1/16.
+    Convolutional throughout, most of the work at 1/8 and 1/16. The head gives an image and, for each pixel, how much of
+    the input to add to it: a Wiener filter whose gain follows the context, so that a sky can lose all of its noise and
+    a tree keep what may be leaves, without the noise itself having to pass through the network.
     """
 
     def __init__(
@@ -35,14 +37,17 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
         self.merges = nn.ModuleList(nn.Conv2d(2 * c, c, 1) for c in channels[:-1])
         self.up_stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels[:-1], blocks[:-1], strict=True))
-        self.head = nn.Conv2d(channels[0], 3 * PATCH**2, 3, padding=1)
+        self.head = nn.Conv2d(channels[0], 2 * 3 * PATCH**2, 3, padding=1)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
+            self.head.weight[3 * PATCH**2 :] = 0
+            self.head.bias[3 * PATCH**2 :] = 0  # type: ignore[index]
 
     def forward(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: list[Tensor]) -> Tensor:
         """x_t (B, 3, H, W); t, gamma, rate (B,) in [0, 1]; context as the synthesis gives it, fine to coarse."""
         embedding = self.conditioning(t, gamma, rate)
-        h = self.stem(F.pixel_unshuffle(x_t, PATCH))
+        pixels = F.pixel_unshuffle(x_t, PATCH)
+        h = self.stem(pixels)
         skips: list[Tensor] = []
         for scale, (project, stage) in enumerate(zip(self.context, self.down_stages, strict=True)):
             if scale:
@@ -53,4 +58,5 @@ class UNet(nn.Module):
             h = self.ups[scale](h)
             h = self.merges[scale](torch.cat([h, skips[scale]], dim=1))
             h = self.up_stages[scale](h, embedding)
-        return F.pixel_shuffle(self.head(h), PATCH)
+        image, gain = self.head(h).chunk(2, dim=1)
+        return F.pixel_shuffle(torch.addcmul(image, gain, pixels.to(gain.dtype)), PATCH)

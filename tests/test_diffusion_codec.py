@@ -177,3 +177,20 @@ def test_all_noise_levels_weigh_alike(tiny_codec: Codec) -> None:
     relative = denoise.weight / share
     assert float(relative.min()) >= 1 - 1e-5 and float(relative.max()) <= settings.max_weight * (1 + 1e-5)  # type: ignore[union-attr, operator]
     assert len(relative.unique()) > len(relative) // 2
+
+
+def test_the_unet_adds_its_input_pixel_by_pixel(own_codec: Codec) -> None:
+    """With a gain of one and no image of its own, the network is the identity, at every pixel."""
+    x_t, time, gamma, rate, context = unet_inputs(own_codec, 0.5)
+    head = own_codec.unet.head  # type: ignore[union-attr]
+    with torch.no_grad():
+        head.weight.zero_()  # type: ignore[union-attr, operator]
+        head.bias.zero_()  # type: ignore[union-attr, operator]
+        head.bias[48:] = 1  # type: ignore[union-attr, index, operator]
+        torch.testing.assert_close(own_codec.unet(x_t, time, gamma, rate, context.features), x_t)  # type: ignore[operator]
+        head.bias[48 + 5] = 0  # type: ignore[union-attr, index, operator]
+        changed = (own_codec.unet(x_t, time, gamma, rate, context.features) != x_t)[0]  # type: ignore[operator]
+    # Channel 5 of the patches: red, row 1 and column 1 of every 4x4 block.
+    expected = torch.zeros_like(changed)
+    expected[0, 1::4, 1::4] = True
+    assert torch.equal(changed, expected)

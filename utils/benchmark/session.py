@@ -167,7 +167,10 @@ def measure_training(settings: Settings, own: Config, theirs: Config | None, say
     for name, config in ((ours.NAME, own), (paper.NAME, theirs)):
         if config is not None:
             without = replace(config, loss=replace(config.loss, perceptual="none"))
-            note = f"forward, backward, clipping and Adam on {settings.batch} pairs, no perceptual loss"
+            note = (
+                f"forward, backward, clipping and Adam on {settings.batch} pairs, no perceptual loss; GFLOP of one "
+                "step (ours draws at random how many samples are denoised twice)"
+            )
             subjects += training.subjects(name, without, pairs, settings.device, note)
     say(f"training at {height}x{width}: {len(subjects)} kinds of steps take turns")
     return measure_group(subjects, settings.training_turns, settings.device)

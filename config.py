@@ -102,9 +102,9 @@ class DiffusionConfig:
     """cosine only: noise over signal at t = 0.5; low, since x_t has to tell only what the context does not."""
     start_fraction: float = 0.5
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
-    denoise_fraction: float = 0.75
+    denoise_fraction: float = 1.0
     """Share of samples that are also trained at a random noise level."""
-    denoise_weight: float = 0.5
+    denoise_weight: float = 1.0
     """Weight of that second denoising task against the first."""
     data_std: float = 0.12
     """Standard deviation, in [-1, 1], of an image around what its context tells; preconditions the x0 prediction."""
@@ -269,7 +269,6 @@ def base() -> Config:
             unet_blocks=(2, 2, 3),
             embedding=256,
         ),
-        diffusion=DiffusionConfig(denoise_fraction=0.5),
         loss=LossConfig(rate_warmup=5000),
         train=TrainConfig(steps=400_000, batch_size=32, decay=100_000, warmup=2_000, lr=2e-4, ema=0.9995),
     )

@@ -43,6 +43,11 @@ SIZES = (
 """(height, width) of size codes 1 to 15."""
 
 
+def largest_file(max_pixels: int) -> int:
+    """Bytes beyond which a file of at most `max_pixels` is not worth reading: 3 for each pixel, padding included."""
+    return 64 + 3 * min(16 * max_pixels, MAX_SIDE**2)
+
+
 @dataclass(frozen=True)
 class Bitstream:
     """The content of a file: image size in pixels, rate level 0 to 255, the coder's payload."""

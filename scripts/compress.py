@@ -1,6 +1,14 @@
 """Compress an image to a file. The receiver will decode it with the other camera's image, which is not needed here.
 
-python scripts/compress.py left.png left.bin --ckpt checkpoints/small --rate 0.5
+    python scripts/compress.py left.png left.bin --ckpt checkpoints/small --rate 0.5
+    python scripts/compress.py left.png left.bin --ckpt checkpoints/small --bytes 400
+    python scripts/compress.py LEFT_DIR OUT_DIR --ckpt checkpoints/small --bpp 0.1 --workers 4
+
+With --bytes or --bpp the file is never larger than that: the highest of the 256 rate levels is taken that fits. Sizes
+rise with the level but for a few bytes, and the three levels above the one taken are tried too.
+
+Of a folder, every image directly in it becomes OUT_DIR/NAME.bin. The same command again continues: whole files are
+kept. Bad images are reported at the end, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -13,45 +21,60 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-def main() -> None:
-    """Compress; raises ProjectError with what to do."""
+def main() -> int:
+    """Compress; the exit status. Raises ProjectError with what to do."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("image", metavar="IMAGE", help="PNG, JPEG, WebP or BMP, 8-bit RGB, 16 to 4096 pixels a side")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the compressed file to write")
-    parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")
     parser.add_argument(
+        "image",
+        metavar="IMAGE",
+        type=Path,
+        help="PNG, JPEG, WebP or BMP, 8-bit RGB, 16 to 4096 pixels a side; or a folder",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the compressed file to write; for a folder, a folder")
+    parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
         "--rate", type=float, metavar="R", help="0 smallest file to 1 largest; fixed-rate models take none"
     )
+    size.add_argument("--bytes", type=int, metavar="N", help="instead of --rate: the largest file of at most N bytes")
+    size.add_argument(
+        "--bpp", type=float, metavar="B", help="instead of --rate: at most B bits a pixel, header included"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes for a folder (default: 1), one thread each")
     arguments = parser.parse_args()
 
     # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from data.images import read_image
+    from utils.batch import check_workers
+    from utils.batch_coding import RateChoice, compress_folder
     from utils.checkpoint import load_checkpoint
-    from utils.errors import ConfigError
     from utils.files import write_whole
-    from utils.validation import to_float
+    from utils.images import to_float
 
+    choice = RateChoice(arguments.rate, arguments.bytes, arguments.bpp)
+    workers = check_workers(arguments.workers, arguments.image)
+    if arguments.image.is_dir():
+        choice.check(load_checkpoint(arguments.ckpt).codec, arguments.ckpt)
+        return compress_folder(arguments.image, arguments.file, arguments.ckpt, choice, workers)
     image = read_image(arguments.image)
     codec = load_checkpoint(arguments.ckpt).codec
-    if codec.variable_rate and (arguments.rate is None or not 0 <= arguments.rate <= 1):
-        given = "is missing" if arguments.rate is None else f"is {arguments.rate:g}"
-        raise ConfigError(f"--rate {given}; this model needs one from 0 (smallest file) to 1 (largest).")
-    if not codec.variable_rate and arguments.rate is not None:
-        raise ConfigError(f"--rate does not apply to {arguments.ckpt}: it is a fixed-rate model; leave it out.")
-
-    x = to_float(image)
-    coded = codec.code(x, arguments.rate)
-    data = codec.pack(x, coded, arguments.rate)
-    write_whole(arguments.file, data)
+    choice.check(codec, arguments.ckpt)
     height, width = image.shape[:2]
     pixels = height * width
-    print(
-        f"{arguments.file}: {len(data)} bytes for {width}x{height}, {8 * len(data) / pixels:.4f} bpp "
-        f"(estimated {float(coded.bits) / pixels:.4f})"
-    )
+    x = to_float(image)
+    if choice.has_budget:
+        data = choice.compress(codec, x)
+        note = f"rate level {codec.unpack(data, pixels).level} of 255"
+    else:
+        coded = codec.code(x, arguments.rate)
+        data = codec.pack(x, coded, arguments.rate)
+        note = f"estimated {float(coded.bits) / pixels:.4f}"
+    write_whole(arguments.file, data)
+    print(f"{arguments.file}: {len(data)} bytes for {width}x{height}, {8 * len(data) / pixels:.4f} bpp ({note})")
+    return 0
 
 
 if __name__ == "__main__":

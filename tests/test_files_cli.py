@@ -190,6 +190,37 @@ def test_arguments_of_compress(
     assert status == 0 and out.stat().st_size > 8
 
 
+def test_a_budget_instead_of_a_rate(command: Command, ckpt: Path, views: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.bin"
+    rates = [len(load_checkpoint(ckpt).codec.compress(to_float(read_image(views[0])), rate)) for rate in (0.0, 1.0)]
+    middle = sum(rates) // 2
+    for option, value in (("--bytes", middle), ("--bpp", 8 * (middle + 0.5) / (50 * 67))):
+        status, printed, err = command("compress", views[0], out, "--ckpt", ckpt, option, value)
+        assert status == 0 and not err and "rate level" in printed
+        assert rates[0] <= out.stat().st_size <= middle
+    out.unlink()
+    for arguments, part in (
+        (["--bytes", 9], f"the smallest has {rates[0]}"),
+        (["--bytes", 0], "--bytes is 0"),
+        (["--bpp", "nan"], "--bpp is nan"),
+        (["--bpp", -1], "--bpp is -1"),
+        (["--rate", 0.5, "--workers", 2], "--workers is for folders"),
+    ):
+        assert part in one_line(command("compress", views[0], out, "--ckpt", ckpt, *arguments)), part
+    assert not out.exists()
+
+
+def test_images_beyond_max_pixels_are_refused(
+    command: Command, ckpt: Path, views: tuple[Path, Path], stream: Path, tmp_path: Path
+) -> None:
+    out, side = tmp_path / "out.png", ["--side", views[1], "--ckpt", ckpt]
+    message = one_line(command("decompress", stream, out, *side, "--max-pixels", 50 * 67 - 1))
+    assert "left.bin: The file claims an image of 67x50" in message and "--max-pixels" in message
+    assert "--max-pixels is 1" in one_line(command("decompress", stream, out, *side, "--max-pixels", 1))
+    assert not out.exists()
+    assert command("decompress", stream, out, *side, "--max-pixels", 50 * 67)[0] == 0
+
+
 def test_the_encoder_takes_no_side_image() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "compress.py"), "a.png", "b.bin", "--ckpt", "c", "--side", "d.png"],

@@ -20,10 +20,14 @@ from utils.failures import refusal
 _CHUNK = 1 << 20
 
 
-def read_whole(path: Path) -> bytes:
-    """The bytes of a file. Raises DataError if it is missing or cannot be read."""
+def read_whole(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a file. Raises DataError if it is missing, cannot be read or has more than `limit` bytes."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read() if limit is None else file.read(limit + 1)
+        if limit is not None and len(data) > limit:
+            raise DataError(f"{path} has more than {limit} bytes, too many to be what it should be; check the path.")
+        return data
     except FileNotFoundError:
         raise DataError(f"There is no file {path}; check the path.") from None
     except OSError as error:

@@ -1,0 +1,218 @@
+"""The same work on many files in several processes: continues where it stopped, and one bad file loses no other.
+
+Processes are started with spawn. Few files are under way at a time, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import signal
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from utils.errors import ConfigError, DataError, ProjectError
+from utils.files import write_whole
+
+DEAD = "the process that worked on it died; if memory ran out, lower --workers"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output and what it is made from."""
+
+    source: Path
+    target: Path
+    side: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job; `reason` says why it failed."""
+
+    job: Job
+    kind: Literal["done", "skipped", "failed"]
+    reason: str = ""
+
+
+class Task(ABC):
+    """The work on one job. It is sent to every process, so it must pickle; `start` may keep what does not change."""
+
+    settings: Path
+    """The file that `keep_settings` wrote: older outputs are not trusted."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Called once in each process, before any job."""
+
+    @abstractmethod
+    def whole(self, job: Job) -> bool:
+        """Whether the target, which exists, is what `make` would make, as far as a cheap check can tell."""
+
+    @abstractmethod
+    def make(self, job: Job) -> None:
+        """Write the target so that it is either whole or as it was. Raises ProjectError."""
+
+    def run(self, job: Job) -> Outcome:
+        """Make the target unless a whole one is there that is as new as everything it is made from."""
+        try:
+            if self._fresh(job) and self.whole(job):
+                return Outcome(job, "skipped")
+            self.make(job)
+        except ProjectError as error:
+            return Outcome(job, "failed", str(error))
+        except OSError as error:
+            return Outcome(job, "failed", f"{job.source} cannot be read ({error.strerror}).")
+        except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError when memory runs out.
+            reason = " ".join(str(error).split()) or "memory ran out"
+            return Outcome(
+                job, "failed", f"{job.source} could not be coded ({reason}); lower --workers, or leave it out."
+            )
+        return Outcome(job, "done")
+
+    def _fresh(self, job: Job) -> bool:
+        if not job.target.is_file():
+            return False
+        origins = [path for path in (self.settings, job.source, job.side) if path is not None]
+        return job.target.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in origins)
+
+
+def check_workers(workers: int | None, source: Path) -> int:
+    """The number of processes that --workers asks for, 1 if it is absent; ConfigError unless it makes sense."""
+    if workers is not None and not source.is_dir():
+        raise ConfigError(f"--workers is for folders, and {source} is none; leave it out.")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers is {workers}; at least one process works.")
+    return workers or 1
+
+
+def files_by_stem(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """Stem -> file, sorted, of the files directly in `folder` with one of these endings, lower case; none hidden.
+
+    Raises DataError if the folder cannot be listed or two files have the same stem.
+    """
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.name[0] != "." and p.is_file())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}); name a folder that can be.") from None
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(path.stem, path)
+        if other != path:
+            raise DataError(f"{other} and {path} differ only in their ending, so their results would too; rename one.")
+    return found
+
+
+def keep_settings(folder: Path, name: str, settings: dict[str, Any]) -> Path:
+    """Make `folder` and write its settings file; if one is there with other settings, raise ConfigError."""
+    path = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = json.loads(path.read_text()) if path.is_file() else None
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be made or read ({error.strerror}); choose another.") from None
+    except ValueError:
+        raise ConfigError(f"{path} is damaged; delete it to make everything in {folder} anew.") from None
+    if before is None:
+        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
+    elif before != settings:
+        known = before if isinstance(before, dict) else {}
+        changed = next((key for key in settings if known.get(key) != settings[key]), "format")
+        raise ConfigError(
+            f"{folder} was begun with {changed} {known.get(changed)}, and now it is {settings.get(changed)}; choose "
+            f"another folder, or delete {path} to make everything in it anew."
+        )
+    return path
+
+
+_task: Task
+
+
+def _start(pickled: bytes) -> None:
+    global _task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
+    # A dependency of CompressAI uses what torch deprecates, and says so as soon as the task's module is imported.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+    _task = pickle.loads(pickled)
+    _task.start()
+
+
+def _run(job: Job) -> Outcome:
+    return _task.run(job)
+
+
+def _pool(task: Task, workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (pickle.dumps(task),))
+
+
+def outcomes(task: Task, jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+    """The outcome of every job, as they end. A process that dies takes only the job with it that killed it."""
+    waiting = iter(jobs)
+    left = len(jobs)
+    while left:
+        suspects: list[Job] = []
+        with _pool(task, min(workers, left)) as pool:
+            running: dict[Future[Outcome], Job] = {}
+            try:
+                while not suspects:
+                    for job in islice(waiting, 2 * workers - len(running)):
+                        running[pool.submit(_run, job)] = job
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        job = running.pop(future)
+                        try:
+                            outcome = future.result()
+                        except BrokenProcessPool:
+                            suspects.append(job)
+                        else:
+                            left -= 1
+                            yield outcome
+            except BrokenProcessPool:
+                suspects.append(job)  # It was refused, so it is not among those that were running.
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        for job in [*suspects, *running.values()]:
+            left -= 1
+            yield _alone(task, job)
+
+
+def _alone(task: Task, job: Job) -> Outcome:
+    with _pool(task, 1) as pool:
+        try:
+            return pool.submit(_run, job).result()
+        except BrokenProcessPool:
+            return Outcome(job, "failed", f"{job.source}: {DEAD}.")
+
+
+def run_batch(task: Task, jobs: Sequence[Job], workers: int, folder: Path, lost: Sequence[str] = ()) -> int:
+    """Do all jobs with a progress bar, print failures and a closing line with the counts; exit status 1 if any failed.
+
+    `lost` holds a sentence for each input that no job could be made for; each counts as failed.
+    """
+    counts = {"done": 0, "skipped": 0, "failed": 0}
+    reasons = list(lost)
+    with tqdm(total=len(jobs), unit="file", disable=None) as bar:
+        for outcome in outcomes(task, jobs, workers):
+            counts[outcome.kind] += 1
+            if outcome.kind == "failed":
+                reasons.append(outcome.reason)
+            bar.update()
+    counts["failed"] += len(lost)
+    for reason in reasons:
+        print(f"error: {' '.join(reason.split())}", file=sys.stderr)
+    total = len(jobs) + len(lost)
+    assert sum(counts.values()) == total, "every input has one outcome"
+    print(f"{folder}: {', '.join(f'{number} {kind}' for kind, number in counts.items())}, of {total}")
+    return 1 if counts["failed"] else 0

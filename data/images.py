@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from data.archive import MAX_FILE_BYTES
 from data.pair import MAX_SIDE, MIN_SIDE
 from utils.errors import DataError
 
@@ -71,9 +72,12 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError(f"{path} is a folder, not an image; name a file in it.")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"{path} has more than {MAX_FILE_BYTES} bytes, too many for an image; check the file.")
     return decode_image(data, str(path))
 
 
@@ -105,7 +109,7 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked by _check
         try:
             return Image.open(file, formats=_FORMATS)
-        except Image.DecompressionBombError:
+        except (Image.DecompressionBombError, MemoryError):
             raise DataError(
                 f"{name} claims more than {MAX_SIDE} pixels a side; use images of at most that size."
             ) from None

@@ -95,6 +95,15 @@ def test_damage_inside_a_png_is_found_by_decoding() -> None:
         decode_image(bytes(data), "a")
 
 
+def test_a_file_too_long_for_an_image_is_not_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.png", encode(noise()))
+    monkeypatch.setattr("data.images.MAX_FILE_BYTES", path.stat().st_size)
+    np.testing.assert_array_equal(read_image(path), noise())
+    monkeypatch.setattr("data.images.MAX_FILE_BYTES", path.stat().st_size - 1)
+    with pytest.raises(DataError, match="too many for an image"):
+        read_image(path)
+
+
 def test_read_image_names_what_is_missing(tmp_path) -> None:
     with pytest.raises(DataError, match=r"no image at .*absent\.png"):
         read_image(tmp_path / "absent.png")

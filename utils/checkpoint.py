@@ -19,10 +19,11 @@ from torch import Tensor
 
 from config import Config
 from modules.codec import Codec, build_codec
-from utils.configio import from_dict, to_dict
-from utils.errors import CheckpointError, ConfigError, OutputError
+from utils.configio import to_dict
+from utils.errors import CheckpointError, OutputError
 from utils.files import sync, writing
 from utils.manifest import alteration
+from utils.untrusted import parse_config, read_outline
 
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
@@ -127,18 +128,23 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     file = find_model_file(path)
     if reason := alteration(file):
         raise CheckpointError(f"{reason}; it is damaged: fetch or train it again.")
-    metadata, tensors = read_tensors(file)
+    metadata, outline = read_outline(file)
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(f"{file} has format {metadata.get('format')}, but this version reads format {FORMAT}.")
     try:
-        config = from_dict(Config, json.loads(metadata["config"]), fill=True)
+        config = parse_config(metadata["config"])
         step = int(metadata["step"])
-        codec = build_codec(config)
-    except (KeyError, ValueError, ConfigError) as error:
+        with torch.device("meta"):
+            skeleton = build_codec(config)
+    except (KeyError, ValueError, RuntimeError, TypeError, IndexError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"The configuration in {file} cannot be used ({error}); it may be of another version."
+            f"The configuration in {file} cannot be used ({reason}); it may be of another version."
         ) from error
-    load_tensors(codec, tensors, file)
+    # The file holds every weight that the configuration asks for, so building the network takes no memory beyond that.
+    check_tensors(skeleton, outline, file)
+    codec = build_codec(config)
+    load_tensors(codec, read_tensors(file)[1], file)
     return Checkpoint(codec.to(device).eval(), config, step, file)
 
 
@@ -154,8 +160,11 @@ def initialise(codec: Codec, path: str | Path) -> None:
         ) from error
 
 
-def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
-    """Fill `codec` strictly: every weight present, none unknown, shapes and kinds equal, all finite."""
+def check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
+    """Raise CheckpointError unless every weight is present, none unknown, and all have the shape and kind of `codec`'s.
+
+    Looks at no values, so both may lie on the meta device.
+    """
     state = codec.state_dict()
     expected = set(state) - _float_twins(codec)
     for name in sorted(expected ^ set(tensors)):
@@ -170,12 +179,19 @@ def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
                 f"{file} has {name} as {tensor.dtype} {tuple(tensor.shape)}, but its configuration needs "
                 f"{own.dtype} {tuple(own.shape)}."
             )
+
+
+def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
+    """Fill `codec` strictly: `check_tensors`, and all values finite. Raises CheckpointError."""
+    check_tensors(codec, tensors, file)
+    state = codec.state_dict()
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
                 f"{file} has values in {name} that are not finite; it is damaged: fetch or train it again."
             )
         with torch.no_grad():
-            own.copy_(tensor)
+            state[name].copy_(tensor)
     codec.entropy.thaw()
 
 

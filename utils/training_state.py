@@ -47,6 +47,8 @@ def load_training_state(
         part, _, key = name.partition(".")
         if part not in parts:
             raise CheckpointError(f"{folder / STATE_FILE} is no training state (it has {name}); {REMEDY}.")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{folder / STATE_FILE} has values in {name} that are not finite; {REMEDY}.")
         parts[part][key] = tensor
     try:
         model.load_state_dict(parts["model"])
@@ -55,10 +57,13 @@ def load_training_state(
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"The training state in {folder} does not fit this configuration ({reason}).") from error
     states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, key = name.split(".", 1)
-        states.setdefault(int(index), {})[key] = tensor
     packed = optimizer.state_dict()
+    known = {str(index) for group in packed["param_groups"] for index in group["params"]}
+    for name, tensor in parts["optimizer"].items():
+        index, _, key = name.partition(".")
+        if index not in known or not key:
+            raise CheckpointError(f"{folder / STATE_FILE} has a state of no parameter (optimizer.{name}); {REMEDY}.")
+        states.setdefault(int(index), {})[key] = tensor
     packed["state"] = states
     optimizer.load_state_dict(packed)
     for parameter, state in optimizer.state.items():
@@ -69,5 +74,5 @@ def load_training_state(
                 state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     try:
         return int(metadata["step"]), json.loads(metadata["extra"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / STATE_FILE} does not say which step it is of; {REMEDY}.") from error

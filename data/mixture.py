@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.pair import Pair, PairSource
 from data.permutation import mix, permute
 from utils.errors import ConfigError, DataError
+from utils.failures import loader_died
 
 _BLOCK = 64  # short, so that a small source is still walked nearly pass by pass
 _UNIT = 1 << 32
@@ -85,13 +87,21 @@ def to_tensor(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 
 
 class PairLoader(DataLoader[dict[str, Any]]):
-    """DataLoader that hands on a worker's DataError as its one sentence, without the worker's traceback."""
+    """DataLoader that hands on a worker's DataError, and its death while it hands over a batch, as one sentence.
+
+    PyTorch notices other deaths by a signal, so that its RuntimeError can rise anywhere in the main thread.
+    """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except DataError as error:
             raise DataError(str(error).strip().splitlines()[-1].removeprefix("utils.errors.DataError: ")) from None
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            if not self.num_workers or "Caught" in str(error):  # What a worker met is handed on with that word.
+                raise
+            time.sleep(1)  # PyTorch's own report, which names the signal, is about to come and more exact.
+            raise DataError(loader_died(str(error) or "the connection to it ended")) from None
 
 
 def make_loader(mixture: Mixture, indices: Iterable[int], batch_size: int, workers: int) -> PairLoader:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from image_files import SAMPLE, kitti_sample
 from tiny import tiny_config, train_a_little, write_data
 
@@ -35,6 +37,14 @@ def own_codec(tiny_codec: Codec) -> Codec:
 def folder_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a data set `folder` with six training pairs and one of `val`, 64x64."""
     return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps its state for the life of a process; a test starts and ends without one."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="session")

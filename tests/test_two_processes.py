@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from processes import torchrun
 from safetensors.torch import load_file
 from torch import Tensor
 from worker import first_gradients, shared_config
@@ -20,8 +18,6 @@ from worker import first_gradients, shared_config
 from train import Trainer
 from utils.configio import to_dict
 from utils.training_state import STATE_FILE
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
@@ -35,18 +31,6 @@ def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
         else:
             found += [f"--{prefix}{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
     return found
-
-
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two processes of one thread each, rendezvous on a free port."""
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")

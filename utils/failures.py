@@ -35,16 +35,21 @@ def refusal(path: Path | str, error: Exception) -> str:
     return f"{path} cannot be written ({reason}); {remedy}."
 
 
+def loader_died(reason: str) -> str:
+    """The sentence for a data-loader process that has died; `reason` is what PyTorch or the system says."""
+    return (
+        f"A process that loads data has died ({reason.rstrip('. ')}); if memory ran out, lower data.workers or "
+        "train.batch_size, and run the same command again: it goes on from the last checkpoint."
+    )
+
+
 def explain(error: Exception) -> str | None:
     """The sentence for a full disk and for a dead data-loader worker or partner process; None for anything else."""
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _FULL:
         return refusal(error.filename or "A file", error)
     if _LOADER in text:
-        return (
-            f"A process that loads data has died ({text.rstrip('. ')}); if memory ran out, lower data.workers or "
-            "train.batch_size, and run the same command again: it goes on from the last checkpoint."
-        )
+        return loader_died(text)
     if isinstance(error, RuntimeError) and any(words in text for words in _LOST):
         return (
             f"Another process of this command is gone ({_brief(text)}); what it printed last says why: run the same "

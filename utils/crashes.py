@@ -50,12 +50,12 @@ class Subject(Protocol):
         """None if two finished runs have the same outcome, else where they differ."""
 
 
-class Training:
+class Training(Subject):
     """`train.py --preset demo`, a few steps: checkpoints every 2, validation every 5."""
 
     module = "train"
     imports = ("train", "torch.utils.tensorboard", "skimage.data", "utils.configio", "tyro")
-    saving: str | None = f"{_NAME}/checkpoints/*.tmp"
+    saving = f"{_NAME}/checkpoints/*.tmp"
 
     def arguments(self, out: Path) -> list[str]:
         """See Subject."""
@@ -91,7 +91,7 @@ class Training:
         return None if logs[0] == logs[1] else "metrics.jsonl differs"
 
 
-class Evaluation:
+class Evaluation(Subject):
     """`evaluate.py` of a checkpoint that Training makes in the folder `work`: two rates and JPEG on two pairs."""
 
     module = "evaluate"
@@ -104,7 +104,7 @@ class Evaluation:
         "pycvvdp",
         "torchmetrics.image",
     )
-    saving: str | None = None
+    saving = None
 
     def __init__(self, work: Path) -> None:
         self._run = work / "checkpoint"

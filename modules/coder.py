@@ -22,8 +22,6 @@ MAX_SYMBOL_BYTES = 3
 """No symbol costs more: the rarest has a probability of 2^-22, and dividing the range loses less than 0.01 bit."""
 END_BYTES = 2 * WORD_BYTES
 """What the decoder holds besides what the symbols' renormalisations brought in."""
-TRIM_BYTES = 4096
-"""Longer payloads end on a whole word: the bytes to be saved, at most 7, are not worth decoding them several times."""
 
 
 def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -75,11 +73,9 @@ class SymbolEncoder:
 
     def __init__(self) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
-        self._record: list[tuple[Symbols, Symbols, ProbabilityTables]] = []
 
     def put(self, symbols: Symbols, tables: Symbols, probability: ProbabilityTables) -> None:
         """Append flat int32 symbols, symbol i under table tables[i]; each must lie in the tables' range."""
-        self._record.append((symbols, tables, probability))
         order, runs = _runs(tables)
         indices = (symbols + probability.half)[order].astype(np.int32)
         for table, run in runs:
@@ -90,31 +86,23 @@ class SymbolEncoder:
         return int(self._encoder.pos()[0])
 
     def finish(self) -> bytes:
-        """The shortest payload that decodes to the symbols, up to TRIM_BYTES; the decoder reads zeros past its end.
+        """The shortest payload that decodes to the symbols; the decoder reads zeros past its end.
 
-        The coder ends on a whole 32-bit word. Any number in its final interval will do, so shorter endings are tried,
-        and each is kept only if it decodes.
+        The coder ends on a whole 32-bit word somewhere in its final interval. Any number in that interval decodes to
+        the same symbols, so the shortest one that lies there is taken.
         """
         payload: bytes = self._encoder.get_compressed().astype(">u4").tobytes()
-        if len(payload) > TRIM_BYTES:
-            return payload
-        for length in range(max(0, len(payload) - 2 * WORD_BYTES + 1), len(payload)):
+        words, (lower, span) = self._encoder.pos()
+        size = WORD_BYTES * words + END_BYTES
+        point = int.from_bytes(payload.ljust(size, b"\0"), "big")
+        low = point - (point - lower) % 2 ** (8 * END_BYTES)  # `lower` has its low bytes alone: earlier words are out.
+        for length in range(max(0, len(payload) - END_BYTES + 1), len(payload)):
             head = payload[:length]
             above = (int.from_bytes(head, "big") + 1) % 256 ** max(length, 1)
             for candidate in (head, above.to_bytes(length, "big") if length else b""):
-                if self._decodes(candidate):
+                if low <= int.from_bytes(candidate.ljust(size, b"\0"), "big") < low + span:
                     return candidate
         return payload
-
-    def _decodes(self, payload: bytes) -> bool:
-        decoder = SymbolDecoder(payload)
-        try:
-            return all(
-                np.array_equal(decoder.take(tables, probability), symbols)
-                for symbols, tables, probability in self._record
-            )
-        except BitstreamError:
-            return False
 
 
 class SymbolDecoder:

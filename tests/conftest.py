@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
+from evaluation_files import GROUPS, QUICK, write_checkpoint, write_split
 from image_files import SAMPLE, kitti_sample
 from tiny import tiny_config, train_a_little, write_data
 
 from config import Config
 from modules.codec import Codec
+from utils.evaluation import pipeline
+from utils.metrics import MetricSuite
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +55,31 @@ def kitti_protocol() -> Path:
     """The real KITTI sample at the protocol's size, train/val/test; skips where it is absent."""
     assert SAMPLE.name
     return kitti_sample("protocol")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No downloads, and each test begins as a new process would."""
+    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
+    monkeypatch.setattr(pipeline, "code_digest", lambda: "fixed")  # files may be edited while tests run
+    PartialState._reset_state()
+    yield
+    PartialState._reset_state()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few metrics only, where the test is not about them."""
+    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(QUICK, *rest))
+
+
+@pytest.fixture(scope="session")
+def evaluation_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a data set `folder` whose `val` has a pair for each of GROUPS."""
+    return write_split(tmp_path_factory.mktemp("pairs"), "val", GROUPS)
+
+
+@pytest.fixture(scope="session")
+def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config, tiny_codec: Codec, evaluation_data: Path) -> Path:
+    """A checkpoint of `tiny_codec` that names `evaluation_data` as its data."""
+    return write_checkpoint(tmp_path_factory.mktemp("ckpt"), tiny_codec, tiny, evaluation_data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from tiny import smooth_pair
 from config import Config
 from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, save_checkpoint
+from utils.evaluation.pipeline import Options
 from utils.validation import to_uint8
+
+GROUPS = ["a", "a", "b", "b", "c"]
+QUICK = ("psnr", "ssim", "ms_ssim_db", "lpips_alex", "effnet_dist", "kd_effnet")
 
 
 def write_split(root: Path, split: str, groups: list[str], height: int = 64, width: int = 64) -> Path:
@@ -42,3 +47,14 @@ def write_untrained(folder: Path, config: Config, data_root: Path | str = "nowhe
     codec = build_codec(config).eval()
     codec.freeze()
     return write_checkpoint(folder, codec, config, data_root)
+
+
+def options(ckpt: Path, out: Path, **fields: Any) -> Options:
+    """What `python evaluate.py --ckpt CKPT` asks for, into `out`, on the CPU; `fields` replace the rest."""
+    return Options((str(ckpt),), f"python evaluate.py --ckpt {ckpt.name}", out=str(out), device="cpu", **fields)
+
+
+def summary_of(out: Path) -> dict[str, Any]:
+    """OUT/summary.json."""
+    loaded: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return loaded

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,60 +13,28 @@ from typing import Any
 import numpy as np
 import pytest
 from accelerate.state import PartialState
-from evaluation_files import write_checkpoint, write_split, write_untrained
-from image_files import noise
-from PIL import Image
+from evaluation_files import GROUPS, options, summary_of, write_split
 
 import evaluate as command
-from config import Config
 from data.images import read_image
 from data.sources import open_source
-from modules.codec import Codec
 from utils.checkpoint import load_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
 from utils.evaluation import anchors, pipeline
 from utils.evaluation.coders import ModelCoder
-from utils.evaluation.pipeline import Options, evaluate
+from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
-from utils.evaluation.side import SideImages, fit, parse_side, shuffle
 from utils.evaluation.store import Store
 from utils.evaluation.summary import collect
 from utils.metrics import METRICS, MetricSuite
 from utils.validation import psnr, to_float, to_uint8
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUPS = ["a", "a", "b", "b", "c"]
-QUICK = ("psnr", "ssim", "ms_ssim_db", "lpips_alex", "effnet_dist", "kd_effnet")
+pytestmark = pytest.mark.usefixtures("offline")
 POINT_KEYS = {
     *("codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side"),
     *("bpp", "bpp_estimated", "encode_ms", "decode_ms", "metrics"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No downloads, and each test begins as a new process would."""
-    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
-    monkeypatch.setattr(pipeline, "code_digest", lambda: "fixed")  # files may be edited while tests run
-    PartialState._reset_state()
-    yield
-    PartialState._reset_state()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few metrics only, where the test is not about them."""
-    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(QUICK, *rest))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_split(tmp_path_factory.mktemp("pairs"), "val", GROUPS)
-
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config, tiny_codec: Codec, data: Path) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("ckpt"), tiny_codec, tiny, data)
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +46,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ckpt: Path) -> Path:
         PartialState._reset_state()
         assert evaluate(options(ckpt, out)) == out
     return out
-
-
-def options(ckpt: Path, out: Path, **fields: Any) -> Options:
-    return Options((str(ckpt),), f"python evaluate.py --ckpt {ckpt.name}", out=str(out), device="cpu", **fields)
-
-
-def summary_of(out: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return loaded
 
 
 def images_of(out: Path) -> list[dict[str, str]]:
@@ -139,14 +95,14 @@ def test_all_files_are_there(finished: Path) -> None:
     assert not list(finished.rglob("*.tmp"))
 
 
-def test_every_figure_comes_from_the_files(finished: Path, data: Path) -> None:
+def test_every_figure_comes_from_the_files(finished: Path, evaluation_data: Path) -> None:
     rows = images_of(finished)
     points = summary_of(finished)["points"]
     assert len(rows) == len(GROUPS) * len(points)
     for number, row in enumerate(rows):
         point = points[number // len(GROUPS)]
         assert row["codec"] == point["codec"] and row["group"] == GROUPS[number % len(GROUPS)]
-    originals = {path.stem: read_image(path) for path in (data / "val" / "left").iterdir()}
+    originals = {path.stem: read_image(path) for path in (evaluation_data / "val" / "left").iterdir()}
     streams = {p.relative_to(finished / "bitstreams").parent.name for p in finished.glob("bitstreams/*/*")}
     folders = {p.name for p in (finished / "reconstructions").iterdir()}
     assert len(folders) == len(points)
@@ -171,9 +127,9 @@ def _stream(row: dict[str, str]) -> str:
     return f"ours_rate{rate:.4g}" if row["codec"] == "ours" else f"{row['codec']}_q{round(100 * rate):03d}"
 
 
-def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, data: Path) -> None:
+def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evaluation_data: Path) -> None:
     codec = load_checkpoint(ckpt).codec
-    source = open_source("folder", split="val", root=data)
+    source = open_source("folder", split="val", root=evaluation_data)
     rows = {(r["id"], r["rate"], r["side"]): r for r in images_of(finished) if r["codec"] == "ours"}
     for index in range(2):
         pair = source[index]
@@ -310,158 +266,6 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
                     assert b["metrics"][name][key] == pytest.approx(entry[key], rel=1e-4, abs=1e-7), name
 
 
-# ---------------------------------------------------------------- side variants
-@pytest.mark.parametrize("groups", [list("aabbc"), list("abcdef"), list("aaabbb"), list("abcab") * 7])
-def test_shuffling_is_a_fixed_permutation_that_leaves_the_group(groups: list[str]) -> None:
-    partner = shuffle(groups)
-    assert sorted(partner) == list(range(len(groups)))
-    assert all(groups[i] != groups[j] for i, j in enumerate(partner))
-    assert partner == shuffle(list(groups))
-    assert len(groups) < 30 or partner != shuffle(groups, seed=1)
-
-
-@pytest.mark.parametrize("groups", [["a"], ["a", "a"], ["a", "a", "b"]])
-def test_an_impossible_shuffle_is_a_sentence(groups: list[str]) -> None:
-    with pytest.raises(ConfigError, match="another group"):
-        shuffle(groups)
-
-
-def test_side_variants(data: Path) -> None:
-    source = open_source("folder", split="val", root=data)
-    sides, pair = SideImages(source), source[0]
-    assert sides.get("none", 0, pair) is None
-    assert sides.get("correct", 0, pair) is pair.x_side
-    other = sides.get("shuffled", 0, pair)
-    assert other is not None and any(np.array_equal(other, source[i].x_side) for i in (2, 3, 4))
-    lossy = [sides.get(f"jpeg:{q}", 0, pair) for q in (10, 90)]
-    errors = [np.abs(image.astype(int) - pair.x_side).mean() for image in lossy if image is not None]
-    assert errors[0] > errors[1] > 0
-
-
-def test_a_side_image_of_another_size_is_fitted_without_scaling() -> None:
-    image = noise(20, 30)
-    fitted = fit(image, 16, 34)
-    assert fitted.shape == (16, 34, 3)
-    assert np.array_equal(fitted[:, 2:32], image[2:18])
-    assert np.array_equal(fitted[:, 0], image[2:18, 0]) and np.array_equal(fitted[:, 33], image[2:18, 29])
-
-
-@pytest.mark.parametrize("text", ["wrong", "jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:high", "jpeg:-5", ""])
-def test_unknown_side_variants_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--side"):
-        parse_side(text)
-
-
-def test_lossy_side_image_through_the_whole_evaluation(ckpt: Path, tmp_path: Path, quick: None) -> None:
-    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side="jpeg:5", anchors=("none",), limit=2))
-    (point,) = summary_of(tmp_path / "out")["points"]
-    assert point["side"] == "jpeg:5"
-
-
-# ---------------------------------------------------------------- plans
-def test_fixed_rate_models_give_a_point_each_and_one_curve(tiny: Config, tmp_path: Path) -> None:
-    paths = []
-    for lmbda in (0.02, 0.001, 0.005):
-        config = replace(tiny, name=f"fixed{lmbda}", loss=replace(tiny.loss, lmbda=lmbda))
-        paths.append(str(write_untrained(tmp_path / str(lmbda), config, variable_rate=False)))
-    models = describe_models(paths)
-    assert len({model.label for model in models}) == 1
-    points, notes = plan_points(models, Request(), list("aabb"))
-    assert [(p.lmbda, p.side) for p in points] == [
-        *((lmbda, "correct") for lmbda in (0.001, 0.005, 0.02)),
-        (0.005, "none"),
-        (0.005, "shuffled"),
-    ]
-    assert all(p.rate is None for p in points) and not notes
-    assert len({p.key for p in points}) == 5
-    with pytest.raises(ConfigError, match="fixed-rate"):
-        plan_points(models, Request(rates=(0.5,)), list("aabb"))
-
-
-def test_models_that_differ_in_more_than_lambda_are_curves_of_their_own(tiny: Config, tmp_path: Path) -> None:
-    paths = [
-        str(write_untrained(tmp_path / name, replace(tiny, name=name), fusion=fusion))
-        for name, fusion in (("one", "add"), ("two", "both"), ("three", "none"))
-    ]
-    models = describe_models(paths)
-    assert [model.label for model in models] == ["ours (one)", "ours (two)", "ours_no_side"]
-    points, _ = plan_points(models, Request(rates=(0.0, 1.0)), list("aabb"))
-    assert {p.side for p in points if p.codec == "ours_no_side"} == {"none"}
-    assert len({p.key for p in points}) == len(points) == 4 + 4 + 2
-    with pytest.raises(ConfigError, match="twice"):
-        describe_models([paths[0], paths[0]])
-
-
-def test_a_model_without_side_dropout(tiny: Config, tmp_path: Path) -> None:
-    models = describe_models([str(write_untrained(tmp_path / "strict", tiny, side_dropout=0.0))])
-    points, notes = plan_points(models, Request(), list("aabb"))
-    assert "none" not in {p.side for p in points}
-    assert any("side dropout" in note for note in notes)
-    with pytest.raises(ConfigError, match="side dropout"):
-        plan_points(models, Request(side="none"), list("aabb"))
-
-
-@pytest.mark.parametrize(
-    ("request_", "match"),
-    [
-        (Request(rates=(1.5,)), "--rates"),
-        (Request(steps=0), "--steps"),
-        (Request(gamma=2.0), "--gamma"),
-        (Request(side="shuffled"), "another group"),
-    ],
-)
-def test_requests_out_of_range_are_refused(ckpt: Path, request_: Request, match: str) -> None:
-    with pytest.raises(ConfigError, match=match):
-        plan_points(describe_models([str(ckpt)]), request_, ["a", "a"])
-
-
-def test_one_group_leaves_the_shuffled_point_out_with_a_note(ckpt: Path, tmp_path: Path, quick: None) -> None:
-    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), anchors=("none",), limit=2))
-    summary = summary_of(tmp_path / "out")
-    assert [p["side"] for p in summary["points"]] == ["correct", "none"]
-    assert "one group" in summary["environment"]["notes"][0]
-    assert summary["points"][0]["metrics"]["psnr"]["ci95"] is None
-    assert "one group" in (tmp_path / "out" / "report.html").read_text()
-
-
-# ---------------------------------------------------------------- anchors
-@pytest.mark.parametrize("name", anchors.NAMES)
-def test_anchors_are_real_files(name: str) -> None:
-    if anchors.unavailable(name):
-        pytest.skip(str(anchors.unavailable(name)))
-    image = np.kron(noise(8, 16), np.ones((8, 8, 1), np.uint8))
-    small, large = (anchors.encode(name, image, quality) for quality in (5, 80))
-    assert len(small) < len(large)
-    with Image.open(io.BytesIO(large)) as picture:
-        assert (picture.format or "").lower() == name
-    errors = [np.square(anchors.decode(data).astype(float) - image).mean() for data in (small, large)]
-    assert errors[1] < errors[0]
-
-
-@pytest.mark.parametrize("name", anchors.NAMES)
-def test_qualities_cover_the_rates_asked_for(name: str, data: Path) -> None:
-    if anchors.unavailable(name):
-        pytest.skip(str(anchors.unavailable(name)))
-    source = open_source("folder", split="val", root=data)
-    images = [np.tile(source[i].x, (2, 4, 1)) for i in range(2)]
-    qualities = anchors.choose_qualities(name, images, 0.3, 1.2)
-    assert qualities == sorted(set(qualities)) and 4 <= len(qualities) <= anchors.POINTS
-    bpp = [
-        np.mean([8 * len(anchors.encode(name, i, q)) / (i.shape[0] * i.shape[1]) for i in images]) for q in qualities
-    ]
-    assert bpp[0] < 0.5 and bpp[-1] > 0.9
-
-
-def test_an_anchor_that_pillow_lacks_is_said(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(anchors.features, "check", lambda name: name != "avif")
-    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side="correct", anchors=("avif",), limit=1))
-    summary = summary_of(tmp_path / "out")
-    assert [p["codec"] for p in summary["points"]] == ["ours"]
-    assert any("AVIF was not measured" in note for note in summary["environment"]["notes"])
-
-
 # ---------------------------------------------------------------- the command line
 def test_the_command_line_is_the_documented_one() -> None:
     parsed = command.parse(["--ckpt", "a", "b"])
@@ -529,10 +333,10 @@ def test_a_damaged_image_is_found_before_anything_is_measured(
         evaluate(options(ckpt, tmp_path / "out", data_root=str(root)))
 
 
-def test_rows_lost_from_the_logs_are_a_sentence(ckpt: Path, tmp_path: Path, data: Path) -> None:
+def test_rows_lost_from_the_logs_are_a_sentence(ckpt: Path, tmp_path: Path, evaluation_data: Path) -> None:
     points, _ = plan_points(describe_models([str(ckpt)]), Request(rates=(0.5,), side="none"), GROUPS)
     with pytest.raises(DataError, match="lack 5 measured images"):
-        collect(points, Store(tmp_path, open_source("folder", split="val", root=data).ids), len(GROUPS))
+        collect(points, Store(tmp_path, open_source("folder", split="val", root=evaluation_data).ids), len(GROUPS))
 
 
 def test_the_points_are_printed(ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:

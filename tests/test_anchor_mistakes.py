@@ -29,7 +29,7 @@ MISTAKES: dict[int, tuple[str, list[str]]] = {
             "test_sampler::test_mistake_02_the_network_is_told_the_noise_level_that_its_input_has",
             "test_sampler::test_mistake_02_few_steps_use_times_that_training_has_seen",
             "test_sampler::test_mistake_02_the_codec_trains_and_samples_with_one_time",
-            "test_paper_codecs::test_the_unet_is_told_the_time_of_the_noise_that_it_sees",
+            "test_paper_sampling::test_the_unet_is_told_the_time_of_the_noise_that_it_sees",
         ],
     ),
     3: (

@@ -59,7 +59,7 @@ def test_the_denoiser_uses_its_context_at_every_t(tiny_codec: Codec, t: float) -
     with torch.no_grad():
         whole = unet(x_t, time, gamma, rate, features)  # type: ignore[operator]
         without = unet(x_t, time, gamma, rate, [torch.zeros_like(c) for c in features])  # type: ignore[operator]
-    assert (whole - without).abs().mean() > 0.05
+    assert (whole - without).abs().mean() > 0.1 * whole.abs().mean()
 
 
 @pytest.mark.parametrize("name", ["time", "gamma", "rate", "x_t"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -92,10 +94,17 @@ def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec
     """What the U-Net is told in training is the noise level of its input, and in sampling the same function of it."""
     codec = tiny_codec
     seen: list[tuple[Tensor, Tensor]] = []
-    hook = codec.unet.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], inputs[1])))  # type: ignore[union-attr, operator]
+    told: list[Tensor] = []
+    predict = codec._predict
+    hook = codec.unet.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1]))  # type: ignore[union-attr, operator]
+
+    def spy(x_t: Tensor, t: Tensor, *rest: Any) -> Tensor:
+        seen.append((x_t, t))
+        return predict(x_t, t, *rest)  # type: ignore[operator]
+
     try:
         x = torch.full((16, 3, 64, 64), 0.75)
-        with torch.no_grad():
+        with torch.no_grad(), patch.object(codec, "_predict", spy):
             codec(x, x, Draws(list(range(16))))
             trained = list(seen)
             seen.clear()
@@ -109,6 +118,7 @@ def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec
         assert (x_t.mean((1, 2, 3)) - 0.5 * alpha[:, 0, 0, 0]).abs().max() < 0.04
     assert ((trained[1][1] > 0) & (trained[1][1] <= 1)).all()
     assert [float(t) for _, t in seen] == [1.0, 0.75, 0.5, 0.25]
+    assert all(torch.equal(a, b) for a, (_, b) in zip(told, trained + seen, strict=True))
 
 
 def test_clipping_keeps_a_wild_estimate_in_range() -> None:

@@ -166,6 +166,8 @@ def judge(codec: Codec, data: bytes, max_pixels: int, synthesise: bool) -> Verdi
     except BitstreamError:
         return Verdict("refused")
     except BaseException as error:  # A panic of the coder's Rust code derives from BaseException alone.
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         return Verdict("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return Verdict("image")
 

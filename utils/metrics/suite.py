@@ -174,7 +174,7 @@ class MetricSuite:
     def _tensor(self, image: Image) -> Tensor:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"Metrics take uint8 images of shape (H, W, 3), not {image.dtype} {image.shape}.")
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].contiguous().to(self._device)
+        return torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].contiguous().to(self._device)
 
     def _build_image(self, name: str, build: Callable[[], ImageMetric]) -> None:
         self._image[name] = build()

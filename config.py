@@ -40,6 +40,8 @@ class DataConfig:
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """The training crop (height and width are multiples of 64) and the random changes to a pair."""
+    mismatched: float = 0.0
+    """Share of training samples that get the side image of another pair, from which to learn distrust."""
     workers: int = 2
     """Data-loader processes for each training process; 0 loads in the training process."""
     val_limit: int = 16
@@ -65,7 +67,8 @@ class ModelConfig:
     codec: Literal["diffusion", "dicm", "cdc"] = "diffusion"
     variable_rate: bool = True
     """256 rate levels by gain units; otherwise one model a lambda."""
-    fusion: Literal["add", "row_attention", "both", "none"] = "both"
+    fusion: Literal["add", "row_attention", "both", "aligned", "none"] = "aligned"
+    """`modules/fusion.py`: `aligned` is `both` with a warp at the finest scale, and gates."""
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
@@ -79,7 +82,7 @@ class ModelConfig:
     synthesis_channels: tuple[int, ...] = (64, 128, 192)
     synthesis_blocks: tuple[int, ...] = (1, 1, 1)
     attend: tuple[bool, ...] = (False, True, True)
-    """Scales at which fusion `row_attention` and `both` attend."""
+    """Scales at which fusion `row_attention`, `both` and `aligned` attend."""
     unet_channels: tuple[int, ...] = (72, 128, 192)
     unet_blocks: tuple[int, ...] = (1, 1, 1)
     embedding: int = 128
@@ -125,7 +128,7 @@ class LossConfig:
     """
 
     lambda_min: float = 0.0001
-    lambda_max: float = 0.012
+    lambda_max: float = 0.02
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
@@ -169,6 +172,8 @@ class TrainConfig:
     ema: float = 0.999
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     compile: bool = False
+    receiver_only: bool = False
+    """Train the receiver alone: files stay those of the checkpoint that --init gives, and both read them."""
     seed: int = 0
     log_every: int = 50
     val_every: int = 2000
@@ -237,7 +242,10 @@ def small() -> Config:
         data=DataConfig(
             dataset="folder",
             mixture=MixtureConfig(folder=0.8, synthetic=0.2),
-            augment=AugmentConfig(scale_max=1.25, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
+            augment=AugmentConfig(
+                scale_max=1.25, scaled=0.2, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02
+            ),
+            mismatched=0.08,
             workers=1,
         ),
         loss=LossConfig(rate_warmup=1000),
@@ -255,7 +263,7 @@ def base() -> Config:
     return Config(
         name="base",
         data=DataConfig(
-            dataset="kitti", augment=AugmentConfig(scale_max=1.25, brightness=0.1, exposure=0.02), workers=8
+            dataset="kitti", augment=AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02), workers=8
         ),
         model=ModelConfig(
             latent=320,

@@ -80,7 +80,7 @@ def training_data(config: Config) -> Mixture:
         )
         verify(source)
         sources.append((source, weight))
-    return Mixture(sources, Augment(data.augment), seed=config.train.seed)
+    return Mixture(sources, Augment(data.augment), seed=config.train.seed, mismatched=data.mismatched)
 
 
 def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
@@ -91,6 +91,8 @@ def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optim
         "quantiles": {"params": [], "base_lr": train.quantile_lr},
     }
     for name, parameter in codec.named_parameters():
+        if not parameter.requires_grad:
+            continue
         kind = name.rsplit(".", 1)[-1]
         groups[kind if kind in groups else ""]["params"].append(parameter)
     clipped = groups[""]["params"] + groups["log_gain"]["params"]
@@ -154,6 +156,11 @@ class Trainer:
         codec = build_codec(config)
         if init:
             initialise(codec, init)
+        if train.receiver_only:
+            if not init:
+                raise ConfigError("train.receiver_only keeps the sender of a checkpoint: give one with --init.")
+            for part in codec.sender:
+                codec.get_submodule(part).requires_grad_(False)
         codec = codec.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.codec = codec
         self.ema: Codec = copy.deepcopy(codec).requires_grad_(False)

@@ -34,7 +34,9 @@ class Mixture(Dataset[dict[str, Any]]):
     processes and the batch size.
 
     `transform` maps (Pair, numpy Generator) to a Pair. A sample is {"x", "x_side": (3, H, W) uint8, "index": i, "id"}.
-    Raises ConfigError for weights that are negative, not finite or all zero, and for an empty source.
+    With probability `mismatched` its x_side is that of another pair of the same source.
+    Raises ConfigError for weights that are negative, not finite or all zero, for an empty source, and for mismatches
+    among fewer than two pairs.
     """
 
     def __init__(
@@ -42,17 +44,25 @@ class Mixture(Dataset[dict[str, Any]]):
         sources: Sequence[tuple[PairSource, float]],
         transform: Callable[[Pair, np.random.Generator], Pair],
         seed: int,
+        mismatched: float = 0.0,
     ) -> None:
+        if not 0 <= mismatched <= 1:
+            raise ConfigError(f"data.mismatched is {mismatched}; a probability lies between 0 and 1.")
         for source, weight in sources:
             if not (0 <= weight < float("inf")):
                 raise ConfigError(f"The weight of {source.name} in the mixture is {weight}; it must be 0 or more.")
             if weight > 0 and len(source) == 0:
                 raise ConfigError(f"The {source.split} split of {source.name} is empty; take it out of the mixture.")
+            if mismatched and weight > 0 and len(source) < 2:
+                raise ConfigError(
+                    f"The {source.split} split of {source.name} has one pair, so no wrong side image: set "
+                    "data.mismatched to 0."
+                )
         used = [(source, weight) for source, weight in sources if weight > 0]
         if not used:
             raise ConfigError("The mixture has no source with a positive weight; give at least one.")
         self.sources = [source for source, _ in used]
-        self.transform = transform
+        self.transform, self.mismatched = transform, mismatched
         self.seed = seed
         weights = np.array([weight for _, weight in used], dtype=np.float64)
         # Share of source k among sources k, k+1, ..., in units of 2**-32: integers, so that counting is exact.
@@ -73,11 +83,19 @@ class Mixture(Dataset[dict[str, Any]]):
         lap, position = divmod(count, len(self.sources[number]))
         return number, permute(position, len(self.sources[number]), mix(self.seed, 2, number, lap))
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        number, position = self.locate(index)
+    def _transformed(self, number: int, position: int, stream: int, index: int) -> Pair:
         # The transforms would carry the disparity along at some cost, and no loss uses it.
         pair = replace(self.sources[number][position], disparity=None)
-        pair = self.transform(pair, np.random.default_rng([self.seed, 3, index]))
+        return self.transform(pair, np.random.default_rng([self.seed, stream, index]))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number, position = self.locate(index)
+        pair = self._transformed(number, position, 3, index)
+        chance, shift = np.random.default_rng([self.seed, 4, index]).random(2)
+        if chance < self.mismatched:
+            count = len(self.sources[number])
+            other = (position + 1 + int(shift * (count - 1))) % count
+            pair = replace(pair, x_side=self._transformed(number, other, 5, index).x_side)
         return {"x": to_tensor(pair.x), "x_side": to_tensor(pair.x_side), "index": index, "id": pair.id}
 
 

@@ -19,9 +19,10 @@ class AugmentConfig:
     """What `Augment` does; by default crop and flip only.
 
     `height`, `width`: the crop in pixels. `flip`: probability of a flip. `scale_min`, `scale_max`: range of the
-    uniform enlargement before the crop (1: as stored). `brightness`, `contrast`, `saturation`: half-width of the
-    uniform range around 1 of a factor common to both views. `exposure`: half-width of the uniform range around 1 of
-    a gain drawn for each view alone, as two cameras expose a little differently.
+    uniform enlargement before the crop (1: as stored), and `scaled`: its probability. Enlarged pictures have less fine
+    detail, so a model that sees nothing else makes images with less. `brightness`, `contrast`, `saturation`:
+    half-width of the uniform range around 1 of a factor common to both views. `exposure`: half-width of the uniform
+    range around 1 of a gain drawn for each view alone, as two cameras expose a little differently.
     """
 
     height: int = 128
@@ -29,6 +30,7 @@ class AugmentConfig:
     flip: float = 0.5
     scale_min: float = 1.0
     scale_max: float = 1.0
+    scaled: float = 1.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -38,11 +40,12 @@ class AugmentConfig:
         for side in ("height", "width"):
             if not MIN_SIDE <= getattr(self, side) <= MAX_SIDE:
                 raise ConfigError(f"{side} is {getattr(self, side)}; it must lie between {MIN_SIDE} and {MAX_SIDE}.")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip}; a probability lies between 0 and 1.")
+        for chance in ("flip", "scaled"):
+            if not 0 <= getattr(self, chance) <= 1:
+                raise ConfigError(f"{chance} is {getattr(self, chance)}; a probability lies between 0 and 1.")
         if not 0 < self.scale_min <= self.scale_max:
             raise ConfigError(f"scale_min {self.scale_min} and scale_max {self.scale_max} must be 0 < min <= max.")
-        for field in fields(self)[5:]:
+        for field in fields(self)[6:]:
             if not 0 <= getattr(self, field.name) < 1:
                 raise ConfigError(f"{field.name} is {getattr(self, field.name)}; it must lie in [0, 1).")
 
@@ -67,7 +70,9 @@ class Augment:
     def _crop(self, pair: Pair, scale_draw: float, top_draw: float, left_draw: float) -> Pair:
         config = self.config
         height, width = pair.x.shape[:2]
-        scale = config.scale_min + (config.scale_max - config.scale_min) * scale_draw
+        scale = 1.0
+        if scale_draw < config.scaled:
+            scale = config.scale_min + (config.scale_max - config.scale_min) * scale_draw / config.scaled
         scale = max(scale, config.height / height, config.width / width)
         if scale == 1:
             # Whole pixels: nothing is resampled.

@@ -82,6 +82,8 @@ class Codec(nn.Module, ABC):
     entropy: Hyperprior
     default_steps: int = 1
     default_gamma: float = 0.0
+    sender: tuple[str, ...] = ("g_a", "entropy")
+    """The parts that decide what a file holds; all others are the receiver's."""
     tile_rows: int | None = 1024
     """Rows of an image coded at a time (`modules/tiling.py`) by families that can; None: all. Memory grows with it."""
 

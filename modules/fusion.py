@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from modules.layers import Conditioning, Stage, Up
 
-FusionKind = Literal["add", "row_attention", "both", "none"]
+FusionKind = Literal["add", "row_attention", "both", "aligned", "none"]
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
 SCORE_BYTES = 2**26
@@ -26,7 +26,8 @@ class RowAttention(nn.Module):
     """Each position of h attends to all positions of the same row of the side features.
 
     Queries and keys are normalised (cosine attention with a learned temperature); a learned bias depends on the
-    horizontal offset, so that the plausible disparities are preferred before content decides.
+    horizontal offset, so that the plausible disparities are preferred before content decides. The mean offset that a
+    head attends to is its estimate of minus the disparity, in positions (soft argmax).
     """
 
     def __init__(self, channels: int, head_channels: int = 32) -> None:
@@ -45,13 +46,17 @@ class RowAttention(nn.Module):
         return x.permute(0, 3, 1, 4, 2).reshape(batch * height, self.heads, width, channels // self.heads)
 
     @staticmethod
-    def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        """(rows, heads, W, c) each, bias (heads, W, W) -> values weighted by attention (rows, heads, W, c)."""
-        scores = torch.matmul(query, key.transpose(-1, -2)).float() + bias
-        return torch.matmul(scores.softmax(-1).to(value.dtype), value)
+    def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, heads, W, c) each, bias (heads, W, W) -> values (rows, heads, W, c), mean column (rows, heads, W)."""
+        attention = (torch.matmul(query, key.transpose(-1, -2)).float() + bias).softmax(-1)
+        columns = torch.arange(query.shape[2], device=query.device, dtype=torch.float32)
+        return torch.matmul(attention.to(value.dtype), value), torch.matmul(attention, columns)
 
-    def forward(self, h: Tensor, side: Tensor) -> Tensor:
-        """h, side (B, C, H, W) -> the side features gathered for each position of h (B, C, H, W)."""
+    def forward(self, h: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+        """h, side (B, C, H, W) -> the side features for each position of h (B, C, H, W), and each head's offset.
+
+        The offsets (B, heads, H, W), float32, are in positions to the right.
+        """
         batch, channels, height, width = h.shape
         query = F.normalize(self._rows(self.query(h)).float(), dim=-1) * self.log_temperature.exp()
         keys, values = self.key_value(side).chunk(2, dim=1)
@@ -61,25 +66,75 @@ class RowAttention(nn.Module):
         bias = self.bias[:, (columns[None, :] - columns[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET]
         rows = len(query) if torch.is_grad_enabled() else max(1, SCORE_BYTES // (4 * self.heads * width**2))
         parts = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
-        gathered = torch.cat([self._gather(q, k, v, bias) for q, k, v in parts])
+        values, column = zip(*(self._gather(q, k, v, bias) for q, k, v in parts), strict=True)
+        gathered = torch.cat(values)
         gathered = gathered.view(batch, height, self.heads, width, channels // self.heads).permute(0, 2, 4, 1, 3)
-        return self.out(gathered.reshape(batch, channels, height, width).contiguous())
+        offset = torch.cat(column).view(batch, height, self.heads, width).transpose(1, 2) - columns
+        return self.out(gathered.reshape(batch, channels, height, width).contiguous()), offset
+
+
+class Gate(nn.Module):
+    """How far to trust what the side image offers at each position, in (0, 1); open at first.
+
+    It sees both sides of the comparison, so a wrong side image, or a point that only one camera sees, can be shut out.
+    """
+
+    def __init__(self, channels: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.compare = nn.Conv2d(2 * channels, hidden, 1)
+        self.decide = nn.Conv2d(hidden, 1, 3, padding=1)
+        nn.init.zeros_(self.decide.weight)
+        nn.init.constant_(self.decide.bias, 3.0)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, offered: Tensor) -> Tensor:
+        """h, offered (B, C, H, W) -> (B, 1, H, W)."""
+        return self.decide(F.silu(self.compare(torch.cat([h, offered], dim=1)))).sigmoid()
+
+
+def warp(features: Tensor, offset: Tensor) -> Tensor:
+    """features (B, C, H, W) read `offset` (B, 1, H, W) positions to the right, linearly, with the border repeated."""
+    height, width = features.shape[2:]
+    rows = torch.linspace(-1, 1, height, device=offset.device)[None, :, None].expand(len(offset), -1, width)
+    columns = (torch.arange(width, device=offset.device) + offset[:, 0].float()) * (2 / max(1, width - 1)) - 1
+    grid = torch.stack([columns, rows if height > 1 else torch.zeros_like(columns)], dim=-1)
+    return F.grid_sample(features.float(), grid, padding_mode="border", align_corners=True).to(features.dtype)
 
 
 class Fuse(nn.Module):
-    """One scale's fusion: h + projected side features (`add`), + row attention, or both."""
+    """One scale's fusion: h + projected side features (`add`), + row attention, or both.
 
-    def __init__(self, kind: FusionKind, channels: int, side_channels: int, attend: bool) -> None:
+    `aligned` has both; where it does not attend, the offsets of the next coarser scale steer a warp of the side
+    features, which costs no scores; and a gate weighs the sum. `coarse_maps`: how many maps of offsets that scale has,
+    of which a mean by learned trust is taken.
+    """
+
+    def __init__(self, kind: FusionKind, channels: int, side_channels: int, attend: bool, coarse_maps: int = 0) -> None:
         super().__init__()
         self.project = nn.Conv2d(side_channels, channels, 1)
-        self.add = kind in ("add", "both")
-        self.attention = RowAttention(channels) if attend and kind in ("row_attention", "both") else None
+        self.add = kind in ("add", "both", "aligned")
+        attend = attend and kind in ("row_attention", "both", "aligned")
+        self.attention = RowAttention(channels) if attend else None
+        warps = kind == "aligned" and not attend and coarse_maps > 0
+        self.project_warped = nn.Conv2d(side_channels, channels, 1) if warps else None
+        self.trust = nn.Parameter(torch.zeros(coarse_maps)) if warps else None
+        self.maps = self.attention.heads if self.attention is not None else int(warps)
+        self.gate = Gate(channels) if kind == "aligned" else None
 
-    def forward(self, h: Tensor, side: Tensor) -> Tensor:
-        """h (B, C, H, W), side (B, S, H, W) -> (B, C, H, W)."""
-        side = self.project(side)
-        fused = h + side if self.add else h
-        return fused if self.attention is None else fused + self.attention(h, side)
+    def forward(self, h: Tensor, side: Tensor, coarse: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """h (B, C, H, W), side (B, S, H, W), coarser offsets (B, coarse_maps, H/2, W/2) -> (B, C, H, W), own offsets.
+
+        Offsets (B, maps, H, W) are in positions of their own scale.
+        """
+        projected = self.project(side)
+        offered, offset = projected if self.add else torch.zeros_like(h), None
+        if self.attention is not None:
+            gathered, offset = self.attention(h, projected)
+            offered = offered + gathered
+        elif self.project_warped is not None and self.trust is not None and coarse is not None:
+            trusted = (coarse * self.trust.softmax(0)[:, None, None]).sum(1, keepdim=True)
+            offset = 2 * F.interpolate(trusted, scale_factor=2, mode="bilinear")
+            offered = offered + self.project_warped(warp(side, offset))
+        return h + (offered if self.gate is None else self.gate(h, offered) * offered), offset
 
 
 class FusionSynthesis(nn.Module):
@@ -102,10 +157,14 @@ class FusionSynthesis(nn.Module):
         super().__init__()
         self.conditioning = Conditioning(1, embedding)
         self.stem = nn.Conv2d(latent, channels[-1], 3, padding=1)
-        self.fuse = nn.ModuleList(
-            Fuse(kind, c, s, a) if kind in ("add", "both") or (kind == "row_attention" and a) else nn.Identity()
-            for c, s, a in zip(channels, side_channels, attend, strict=True)
-        )
+        fuse: list[nn.Module] = []
+        maps = 0
+        for scale in reversed(range(len(channels))):
+            fuses = kind in ("add", "both", "aligned") or (kind == "row_attention" and attend[scale])
+            here = Fuse(kind, channels[scale], side_channels[scale], attend[scale], maps) if fuses else nn.Identity()
+            maps = here.maps if isinstance(here, Fuse) else 0
+            fuse.insert(0, here)
+        self.fuse = nn.ModuleList(fuse)
         self.stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
         self.ups = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
 
@@ -114,10 +173,11 @@ class FusionSynthesis(nn.Module):
         embedding = self.conditioning(rate)
         h = self.stem(y_hat)
         context: list[Tensor] = []
+        offset: Tensor | None = None
         for scale in reversed(range(len(self.stages))):
             fuse = self.fuse[scale]
             if side is not None and isinstance(fuse, Fuse):
-                h = fuse(h, side[scale])
+                h, offset = fuse(h, side[scale], offset)
             h = self.stages[scale](h, embedding)
             context.insert(0, h)
             if scale:

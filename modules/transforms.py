@@ -23,6 +23,43 @@ HYPER_STRIDE = 64
 """Image pixels for each position of the hyper-latent z; images are padded to a multiple of it."""
 
 
+class BlockDCT(nn.Module):
+    """Image (B, 3, H, W) <-> orthonormal DCT-II of its blocks of 3 colours x 4 x 4 pixels (B, 48, H/4, W/4), float32.
+
+    A local spectrum at the resolution of PixelUnshuffle(4): channel 0 is the grey mean, channels rise in frequency
+    along columns, then rows, then colours. The inverse is the transpose.
+    """
+
+    basis: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        colour, line = _dct(3), _dct(PATCH)
+        self.register_buffer("basis", torch.kron(colour, torch.kron(line, line)).float(), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image -> coefficients."""
+        return _mix_channels(F.pixel_unshuffle(image.float(), PATCH), self.basis)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """Coefficients -> image."""
+        return F.pixel_shuffle(_mix_channels(coefficients.float(), self.basis.T), PATCH)
+
+
+def _dct(size: int) -> Tensor:
+    """The orthonormal DCT-II matrix (frequency, position), float64."""
+    frequency, position = torch.meshgrid(*(torch.arange(size, dtype=torch.float64),) * 2, indexing="ij")
+    matrix = torch.cos(torch.pi * frequency * (position + 0.5) / size) * (2 / size) ** 0.5
+    matrix[0] /= 2**0.5
+    return matrix
+
+
+def _mix_channels(x: Tensor, matrix: Tensor) -> Tensor:
+    """(B, C, H, W) with (D, C) -> (B, D, H, W); in float32 also under autocast: low noise must stay exact."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(x, matrix[:, :, None, None])
+
+
 class Pyramid(nn.Module):
     """Image (B, 3, H, W) in [-1, 1] -> features at 1/4, 1/8, 1/16 with `channels` each."""
 

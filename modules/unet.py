@@ -1,4 +1,4 @@
-"""The conditional U-Net denoiser, in pixel space behind a PixelUnshuffle."""
+"""The conditional U-Net denoiser, in pixel space behind a block transform."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.layers import Conditioning, Down, Stage, Up
-from modules.transforms import PATCH
+from modules.transforms import PATCH, BlockDCT
 
 
 class UNet(nn.Module):
     """Noisy image, noise level, gamma, rate and context -> prediction of x0, epsilon or v (B, 3, H, W).
 
-        x_t ─ unshuffle ─ 1/4 ─► 1/8 ─► 1/16 ─► 1/8 ─► 1/4 ─ shuffle ─► prediction
+        x_t ─ block DCT ─ 1/4 ─► 1/8 ─► 1/16 ─► 1/8 ─► 1/4 ─ inverse ─► prediction
                            ▲      ▲       ▲
                         context at each scale is added on the way down
 
-    Convolutional throughout, most of the work at 1/8 and 1/16. The head gives an image and, for each pixel, how much of
-    the input to add to it: a Wiener filter whose gain follows the context, so that a sky can lose all of its noise and
-    a tree keep what may be leaves, without the noise itself having to pass through the network.
+    Convolutional throughout, most of the work at 1/8 and 1/16. The head gives coefficients and, for each, how much of
+    the input to add to it: a Wiener filter whose gain follows place and frequency, so that a sky can lose all of its
+    noise and a tree keep what may be leaves, without the noise itself having to pass through the network. One gain for
+    all frequencies would be set by the strong low ones and, by the shrinkage of MMSE estimates, take the detail away.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.conditioning = Conditioning(3, embedding)
+        self.blocks = BlockDCT()
         self.stem = nn.Conv2d(3 * PATCH**2, channels[0], 3, padding=1)
         self.context = nn.ModuleList(nn.Conv2d(k, c, 1) for k, c in zip(context_channels, channels, strict=True))
         self.down_stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
@@ -46,8 +47,8 @@ class UNet(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: list[Tensor]) -> Tensor:
         """x_t (B, 3, H, W); t, gamma, rate (B,) in [0, 1]; context as the synthesis gives it, fine to coarse."""
         embedding = self.conditioning(t, gamma, rate)
-        pixels = F.pixel_unshuffle(x_t, PATCH)
-        h = self.stem(pixels)
+        coefficients = self.blocks(x_t)
+        h = self.stem(coefficients)
         skips: list[Tensor] = []
         for scale, (project, stage) in enumerate(zip(self.context, self.down_stages, strict=True)):
             if scale:
@@ -58,5 +59,5 @@ class UNet(nn.Module):
             h = self.ups[scale](h)
             h = self.merges[scale](torch.cat([h, skips[scale]], dim=1))
             h = self.up_stages[scale](h, embedding)
-        image, gain = self.head(h).chunk(2, dim=1)
-        return F.pixel_shuffle(torch.addcmul(image, gain, pixels.to(gain.dtype)), PATCH)
+        estimate, gain = self.head(h).float().chunk(2, dim=1)
+        return self.blocks.inverse(torch.addcmul(estimate, gain, coefficients))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import modules.fusion as fusion
-from modules.fusion import MAX_OFFSET, Fuse, FusionSynthesis, RowAttention
+from modules.fusion import MAX_OFFSET, Fuse, FusionSynthesis, RowAttention, warp
 from modules.side import SideEncoder
 
-KINDS = ("add", "row_attention", "both", "none")
+KINDS = ("add", "row_attention", "both", "aligned", "none")
 CHANNELS = (8, 12, 32)
 
 
@@ -35,7 +35,7 @@ def test_attention_stays_in_its_row() -> None:
     h, side = torch.randn(1, 64, 5, 7), torch.randn(1, 64, 5, 7)
     changed = side.clone()
     changed[:, :, 2] = torch.randn(1, 64, 7)
-    difference = (attention(h, changed) - attention(h, side)).abs().amax((0, 1, 3))
+    difference = (attention(h, changed)[0] - attention(h, side)[0]).abs().amax((0, 1, 3))
     assert difference[2] > 0.01 and (difference[[0, 1, 3, 4]] == 0).all()
 
 
@@ -61,7 +61,7 @@ def test_samples_of_a_batch_do_not_mix(kind: str) -> None:
     for i in range(3):
         alone = g_s(y_hat[i : i + 1], [s[i : i + 1] for s in side], rate[i : i + 1])
         for a, b in zip(alone, together, strict=True):
-            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-5)
+            torch.testing.assert_close(a[0], b[i], rtol=1e-5, atol=1e-5)
 
 
 def test_attention_gathers_a_shifted_row() -> None:
@@ -76,8 +76,9 @@ def test_attention_gathers_a_shifted_row() -> None:
             layer.bias.zero_()
         attention.log_temperature.fill_(4.0)
         scene = torch.randn(1, 32, 3, 40, generator=torch.Generator().manual_seed(0))
-        found = attention(scene[..., 5:35], scene[..., :30])
+        found, offset = attention(scene[..., 5:35], scene[..., :30])
     torch.testing.assert_close(found[..., :25], scene[..., 5:30], rtol=0, atol=0.05)
+    torch.testing.assert_close(offset[..., :25], torch.full((1, 1, 3, 25), 5.0), rtol=0, atol=0.05)
 
 
 def test_the_offset_bias_prefers_a_disparity() -> None:
@@ -90,7 +91,7 @@ def test_the_offset_bias_prefers_a_disparity() -> None:
         h = torch.randn(1, 32, 2, 20)
         values = attention.key_value(side)[:, 32:]
         expected = attention.out(values)
-        torch.testing.assert_close(attention(h, side)[..., 4:], expected[..., :-4], rtol=0, atol=1e-4)
+        torch.testing.assert_close(attention(h, side)[0][..., 4:], expected[..., :-4], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,12 +119,47 @@ def test_context_has_the_promised_shapes_and_uses_what_it_should(kind: str) -> N
 
 def test_kinds_differ_in_what_they_add() -> None:
     sizes = {kind: sum(p.numel() for p in synthesis(kind).parameters()) for kind in KINDS}
-    assert sizes["none"] < sizes["add"] < sizes["both"] and sizes["row_attention"] < sizes["both"]
+    assert sizes["none"] < sizes["add"] < sizes["both"] < sizes["aligned"] and sizes["row_attention"] < sizes["both"]
     torch.manual_seed(0)
     both, h, side = Fuse("both", 32, 10, True), torch.randn(1, 32, 4, 8), torch.randn(1, 10, 4, 8)
     assert both.attention is not None
     projected = both.project(side)
-    torch.testing.assert_close(both(h, side), h + projected + both.attention(h, projected))
+    torch.testing.assert_close(both(h, side, None)[0], h + projected + both.attention(h, projected)[0])
+
+
+def test_a_warp_reads_to_the_right() -> None:
+    features = torch.arange(8.0).expand(2, 3, 4, 8)
+    offset = torch.tensor([1.0, -2.5])[:, None, None, None].expand(2, 1, 4, 8)
+    expected = torch.stack([torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 7]), torch.tensor([0, 0, 0, 0.5, 1.5, 2.5, 3.5, 4.5])])
+    torch.testing.assert_close(warp(features, offset), expected[:, None, None].expand(2, 3, 4, 8))
+    torch.testing.assert_close(warp(features[:, :, :1], torch.zeros(2, 1, 1, 8)), features[:, :, :1])
+
+
+def test_coarse_offsets_steer_the_finer_scale() -> None:
+    """A point found d positions away at one scale lies 2 d away at the next; no scores are computed there."""
+    torch.manual_seed(0)
+    fine = Fuse("aligned", 8, 4, False, coarse_maps=2)
+    assert fine.attention is None and fine.project_warped is not None and fine.gate is not None
+    h, side, coarse = torch.zeros(1, 8, 4, 16), torch.randn(1, 4, 4, 16), torch.full((1, 2, 2, 8), 1.5)
+    with torch.no_grad():
+        fine.gate.decide.bias.fill_(30)
+        fused, offset = fine(h, side, coarse)
+        expected = fine.project(side)[..., :-3] + fine.project_warped(side)[..., 3:]
+    assert offset is not None and torch.equal(offset, torch.full((1, 1, 4, 16), 3.0))
+    torch.testing.assert_close(fused[..., :-3], expected, rtol=0, atol=1e-4)
+
+
+def test_a_closed_gate_shuts_the_side_image_out() -> None:
+    torch.manual_seed(0)
+    for attend in (False, True):
+        fuse, h = Fuse("aligned", 32, 4, attend, coarse_maps=1), torch.randn(1, 32, 4, 8)
+        assert fuse.gate is not None
+        open_at_first = fuse.gate(h, h)
+        with torch.no_grad():
+            fuse.gate.decide.bias.fill_(-200)
+        assert open_at_first.min() > 0.9 and torch.equal(
+            fuse(h, torch.randn(1, 4, 4, 8), torch.zeros(1, 1, 2, 4))[0], h
+        )
 
 
 def test_the_null_input_stands_for_a_missing_side_image() -> None:

@@ -32,6 +32,16 @@ class Numbered(PairSource):
     groups = ids
 
 
+class Flat(Numbered):
+    """Both views of pair i have the grey level i."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__("flat", length)
+
+    def __getitem__(self, index: int) -> Pair:
+        return Pair(*(np.full((16, 16, 3), index, np.uint8) for _ in range(2)), f"flat{index}", "g")
+
+
 AUGMENT = Augment(AugmentConfig(height=16, width=16, scale_max=1.2, brightness=0.1, exposure=0.05))
 
 
@@ -66,6 +76,23 @@ def test_single_source_covers_every_pair_before_repeating() -> None:
     assert sorted(m.locate(i)[1] for i in range(4096)) == list(range(4096))
     assert sorted(m.locate(i)[1] for i in range(4096, 8192)) == list(range(4096))
     assert [m.locate(i)[1] for i in range(4096)] != [m.locate(i)[1] for i in range(4096, 8192)]
+
+
+def test_some_samples_have_the_side_image_of_another_pair() -> None:
+    sources = [(Numbered("a", 5), 1.0), (Numbered("b", 2), 1.0)]
+    right, some = Mixture(sources, AUGMENT, 0), Mixture(sources, AUGMENT, 0, mismatched=0.25)
+    different = 0
+    for i in range(128):
+        expected, found, again = right[i], some[i], some[i]
+        assert torch.equal(found["x"], expected["x"]) and torch.equal(found["x_side"], again["x_side"])
+        different += not torch.equal(found["x_side"], expected["x_side"])
+    assert 20 < different < 45
+    wrong = Mixture([(Flat(3), 1.0)], lambda pair, rng: pair, 0, mismatched=1.0)
+    assert all(int(wrong[i]["x_side"].max()) != int(wrong[i]["x"].max()) for i in range(50))
+    with pytest.raises(ConfigError, match="one pair"):
+        Mixture([(Numbered("a", 1), 1)], AUGMENT, 0, mismatched=0.1)
+    with pytest.raises(ConfigError, match="probability"):
+        Mixture([(Numbered("a", 3), 1)], AUGMENT, 0, mismatched=1.5)
 
 
 def test_weights_are_kept_in_every_block() -> None:

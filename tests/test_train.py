@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import batch_of_pairs, tiny_config
 from torch import Tensor
 from trainers import assert_same, config_on, metrics, state, trainer
 
@@ -122,6 +122,22 @@ def test_init_starts_from_a_checkpoint_under_this_configuration(folder_data: Pat
     started.train()
     with pytest.raises(CheckpointError, match="another architecture"):
         trainer(config_on(folder_data, "other", model={"fusion": "add"}), tmp_path, init=str(tmp_path / "source"))
+
+
+def test_a_receiver_trained_alone_reads_the_same_files(folder_data: Path, tmp_path: Path) -> None:
+    first = trainer(config_on(folder_data, "first"), tmp_path)
+    first.train()
+    config = config_on(folder_data, "second", train={"receiver_only": True, "steps": 2})
+    second = trainer(config, tmp_path, init=str(tmp_path / "first"))
+    second.train()
+    old, new = (load_checkpoint(tmp_path / name).codec for name in ("first", "second"))
+    assert new.entropy.identity() == old.entropy.identity()
+    changed = {name.split(".")[0] for name, p in new.named_parameters() if not p.equal(old.get_parameter(name))}
+    assert changed == {name for name, _ in new.named_children()} - set(new.sender)
+    x = batch_of_pairs(1)[0][0]
+    assert new.compress(x, 0.5) == old.compress(x, 0.5)
+    with pytest.raises(ConfigError, match="--init"):
+        trainer(config_on(folder_data, "third", train={"receiver_only": True}), tmp_path)
 
 
 def test_evaluation_from_the_checkpoint_equals_the_model_in_memory(folder_data: Path, tmp_path: Path) -> None:

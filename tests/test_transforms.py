@@ -117,6 +117,14 @@ def test_rescale_range() -> None:
     assert 1.0 <= min(scales) < 1.1 and 1.4 < max(scales) <= 1.5
 
 
+def test_only_a_share_is_rescaled() -> None:
+    """Enlarged pictures have less detail: what is not enlarged keeps its pixels."""
+    augment = Augment(AugmentConfig(height=16, width=16, flip=0, scale_min=1.1, scale_max=1.5, scaled=0.25))
+    scales = np.array([float(np.nanmax(augment(street(), rng(seed)).disparity)) / 5 for seed in range(200)])
+    assert 30 < (scales > 1).sum() < 70 and (scales[scales > 1] > 1.09).all()
+    assert scales[scales > 1].min() < 1.2 and scales.max() > 1.4
+
+
 def test_common_jitter_is_equal_in_both_views() -> None:
     config = AugmentConfig(height=16, width=32, flip=0, brightness=0.2, contrast=0.2, saturation=0.3)
     for seed in range(10):
@@ -157,7 +165,15 @@ def test_same_generator_state_gives_the_same_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"flip": 1.5}, {"scale_min": 0}, {"scale_min": 2, "scale_max": 1}, {"height": 8}, {"exposure": -0.1}]
+    "wrong",
+    [
+        {"flip": 1.5},
+        {"scaled": -0.1},
+        {"scale_min": 0},
+        {"scale_min": 2, "scale_max": 1},
+        {"height": 8},
+        {"exposure": -0.1},
+    ],
 )
 def test_wrong_configuration(wrong: dict) -> None:
     with pytest.raises(ConfigError):

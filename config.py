@@ -146,6 +146,9 @@ class LossConfig:
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """Multiplied by gamma for codecs with a trained gamma: realistic at 1, faithful at 0."""
+    adversarial_weight: float = 0.0
+    """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
+    (`modules/critic.py`); 0: no critic."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,7 @@ class TrainConfig:
     gain_lr: float = 1e-2
     """Learning rate of the gain units: they must move faster than the shared weights, or the low rates silence
     channels of the latent that the high rates need."""
+    critic_lr: float = 5e-4
     quantile_lr: float = 1e-3
     """Learning rate of the entropy bottleneck's quantiles, which have a loss of their own."""
     warmup: int = 500

@@ -22,9 +22,10 @@ from data.mixture import Mixture, make_loader
 from data.sources import open_source, verify
 from data.transforms import Augment
 from modules.codec import Codec, build_codec
+from modules.critic import AdversarialLoss, build_judge
 from modules.losses import objective
 from modules.noise import Draws
-from modules.perceptual import build_perceptual
+from utils.adversary import Adversary
 from utils.checkpoint import MODEL_FILE, initialise, save_checkpoint
 from utils.cli import run
 from utils.configio import parse_command_line
@@ -146,13 +147,11 @@ class Trainer:
             height=config.data.augment.height,
             width=config.data.augment.width,
         )
-        self.perceptual = (
-            build_perceptual(config.loss.perceptual, weights_dir) if config.loss.perceptual_weight > 0 else None
-        )
+        torch.manual_seed(train.seed)  # Every process starts from the same codec and critic.
+        self.perceptual = build_judge(config.loss, weights_dir)
         if self.perceptual is not None:
             self.perceptual.to(device)
         self.run = RunFolder(runs, config, writes=self.main)
-        torch.manual_seed(train.seed)
         codec = build_codec(config)
         if init:
             initialise(codec, init)
@@ -166,11 +165,25 @@ class Trainer:
         self.ema: Codec = copy.deepcopy(codec).requires_grad_(False)
         optimizer, self.clipped = build_optimizer(codec, train)
         self.model, self.optimizer = self.accelerator.prepare(codec, optimizer)
+        self.adversary = (
+            Adversary(self.perceptual, train.critic_lr, self.accelerator)
+            if isinstance(self.perceptual, AdversarialLoss)
+            else None
+        )
         self.stop = StopRequest(announce=self.main)
         self.step = self.saved = 0
         self.best = float("inf")
         self.owes_validation = False
         self._resume()
+
+    def _state(self) -> tuple[dict[str, nn.Module], dict[str, torch.optim.Optimizer]]:
+        """All that training carries from step to step."""
+        modules: dict[str, nn.Module] = {"model": self.codec, "ema": self.ema}
+        optimizers = {"optimizer": self.optimizer.optimizer}
+        if self.adversary is not None:
+            modules["critic"] = self.adversary.loss.critic
+            optimizers["critic_optimizer"] = self.adversary.optimizer
+        return modules, optimizers
 
     def _resume(self) -> None:
         folder = None
@@ -179,7 +192,7 @@ class Trainer:
             folder = newest_good(self.run.checkpoints, self.run.log)
         (folder,) = broadcast_object_list([folder])
         if folder is not None:
-            self.step, extra = load_training_state(folder, self.codec, self.ema, self.optimizer.optimizer)
+            self.step, extra = load_training_state(folder, *self._state())
             self.saved, self.best = self.step, extra["best"]
             self.owes_validation = extra.get("owes_validation", False)
             if self.accelerator.scaler is not None and extra["scaler"]:
@@ -200,7 +213,7 @@ class Trainer:
             with publish(self.run.checkpoints / f"step_{self.step:08d}") as folder:
                 self.ema.freeze()
                 save_checkpoint(folder / MODEL_FILE, self.ema, self.config, self.step)
-                save_training_state(folder, self.step, self.codec, self.ema, self.optimizer.optimizer, extra)
+                save_training_state(folder, self.step, *self._state(), extra)
             prune(self.run.checkpoints, self.config.train.keep)
         self.saved = self.step
         self.accelerator.wait_for_everyone()
@@ -270,9 +283,12 @@ class Trainer:
         if accelerator.scaler is None and not torch.isfinite(norm):  # A loss scaler skips such a step by itself.
             raise self._diverged(f" in its gradient, for the pairs {', '.join(gather_object(ids))}")
         self.optimizer.step()
+        means = {name: torch.stack(values).mean() for name, values in total.items()} | {"gradient_norm": norm}
+        if self.adversary is not None:
+            means |= self.adversary.learn(learning_rate(self.step, train))
         self.step += 1
         update_ema(self.ema, self.codec, self.step, train.ema)
-        return {name: torch.stack(values).mean() for name, values in total.items()} | {"gradient_norm": norm}
+        return means
 
     def _diverged(self, where: str) -> ProjectError:
         return ProjectError(

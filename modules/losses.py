@@ -51,9 +51,11 @@ def objective(
         distortion = distortion_of(task.estimate - task.target, loss)
         total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()
         parts[f"distortion_{i}"] = distortion.mean()
-        if perceptual is not None and loss.perceptual_weight > 0:
-            distance = perceptual(task.x0.clamp(0, 1), task.image)
-            total = total + (weight * task.perceptual_weight * loss.perceptual_weight * distance).mean()
+        judged = task.perceptual_weight > 0
+        if perceptual is not None and loss.perceptual_weight > 0 and bool(judged.any()):
+            distance = perceptual(task.x0[judged].clamp(0, 1), task.image[judged])
+            judgement = (weight * task.perceptual_weight * loss.perceptual_weight)[judged] * distance
+            total = total + judgement.sum() / len(weight)
             parts[f"perceptual_{i}"] = distance.mean()
     parts["loss"] = total
     return total, parts

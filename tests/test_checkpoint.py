@@ -234,7 +234,7 @@ def test_nothing_is_unpickled(file: Path, tmp_path: Path) -> None:
 
     codec = load_checkpoint(file).codec
     optimizer = torch.optim.Adam(codec.parameters())
-    save_training_state(tmp_path, 3, codec, codec, optimizer, {"best": 1.0})
+    save_training_state(tmp_path, 3, {"model": codec, "ema": codec}, {"optimizer": optimizer}, {"best": 1.0})
     with (
         patch("torch.load", forbidden),
         patch("pickle.load", forbidden),
@@ -242,7 +242,10 @@ def test_nothing_is_unpickled(file: Path, tmp_path: Path) -> None:
         patch("pickle.Unpickler", forbidden),
     ):
         load_checkpoint(file)
-        assert load_training_state(tmp_path, codec, codec, optimizer) == (3, {"best": 1.0})
+        assert load_training_state(tmp_path, {"model": codec, "ema": codec}, {"optimizer": optimizer}) == (
+            3,
+            {"best": 1.0},
+        )
 
 
 def test_weights_that_cannot_be_stored_are_refused(tiny: Config, own_codec: Codec, tmp_path: Path) -> None:
@@ -293,7 +296,9 @@ def test_initialise_needs_the_same_architecture(file: Path) -> None:
 
 def test_a_training_state_of_another_configuration_is_refused(tiny_codec: Codec, tmp_path: Path) -> None:
     optimizer = torch.optim.Adam(tiny_codec.parameters())
-    save_training_state(tmp_path, 3, tiny_codec, tiny_codec, optimizer, {})
+    save_training_state(tmp_path, 3, {"model": tiny_codec, "ema": tiny_codec}, {"optimizer": optimizer}, {})
     other = build_codec(tiny_config(model={"latent": 24}))
     with pytest.raises(CheckpointError, match="does not fit"):
-        load_training_state(tmp_path, other, other, torch.optim.Adam(other.parameters()))
+        load_training_state(
+            tmp_path, {"model": other, "ema": other}, {"optimizer": torch.optim.Adam(other.parameters())}
+        )

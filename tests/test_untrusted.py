@@ -132,7 +132,7 @@ def training_state(folder: Path) -> tuple[nn.Module, torch.optim.Optimizer]:
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    save_training_state(folder, 7, model, model, optimizer, {"best": 1.0})
+    save_training_state(folder, 7, {"model": model, "ema": model}, {"optimizer": optimizer}, {"best": 1.0})
     return model, optimizer
 
 
@@ -154,9 +154,9 @@ def test_training_states_that_are_none(tmp_path: Path, change: Callable[..., Any
     model, optimizer = training_state(tmp_path)
     rewrite(tmp_path / STATE_FILE, change)
     with pytest.raises(CheckpointError, match=words):
-        load_training_state(tmp_path, model, model, optimizer)
+        load_training_state(tmp_path, {"model": model, "ema": model}, {"optimizer": optimizer})
 
 
 def test_a_whole_training_state_comes_back(tmp_path: Path) -> None:
     model, optimizer = training_state(tmp_path)
-    assert load_training_state(tmp_path, model, model, optimizer) == (7, {"best": 1.0})
+    assert load_training_state(tmp_path, {"model": model, "ema": model}, {"optimizer": optimizer}) == (7, {"best": 1.0})

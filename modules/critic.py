@@ -1,0 +1,103 @@
+"""The distribution term of the objective: a critic that learns to tell decoded images from originals.
+
+A projected discriminator (Sauer et al. 2021, arXiv 2111.01007): small trained heads on the features of the frozen
+network of the perceptual loss, which are computed once for both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from config import LossConfig
+from modules.perceptual import EfficientNetLoss, build_perceptual
+from utils.effnet import CHANNELS, feature_distance
+from utils.errors import ConfigError
+
+WIDTH = 64
+"""Channels inside a head."""
+
+
+class Critic(nn.Module):
+    """Taps of EfficientNet-Lite0 -> logits at every position of every tap; above 0: looks like an original."""
+
+    def __init__(self, taps: tuple[str, ...]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict(
+            {
+                tap: nn.Sequential(
+                    nn.Conv2d(CHANNELS["lite0"][tap], WIDTH, 1),
+                    nn.SiLU(),
+                    nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+                    nn.SiLU(),
+                    nn.Conv2d(WIDTH, 1, 1),
+                )
+                for tap in taps
+            }
+        )
+
+    def forward(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """{tap: (B, C, h, w)} -> logits (B, 1, h, w) for each tap, float32."""
+        return [head(F.normalize(features[tap].float(), dim=1, eps=1e-6)).float() for tap, head in self.heads.items()]
+
+
+def hinge_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """What the critic minimises (Lim and Ye 2017, arXiv 1705.02894): averaged over positions, then over taps."""
+    terms = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
+    return torch.stack(terms).mean()
+
+
+def realism(logits: list[Tensor]) -> Tensor:
+    """What the codec maximises: (B,), the mean logit of each image over positions, then over taps."""
+    return torch.stack([logit.mean((1, 2, 3)) for logit in logits]).mean(0)
+
+
+def build_judge(loss: LossConfig, weights_dir: str | Path | None = None) -> nn.Module | None:
+    """What judges decoded images in training: perceptual distance, with a critic or without; None: nothing.
+
+    Raises ConfigError for a critic without the features it works on, and what `build_perceptual` raises.
+    """
+    if loss.adversarial_weight > 0 and (loss.perceptual != "effnet" or not loss.perceptual_weight > 0):
+        raise ConfigError(
+            "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
+            "works on its features, and its opinion is weighted with the distance."
+        )
+    if not loss.perceptual_weight > 0:
+        return None
+    if loss.adversarial_weight > 0:
+        return AdversarialLoss(loss.adversarial_weight)
+    return build_perceptual(loss.perceptual, weights_dir)
+
+
+class AdversarialLoss(nn.Module):
+    """Perceptual distance minus `weight` x realism, called as the perceptual losses are.
+
+    Keeps the features of what it was called with, without their graph, until `critic_loss` takes them. Its parameters
+    are the critic's alone; a call passes gradients to x_hat and not to them.
+    """
+
+    network = EfficientNetLoss.network
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.perceptual = EfficientNetLoss()
+        self.critic = Critic(EfficientNetLoss.taps).requires_grad_(False)
+        self.seen: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """x_hat, x (B, 3, H, W) in [0, 1] -> (B,)."""
+        with torch.no_grad():
+            features = self.perceptual.features(x)
+        features_hat = self.perceptual.features(x_hat)
+        self.seen.append(({tap: f.detach() for tap, f in features_hat.items()}, features))
+        return feature_distance(features_hat, features) - self.weight * realism(self.critic(features_hat))
+
+    def critic_loss(self) -> Tensor | None:
+        """The critic's loss on all images since the last call; None without any."""
+        losses = [hinge_loss(self.critic(real), self.critic(fake)) for fake, real in self.seen]
+        self.seen.clear()
+        return torch.stack(losses).mean() if losses else None

@@ -1,7 +1,8 @@
-"""Large images in overlapping strips of rows, so that memory is bounded and time grows linearly with the pixels.
+"""Large images in overlapping strips of rows: networks need the memory of one strip, and time grows with the pixels.
 
 Strips span the whole width, because fusion attends along rows; what is cut off above and below is out of sight only for
-the rows next to the cut, and those are thrown away or blended.
+the rows next to the cut, and those are thrown away or blended. A strip's memory is that of rows x width pixels; beside
+it stand a few whole images (input, noise, output), whose bytes no strips can save.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from torch import Tensor
 
 OVERLAP = 128
 """Rows that two neighbouring strips share."""
-MARGIN = 32
-"""Rows next to a cut that are thrown away; the OVERLAP - 2 x MARGIN rows between are blended linearly."""
+MARGIN = 48
+"""Rows next to a cut that are thrown away; the OVERLAP - 2 x MARGIN rows between are blended linearly.
+
+A strip's error falls steeply with the distance from its cut. With a released model at rate 0.5, on two KITTI pairs of
+full resolution, its root mean square (of 255) was 5 to 8 at the cut, 0.4 to 2.3 after 32 rows, 0.2 to 1 after 48 and
+0.02 to 0.1 after 64.
+"""
 UNIT = 64
 """Strips begin and end on multiples of it, as padded images do."""
+LEAST_ROWS = OVERLAP + UNIT
+"""No strip may be lower."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +39,12 @@ class Strip:
 def row_strips(height: int, rows: int | None) -> list[Strip]:
     """Strips of at most `rows` rows, in order, that cover `height` rows; one strip if `rows` is None or enough.
 
-    `height` is a multiple of UNIT. Raises ValueError if `rows` is below OVERLAP + UNIT.
+    `height` is a multiple of UNIT. Raises ValueError if `rows` is below LEAST_ROWS.
     """
     if rows is None or rows >= height:
         return [Strip(0, height)]
-    if rows < OVERLAP + UNIT:
-        raise ValueError(
-            f"tile_rows is {rows}; strips need at least {OVERLAP + UNIT} rows, of which they share {OVERLAP}."
-        )
+    if rows < LEAST_ROWS:
+        raise ValueError(f"tile_rows is {rows}; strips need at least {LEAST_ROWS} rows, of which they share {OVERLAP}.")
     step = (rows - OVERLAP) // UNIT * UNIT
     starts = range(0, height - OVERLAP, step)
     return [Strip(start, min(start + step + OVERLAP, height)) for start in starts]

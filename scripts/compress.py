@@ -42,6 +42,13 @@ def main() -> int:
     size.add_argument(
         "--bpp", type=float, metavar="B", help="instead of --rate: at most B bits a pixel, header included"
     )
+    parser.add_argument(
+        "--tile-rows",
+        type=int,
+        metavar="N",
+        help="rows of an image that are encoded at a time, at least 192: fewer take less memory and more time "
+        "(default: 1024)",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes for a folder (default: 1), one thread each")
     arguments = parser.parse_args()
 
@@ -53,15 +60,21 @@ def main() -> int:
     from utils.checkpoint import load_checkpoint
     from utils.files import write_whole
     from utils.images import to_float
+    from utils.tiles import set_tile_rows
 
     choice = RateChoice(arguments.rate, arguments.bytes, arguments.bpp)
     workers = check_workers(arguments.workers, arguments.image)
     if arguments.image.is_dir():
-        choice.check(load_checkpoint(arguments.ckpt).codec, arguments.ckpt)
-        return compress_folder(arguments.image, arguments.file, arguments.ckpt, choice, workers)
+        codec = load_checkpoint(arguments.ckpt).codec
+        choice.check(codec, arguments.ckpt)
+        set_tile_rows(codec, arguments.tile_rows)
+        return compress_folder(
+            arguments.image, arguments.file, arguments.ckpt, choice, workers, tile_rows=arguments.tile_rows
+        )
     image = read_image(arguments.image)
     codec = load_checkpoint(arguments.ckpt).codec
     choice.check(codec, arguments.ckpt)
+    set_tile_rows(codec, arguments.tile_rows)
     height, width = image.shape[:2]
     pixels = height * width
     x = to_float(image)

@@ -7,7 +7,8 @@ Of a folder, every NAME.bin directly in it becomes OUT_DIR/NAME.png, with the si
 ending). The same command again continues: whole images are kept. Bad files are reported at the end, and the exit status
 is then 1.
 
-The same file, side image, checkpoint, steps and gamma give the same pixels on the same device, build and threads.
+The same file, side image, checkpoint, steps, gamma and tile rows give the same pixels on the same device, build and
+threads.
 """
 
 from __future__ import annotations
@@ -43,6 +44,13 @@ def main() -> int:
     parser.add_argument(
         "--max-pixels", type=int, metavar="N", help="refuse files of larger images (default: 8388608, as 4096x2048)"
     )
+    parser.add_argument(
+        "--tile-rows",
+        type=int,
+        metavar="N",
+        help="rows of an image that are decoded at a time, at least 192: fewer take less memory and more time "
+        "(default: 1024)",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes for a folder (default: 1), one thread each")
     arguments = parser.parse_args()
 
@@ -57,6 +65,7 @@ def main() -> int:
     from utils.errors import BitstreamError, ConfigError
     from utils.files import png_bytes, read_whole, write_whole
     from utils.images import to_float, to_uint8
+    from utils.tiles import set_tile_rows
 
     folder = arguments.file.is_dir()
     if folder and arguments.out.suffix.lower() == ".png":
@@ -80,8 +89,10 @@ def main() -> int:
     codec = load_checkpoint(arguments.ckpt).codec
     if arguments.side is None and codec.needs_side and not codec.accepts_no_side:
         raise ConfigError("--side is missing, and this model was trained without side dropout: give the side image.")
+    set_tile_rows(codec, arguments.tile_rows)
     options = {"steps": arguments.steps, "gamma": arguments.gamma, "max_pixels": max_pixels}
     if data is None:
+        options["tile_rows"] = arguments.tile_rows
         return decompress_folder(arguments.file, arguments.out, arguments.side, arguments.ckpt, workers, **options)
     try:
         x_hat = codec.decompress(data, None if side is None else to_float(side), **options)

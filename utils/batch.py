@@ -1,15 +1,18 @@
 """The same work on many files in several processes: continues where it stopped, and one bad file loses no other.
 
-Processes are started with spawn. Few files are under way at a time, so memory does not grow with their number.
+Processes are started with spawn and end with their parent. Few files are under way at a time, so memory does not grow
+with their number.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -139,8 +142,24 @@ def keep_settings(folder: Path, name: str, settings: dict[str, Any]) -> Path:
 _task: Task
 
 
+def _end_with_parent() -> None:
+    """Have this process end when its parent is gone: one that waits for work would otherwise wait for ever.
+
+    A parent that is killed, by a user or for want of memory, cannot tell its processes to end.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a process of the pool"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _start(pickled: bytes) -> None:
     global _task
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
     # A dependency of CompressAI uses what torch deprecates, and says so as soon as the task's module is imported.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")

@@ -18,6 +18,7 @@ from utils.checkpoint import find_model_file, load_checkpoint
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
 from utils.images import to_float, to_uint8
+from utils.tiles import set_tile_rows
 
 IMAGES = (*EXTENSIONS, ".bmp")
 ENDING = ".bin"
@@ -65,16 +66,18 @@ class RateChoice:
 
 @dataclass
 class CodingTask(Task):
-    """What both directions share: the checkpoint, loaded once a process."""
+    """What both directions share: the checkpoint, loaded once a process, and how it works on large images."""
 
     ckpt: Path
     settings: Path
+    tile_rows: int | None = field(default=None, kw_only=True)
     codec: Codec | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Load the codec. One thread, so that processes do not compete and pixels do not depend on their number."""
         torch.set_num_threads(1)
         self.codec = load_checkpoint(self.ckpt).codec
+        set_tile_rows(self.codec, self.tile_rows)
 
     def loaded(self) -> Codec:
         """The codec, after `start`."""
@@ -138,14 +141,23 @@ class Decompress(CodingTask):
         write_whole(job.target, png_bytes(to_uint8(x_hat)))
 
 
-def compress_folder(folder: Path, out: Path, ckpt: str, choice: RateChoice, workers: int) -> int:
-    """Every image directly in `folder` -> OUT/STEM.bin; the exit status."""
+def compress_folder(
+    folder: Path, out: Path, ckpt: str, choice: RateChoice, workers: int, *, tile_rows: int | None = None
+) -> int:
+    """Every image directly in `folder` -> OUT/STEM.bin; the exit status. `tile_rows`: see `set_tile_rows`."""
     images = files_by_stem(folder, IMAGES)
     if not images:
         raise DataError(f"{folder} holds no image ({', '.join(IMAGES)}); name a folder that does.")
     model = find_model_file(ckpt)
-    settings = {"format": 1, "model": sha256(model), "rate": choice.rate, "bytes": choice.max_bytes, "bpp": choice.bpp}
-    task = Compress(model, keep_settings(out, "compress.json", settings), choice)
+    settings = {
+        "format": 1,
+        "model": sha256(model),
+        "rate": choice.rate,
+        "bytes": choice.max_bytes,
+        "bpp": choice.bpp,
+        "tile_rows": tile_rows,
+    }
+    task = Compress(model, keep_settings(out, "compress.json", settings), choice, tile_rows=tile_rows)
     return run_batch(task, [Job(path, out / (stem + ENDING)) for stem, path in images.items()], workers, out)
 
 
@@ -159,6 +171,7 @@ def decompress_folder(
     steps: int | None,
     gamma: float | None,
     max_pixels: int,
+    tile_rows: int | None = None,
 ) -> int:
     """Every file directly in `folder` -> OUT/STEM.png, with the image in `side` of the same stem; the exit status."""
     files = files_by_stem(folder, (ENDING,))
@@ -188,8 +201,10 @@ def decompress_folder(
         "steps": steps,
         "gamma": gamma,
         "side": None if side is None else str(side.resolve()),
+        "tile_rows": tile_rows,
     }
-    task = Decompress(model, keep_settings(out, "decompress.json", settings), steps, gamma, max_pixels)
+    kept = keep_settings(out, "decompress.json", settings)
+    task = Decompress(model, kept, steps, gamma, max_pixels, tile_rows=tile_rows)
     return run_batch(task, jobs, workers, out, lost)
 
 

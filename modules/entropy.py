@@ -28,7 +28,8 @@ from modules.coder import (
     Symbols,
     quantise_pmf,
 )
-from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, KNOT_SPACING, IntegerSynthesis
+from modules.derived import Derived
+from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, KNOT_SPACING, IntegerSynthesis, quantise
 from modules.noise import Draws
 from utils.errors import BitstreamError, CheckpointError
 
@@ -89,6 +90,11 @@ class Hyperprior(nn.Module):
 
     h_a maps y to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels: the mean of y x gain, and the index of its scale.
     `levels` rate levels share one set of weights (1: a fixed-rate model without gain).
+
+    Exactness at both ends of h_s, where `modules/integer.py` has the proof for its layers:
+    - what goes in, 2^8 times a symbol of z plus a median, must be an activation: at most 2^20 - 1 (`check_exact`);
+    - y_hat = (2^8 symbol + mean) x inverse gain / 2^28 has a numerator of at most
+      (2^8 255 + 2^20 - 1) (2^31 - 1) < 2^52 and is rounded once, to float32.
     """
 
     z_frequencies: Tensor
@@ -125,7 +131,8 @@ class Hyperprior(nn.Module):
         self.register_buffer("y_frequencies", torch.zeros(SCALES, 2 * Y_LIMIT + 1, dtype=torch.int32))
         self.register_buffer("inverse_gain", torch.zeros(levels, latent, dtype=torch.int32))
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
-        self._tables: tuple[ProbabilityTables, ProbabilityTables] | None = None
+        self._tables: Derived[tuple[ProbabilityTables, ProbabilityTables]] = Derived()
+        self._identity: Derived[bytes] = Derived()
 
     # ---------------------------------------------------------------- training: floats and uniform noise
 
@@ -162,21 +169,25 @@ class Hyperprior(nn.Module):
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Derive every integer the coder depends on from the float weights; call after training and before coding."""
+        """Derive every integer the coder depends on from the float weights; call after training and before coding.
+
+        Raises CheckpointError for weights whose integers do not fit or could make sums inexact.
+        """
         self.h_s.freeze()
-        medians = torch.floor(self.prior.medians().double() * 2**ACTIVATION_BITS + 0.5)
-        self.z_medians.copy_(medians)
+        self.z_medians.copy_(quantise(self.prior.medians(), ACTIVATION_BITS, "The medians of z"))
+        gain = self.gain(torch.arange(self.levels, device=self.z_medians.device))[:, :, 0, 0].cpu().double()
+        self.inverse_gain.copy_(torch.floor(2**GAIN_BITS / gain + 0.5).clamp(1, 2**31 - 1).to(torch.int32))
+        self.check_exact()
+        medians = self.z_medians.float() * 2.0**-ACTIVATION_BITS
         steps = torch.arange(-Z_LIMIT, Z_LIMIT + 1, device=medians.device).float()
-        values = (medians / 2**ACTIVATION_BITS).float()[None, :, None, None] + steps[None, None, None, :]
-        pmf = self.prior.values_likelihood(values)[0, :, 0].double().cpu().numpy()
+        values = medians[None, :, None, None] + steps[None, None, None, :]
+        pmf = self.prior.values_likelihood(values)[0, :, 0].cpu().double().numpy()
         self.z_frequencies.copy_(torch.from_numpy(quantise_pmf(pmf)))
         scales = SCALE_MIN * torch.exp(SCALE_STEP * torch.arange(SCALES, dtype=torch.float64))
         symbols = torch.arange(-Y_LIMIT, Y_LIMIT + 1, dtype=torch.float64)
         self.y_frequencies.copy_(torch.from_numpy(quantise_pmf(gaussian_likelihood(symbols, scales[:, None]).numpy())))
-        gain = self.gain(torch.arange(self.levels, device=medians.device))[:, :, 0, 0].double()
-        self.inverse_gain.copy_(torch.floor(2**GAIN_BITS / gain + 0.5).clamp(1, 2**31 - 1))
         self.frozen.fill_(True)
-        self._tables = None
+        self.tables()
 
     def thaw(self) -> None:
         """Check loaded integers and set the float weights of h_s from them. Raises CheckpointError."""
@@ -184,47 +195,61 @@ class Hyperprior(nn.Module):
             raise CheckpointError(
                 "The checkpoint's entropy model was never frozen, so it has no tables; save it again."
             )
-        self.h_s.thaw()
-        if int(self.z_medians.long().abs().max()) + Z_LIMIT * 2**ACTIVATION_BITS >= ACTIVATION_LIMIT:
-            raise CheckpointError(
-                "The checkpoint's medians of z are so large that sums could lose exactness; it is damaged: fetch or "
-                "train it again."
-            )
         self._likelihood_low.bound.fill_(LIKELIHOOD_BOUND)  # A constant of this module, whatever a file says.
+        self.tables()
+        self.h_s.thaw()
+
+    def check_exact(self) -> None:
+        """Raise CheckpointError for integers with which the coder's parameters could differ between machines."""
+        self.h_s.check_exact()
+        if int(self.z_medians.cpu().long().abs().max()) + Z_LIMIT * 2**ACTIVATION_BITS >= ACTIVATION_LIMIT:
+            raise CheckpointError(
+                "The medians of z are beyond the range of activations, so sums could lose exactness and files would not "
+                "decode everywhere; lower the learning rate and train again."
+            )
         if bool((self.inverse_gain < 1).any()):
             raise CheckpointError(
                 "The checkpoint's gain table has entries below 1; it is damaged: fetch or train it again."
             )
-        self._tables = None
-        self.tables()
 
     def tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
-        """The coder's tables for z (one a channel) and y (one a scale)."""
+        """The coder's tables for z (one a channel) and y (one a scale).
+
+        Everything that codes, saves or loads asks for them, so this is where the integers are checked, again whenever
+        one of them has changed. Raises CheckpointError.
+        """
         if not bool(self.frozen):
             raise RuntimeError(
                 "Call freeze() before coding: the integer tables have not been derived from the weights."
             )
-        if self._tables is None:
-            try:
-                self._tables = (
-                    ProbabilityTables(self.z_frequencies.cpu().numpy()),
-                    ProbabilityTables(self.y_frequencies.cpu().numpy()),
-                )
-            except ValueError as error:
-                raise CheckpointError(
-                    f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
-                ) from error
-        return self._tables
+        return self._tables.get(self._integers(), self._checked_tables)
+
+    def _checked_tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
+        self.check_exact()
+        try:
+            z, y = (ProbabilityTables(table.cpu().numpy()) for table in (self.z_frequencies, self.y_frequencies))
+        except ValueError as error:
+            raise CheckpointError(
+                f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
+            ) from error
+        return z, y
+
+    def _integers(self) -> list[Tensor]:
+        """All that decides how a file is read, besides the layers' shapes; in the order of `identity`."""
+        layers = self.h_s.convolutions()
+        tables = [self.z_frequencies, self.z_medians, self.y_frequencies, self.inverse_gain]
+        return tables + [tensor for layer in layers for tensor in (layer.weight_int, layer.bias_int)]
 
     def identity(self) -> bytes:
         """SHA-256 over everything that decides how a file is read: two models with equal identity read equal y_hat."""
+        return self._identity.get(self._integers(), self._digest)
+
+    def _digest(self) -> bytes:
         digest = hashlib.sha256()
-        tensors = [self.z_frequencies, self.z_medians, self.y_frequencies, self.inverse_gain]
         for layer in self.h_s.convolutions():
             spec = layer.spec
             digest.update(f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};".encode())
-            tensors += [layer.weight_int, layer.bias_int]
-        for tensor in tensors:
+        for tensor in self._integers():
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.cpu().numpy().astype("<i4").tobytes())
         return digest.digest()
@@ -244,10 +269,10 @@ class Hyperprior(nn.Module):
     def quantise(self, y: Tensor, level: Tensor) -> Coded:
         """y (B, M, h, w) float32 -> the symbols a file carries, the y_hat a decoder recovers, the estimated bits."""
         self.tables()
-        gain = 2.0**GAIN_BITS / self.inverse_gain[level].double()
-        scaled = y * gain[:, :, None, None].float()
+        gain = 2.0**GAIN_BITS / self.inverse_gain.cpu()[level.cpu()].double()
+        scaled = y * gain[:, :, None, None].float().to(y.device)
         z = self.h_a(scaled)
-        medians = (self.z_medians.double() * 2.0**-ACTIVATION_BITS).float()[:, None, None]
+        medians = (self.z_medians.float() * 2.0**-ACTIVATION_BITS)[:, None, None]
         z_symbols = torch.round(z - medians).clamp(-Z_LIMIT, Z_LIMIT)
         mean, index = self._parameters_from(z_symbols, level)
         y_symbols = torch.round(scaled.cpu().double() - mean * 2.0**-ACTIVATION_BITS).clamp(-Y_LIMIT, Y_LIMIT)

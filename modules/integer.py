@@ -1,13 +1,28 @@
-"""Convolutions whose results are the same integers on every machine.
+"""Convolutions whose results are the same integers on every machine, and the proof that they are.
 
 What feeds the entropy coder must be bit-identical at both ends (Ballé, Johnston, Minnen, "Integer Networks for Data
 Compression with Latent-Variable Models", ICLR 2019). Here weights and activations are fixed-point integers carried in
-float64: every product and sum is exact while it stays below 2^53, so neither summation order, threads nor device can
-matter. Winograd and FFT convolutions are not exact, hence unfold and one matrix product.
+float64.
+
+Proof. float64 holds every integer of magnitude at most 2^53, so an addition or product whose true result is such an
+integer rounds nothing, and a chain of them gives one result whatever the order, threads, vector width, fused
+multiply-adds or device. It remains to bound the intermediate results of a layer:
+1. Activations a are integers with |a| <= A = 2^20 - 1: layers clamp their outputs, and `Hyperprior` checks z_hat.
+2. A product is w a, and any partial sum of them, in whatever order, is at most A S, where S is the sum of |w| over the
+   inputs and the window of one output.
+3. The bias of rate level l is a mean, (b[e] (16 - f) + b[e + 1] f) / 16, of two int32: at most B = max |b| and exact,
+   since 4 more fractional bits make at most 35; 2^14 times it is an integer. Sum and bias are at most A S + 2^14 B.
+4. Slope 1/4 and the division by 2^14 only move the exponent. Rounding adds a half before `floor`, which is at most 2^15
+   in the unit of the sum: the largest magnitude of all is A S + 2^14 B + 2^15, which `largest_sum` computes.
+5. `check_exact` compares that with 2^53 for every output of every layer, in unbounded integers: when the integers are
+   derived from the float weights, before a checkpoint is saved, and after one is loaded.
+The bound is on the worst case, not on a sample; `scripts/study_exactness.py --bounds` prints it for a checkpoint.
+Winograd and FFT convolutions multiply by fractions, which this does not cover: hence unfold and one matrix product.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +38,8 @@ WEIGHT_BITS = 14
 """Fractional bits of a weight: the integer w stands for w / 2^14."""
 ACTIVATION_LIMIT = 2**20
 """Activations are clamped to +-(2^20 - 1) / 2^8 = +-4096."""
-EXACT_LIMIT = 2.0**53
+EXACT_LIMIT = 2**53
+"""float64 holds every integer up to this one."""
 LEAKY_SLOPE = 0.25
 """A power of two, so that the product is exact: the nearest to the 0.2 of published hyperpriors."""
 STRIP_BYTES = 2**26
@@ -43,9 +59,18 @@ class LayerSpec:
     activation: Literal["relu", "leaky_relu", "none"] = "relu"
 
 
-def quantise(value: Tensor, bits: int) -> Tensor:
-    """float tensor -> nearest fixed-point integer with `bits` fractional bits, as int32."""
-    return torch.floor(value.detach().double() * 2.0**bits + 0.5).clamp(-(2**31), 2**31 - 1).to(torch.int32)
+def quantise(value: Tensor, bits: int, name: str) -> Tensor:
+    """float tensor -> nearest fixed-point integer with `bits` fractional bits, as int32 on the CPU.
+
+    Raises CheckpointError, which says `name`, for values that are not finite or do not fit.
+    """
+    scaled = torch.floor(value.detach().cpu().double() * 2.0**bits + 0.5)
+    if not bool((scaled.abs() < 2**31).all()):
+        raise CheckpointError(
+            f"{name} are not finite, or too large for 32 bits of which {bits} are fractional; lower the learning rate "
+            "and train again from an earlier checkpoint."
+        )
+    return scaled.to(torch.int32)
 
 
 class IntegerConv(nn.Module):
@@ -87,37 +112,38 @@ class IntegerConv(nn.Module):
         return F.leaky_relu(x, LEAKY_SLOPE) if self.spec.activation == "leaky_relu" else x
 
     @torch.no_grad()
-    def freeze(self) -> None:
-        """Derive the integers from the float weights."""
-        self.weight_int.copy_(quantise(self.weight, WEIGHT_BITS))
-        self.bias_int.copy_(quantise(self.bias, ACTIVATION_BITS))
+    def freeze(self, name: str = "an integer layer") -> None:
+        """Derive the integers from the float weights; CheckpointError, which says `name`, if they do not fit."""
+        self.weight_int.copy_(quantise(self.weight, WEIGHT_BITS, f"The weights of {name}"))
+        self.bias_int.copy_(quantise(self.bias, ACTIVATION_BITS, f"The biases of {name}"))
 
     @torch.no_grad()
     def thaw(self) -> None:
         """Set the float weights to what the frozen integers stand for (after loading a checkpoint)."""
-        self.weight.copy_(self.weight_int.double() / 2**WEIGHT_BITS)
-        self.bias.copy_(self.bias_int.double() / 2**ACTIVATION_BITS)
+        self.weight.copy_((self.weight_int.cpu().double() / 2**WEIGHT_BITS).float())
+        self.bias.copy_((self.bias_int.cpu().double() / 2**ACTIVATION_BITS).float())
 
-    def largest_sum(self) -> float:
-        """The largest magnitude that any partial sum of `integer_forward` can reach."""
-        products = self.weight_int.double().abs().flatten(1).sum(1) * (ACTIVATION_LIMIT - 1)
-        # The bias is aligned to the product's scale; interpolation multiplies by at most KNOT_SPACING before dividing.
-        bias = self.bias_int.double().abs().amax(0) * 2**WEIGHT_BITS
-        return float((products + bias).max()) * KNOT_SPACING
+    def largest_sum(self) -> int:
+        """The largest magnitude that any intermediate result of `integer_forward` can reach (the module's proof)."""
+        weights = self.weight_int.cpu().long().abs().flatten(1).sum(1).tolist()
+        biases = self.bias_int.cpu().long().abs().amax(0).tolist()
+        half = 2 ** (WEIGHT_BITS + 1)
+        return max((ACTIVATION_LIMIT - 1) * w + 2**WEIGHT_BITS * b + half for w, b in zip(weights, biases, strict=True))
 
     @torch.no_grad()
     def integer_forward(self, x: Tensor, level: Tensor) -> Tensor:
         """x (B, inputs, H, W) float64 holding integers with 8 fractional bits -> the same for the outputs, exactly.
 
-        Works in strips of rows, so that memory stays bounded; the integers are the same for any strip.
+        On the CPU, wherever the weights are. Works in strips of rows, so that memory stays bounded; the integers are
+        the same for any strip.
         """
         if self.spec.upsample > 1:
             x = x.repeat_interleave(self.spec.upsample, 2).repeat_interleave(self.spec.upsample, 3)
         batch, channels, height, width = x.shape
         kernel = self.spec.kernel
         x = F.pad(x, (kernel // 2,) * 4)
-        weight = self.weight_int.double().flatten(1)
-        bias = (self._level_bias(self.bias_int.double(), level) * 2**WEIGHT_BITS)[:, :, None]
+        weight = self.weight_int.cpu().double().flatten(1)
+        bias = (self._level_bias(self.bias_int.cpu().double(), level) * 2**WEIGHT_BITS)[:, :, None]
         rows = max(1, STRIP_BYTES // (batch * channels * kernel**2 * width * x.element_size()))
         strips = []
         for top in range(0, height, rows):
@@ -166,8 +192,8 @@ class IntegerSynthesis(nn.Module):
 
     def freeze(self) -> None:
         """Derive every layer's integers and check that no sum can leave the exact range of float64."""
-        for layer in self.convolutions():
-            layer.freeze()
+        for i, layer in enumerate(self.convolutions()):
+            layer.freeze(f"hyper-synthesis layer {i}")
         self.check_exact()
 
     def thaw(self) -> None:
@@ -176,11 +202,16 @@ class IntegerSynthesis(nn.Module):
         for layer in self.convolutions():
             layer.thaw()
 
+    def largest_sums(self) -> list[int]:
+        """`IntegerConv.largest_sum` of each layer, in order."""
+        return [layer.largest_sum() for layer in self.convolutions()]
+
     def check_exact(self) -> None:
         """Raise CheckpointError if some sum of the integer path could reach 2^53 and so lose exactness."""
-        for i, layer in enumerate(self.convolutions()):
-            if not layer.largest_sum() < EXACT_LIMIT:
+        for i, largest in enumerate(self.largest_sums()):
+            if largest >= EXACT_LIMIT:
                 raise CheckpointError(
-                    f"The weights of hyper-synthesis layer {i} are so large that a sum could reach 2^53 and lose "
-                    "exactness, so files would not decode everywhere; lower the learning rate and train again."
+                    f"The weights of hyper-synthesis layer {i} are so large that a sum could reach 2^53 (up to "
+                    f"2^{math.log2(largest):.2f}) and lose exactness, so files would not decode everywhere; lower the "
+                    "learning rate and train again."
                 )

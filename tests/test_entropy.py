@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
-from tiny import smooth_pair
+from float32_device import DEVICE, Float32Device
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tiny import smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
 from modules.codec import Codec
@@ -25,6 +30,7 @@ from modules.entropy import (
 from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws
 from modules.transforms import HyperAnalysis
+from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from utils.errors import BitstreamError, CheckpointError
 
 LATENT = 16
@@ -233,6 +239,32 @@ def test_identity_is_of_everything_that_decides_how_a_file_is_read() -> None:
     assert entropy.identity() == before
 
 
+def test_identity_is_computed_once_and_again_after_any_change() -> None:
+    """It is part of every file's header, and a stale one would make files that no decoder accepts."""
+    entropy = fresh()
+    entropy.freeze()
+    before = entropy.identity()
+    with patch.object(entropy, "_digest", side_effect=AssertionError("computed again")):
+        assert entropy.identity() == before
+    with torch.no_grad():
+        entropy.log_gain.add_(0.5)
+    assert entropy.identity() == before
+    entropy.freeze()
+    changed = entropy.identity()
+    assert changed != before == fresh_identity()
+    other = fresh()
+    other.load_state_dict(entropy.state_dict())
+    assert other.identity() == changed
+    entropy.inverse_gain = entropy.inverse_gain + 1
+    assert entropy.identity() not in (before, changed)
+
+
+def fresh_identity() -> bytes:
+    entropy = fresh()
+    entropy.freeze()
+    return entropy.identity()
+
+
 def test_a_copy_of_a_model_that_has_coded_is_independent(tiny_codec: Codec) -> None:
     x, _ = smooth_pair(seed=3)
     data = tiny_codec.compress(x, 0.5)
@@ -269,6 +301,106 @@ def test_thawing_checks_what_was_loaded() -> None:
     entropy.y_frequencies[5, 5] += 1
     with pytest.raises(CheckpointError, match="probability tables"):
         entropy.thaw()
+
+
+def test_integers_that_change_after_freezing_are_checked_before_anything_is_coded() -> None:
+    entropy = fresh()
+    entropy.freeze()
+    coded = entropy.quantise(latent(1), torch.tensor([0]))
+    payload = entropy.encode(coded)
+    entropy.h_s.convolutions()[1].weight_int[3] = 2**30
+    for use in (
+        lambda: entropy.quantise(latent(1), torch.tensor([0])),
+        lambda: entropy.encode(coded),
+        lambda: entropy.decode(payload, (1, 1), 0),
+        entropy.tables,
+        entropy.thaw,
+    ):
+        with pytest.raises(CheckpointError, match=r"layer 1 .* 2\^53"):
+            use()
+
+
+def inexact_layer(entropy: Hyperprior) -> None:
+    entropy.h_s.convolutions()[0].weight_int[0] = 2**30
+
+
+def inexact_medians(entropy: Hyperprior) -> None:
+    entropy.z_medians[3] = 2**20 - 127 * 256
+
+
+@pytest.mark.parametrize(("damage", "words"), [(inexact_layer, r"layer 0 .* 2\^53"), (inexact_medians, "medians of z")])
+def test_a_checkpoint_that_breaks_the_bound_is_neither_saved_nor_loaded(
+    tmp_path: Path, damage: Callable[[Hyperprior], None], words: str
+) -> None:
+    codec, config = untrained_codec(), tiny_config()
+    file = tmp_path / MODEL_FILE
+    save_checkpoint(file, codec, config, 0)
+    damage(codec.entropy)
+    with pytest.raises(CheckpointError, match=words) as refusal:
+        save_checkpoint(tmp_path / "new" / MODEL_FILE, codec, config, 0)
+    assert not (tmp_path / "new").exists() and "\n" not in str(refusal.value)
+
+    loaded = load_checkpoint(file).codec
+    tensors, state = load_file(file), codec.state_dict()
+    for name, tensor in tensors.items():
+        tensors[name] = state[name] if "_int" in name or "medians" in name else tensor
+    with safe_open(file, "pt") as handle:
+        save_file(tensors, file, handle.metadata())
+    with pytest.raises(CheckpointError, match=words) as refusal:
+        load_checkpoint(file)
+    assert "\n" not in str(refusal.value)
+    assert loaded.entropy.identity() != codec.entropy.identity()
+
+
+def test_weights_that_break_the_bound_cannot_be_frozen_for_saving() -> None:
+    """As training meets it: the float weights have grown, and the save that freezes them is refused."""
+    entropy = fresh()
+    entropy.freeze()
+    with torch.no_grad():
+        entropy.h_s.convolutions()[2].weight.fill_(2**19)
+    with pytest.raises(CheckpointError, match="layer 2"):
+        entropy.freeze()
+    entropy = fresh()
+    with torch.no_grad():
+        entropy.prior.quantiles[0] = 2**20 / 256 - 127
+    with pytest.raises(CheckpointError, match="medians of z"):
+        entropy.freeze()
+    entropy = fresh()
+    with torch.no_grad():
+        entropy.prior.quantiles[0] = float("nan")
+    with pytest.raises(CheckpointError, match="medians of z are not finite"):
+        entropy.freeze()
+
+
+def test_y_hat_is_exact_before_its_one_rounding() -> None:
+    """The largest symbol, mean and inverse gain there are: the product is an integer below 2^53."""
+    entropy = fresh()
+    entropy.freeze()
+    entropy.inverse_gain.fill_(2**31 - 1)
+    mean = torch.full((1, LATENT, 1, 1), 2.0**20 - 1, dtype=torch.float64)
+    symbols = torch.full_like(mean, Y_LIMIT)
+    numerator = (256 * Y_LIMIT + 2**20 - 1) * (2**31 - 1)
+    assert numerator < 2**53
+    y_hat = entropy._dequantise(symbols, mean, torch.tensor([0]))
+    assert y_hat.flatten()[0] == torch.tensor(numerator / 2**28, dtype=torch.float64).float()
+
+
+def test_a_device_without_float64_gives_the_same_files() -> None:
+    """Integers are derived, and parameters computed, on the CPU; the rest of the entropy model stays on the device."""
+    entropy = fresh()
+    entropy.freeze()
+    y, level = latent(1, 8), torch.tensor([37])
+    expected = entropy.quantise(y, level)
+    payload, identity = entropy.encode(expected), entropy.identity()
+    with Float32Device():
+        entropy.to(DEVICE)
+        entropy.freeze()
+        entropy.thaw()
+        assert entropy.z_medians.device == DEVICE and entropy.identity() == identity
+        coded = entropy.quantise(y.to(DEVICE), level.to(DEVICE))
+        assert coded.y_hat.device == DEVICE and torch.equal(coded.y_hat.cpu(), expected.y_hat)
+        assert entropy.encode(coded) == payload
+        assert torch.equal(entropy.decode(payload, (2, 2), 37), expected.y_hat)
 
 
 def test_the_likelihood_bound_survives_half_precision() -> None:

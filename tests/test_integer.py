@@ -141,20 +141,71 @@ def test_thaw_gives_the_floats_that_freeze_gives_back() -> None:
 
 def test_weights_that_would_lose_exactness_are_refused() -> None:
     """2^53 is where float64 stops holding every integer; the bound is on the worst case, not on a sample."""
-    network = IntegerSynthesis([LayerSpec(16, 4)])
+    network = IntegerSynthesis([LayerSpec(16, 4), LayerSpec(4, 4)])
     network.freeze()
-    with torch.no_grad():
-        network.convolutions()[0].weight.fill_(4000.0)
-    with pytest.raises(CheckpointError, match="layer 0"):
+    for place, layer in enumerate(network.convolutions()):
+        with torch.no_grad():
+            before = layer.weight.clone()
+            layer.weight[2].fill_(1.001 * 2**19 / layer.weight[2].numel())  # One output's weights sum to 2^33 / 2^14.
+        with pytest.raises(CheckpointError, match=f"layer {place} .* could reach 2\\^53"):
+            network.freeze()
+        with pytest.raises(CheckpointError, match=f"layer {place} .* could reach 2\\^53"):
+            network.thaw()
+        with torch.no_grad():
+            layer.weight.copy_(before)
         network.freeze()
-    with pytest.raises(CheckpointError, match="layer 0"):
-        network.thaw()
 
 
-def test_the_bound_covers_the_largest_sum_there_is() -> None:
-    layer = conv(LayerSpec(6, 4, kernel=3, activation="none"), scale=20)
-    signs = torch.sign(layer.weight_int.double())
-    worst = (layer.weight_int.double().abs().flatten(1).sum(1) * (ACTIVATION_LIMIT - 1)).max()
-    assert worst + layer.bias_int.double().abs().max() * 2**WEIGHT_BITS <= layer.largest_sum()
-    x = signs[:1] * (ACTIVATION_LIMIT - 1)
-    assert layer.integer_forward(x, torch.tensor([0])).abs().max() <= ACTIVATION_LIMIT - 1
+def test_the_bound_is_met_by_the_largest_sum_there_is() -> None:
+    layer = conv(LayerSpec(6, 4, kernel=3, activation="none"), levels=256, scale=20)
+    with patch.object(IntegerConv, "_finish", lambda self, total: total):  # The sums as they are.
+        largest = 0.0
+        for output in range(4):
+            signs = torch.where(layer.weight_int[output : output + 1] < 0, -1.0, 1.0).double()
+            for sign in (-1, 1):
+                x = (sign * signs * (ACTIVATION_LIMIT - 1)).expand(17, -1, -1, -1)
+                total = layer.integer_forward(x, (torch.arange(17) * KNOT_SPACING).clamp(max=255))
+                largest = max(largest, float(total[:, output, 1, 1].abs().max()))
+    rounding = 2 ** (WEIGHT_BITS + 1)
+    assert largest <= layer.largest_sum() - rounding <= 1.0001 * largest
+
+
+def at_the_bound(bias: int) -> IntegerSynthesis:
+    """A layer of 5 weights whose largest sum of products is 2^53 - 2^33 - 2^20 + 1; knot 5 has this bias."""
+    network = IntegerSynthesis([LayerSpec(5, 1, kernel=1, activation="leaky_relu")], levels=256)
+    network.freeze()
+    layer = network.convolutions()[0]
+    layer.weight_int.copy_(torch.tensor([2**31 - 1, 1 - 2**31, 2**31 - 1, 2**31 - 1, 3]).view(1, 5, 1, 1))
+    layer.bias_int.zero_()
+    layer.bias_int[5] = bias
+    return network
+
+
+def test_sums_up_to_the_bound_are_exact_and_a_larger_bias_of_one_knot_is_refused() -> None:
+    """The bias of a rate level counts as much as the weights."""
+    products = (ACTIVATION_LIMIT - 1) * (2**33 - 1)
+    most = (2**53 - 1 - 2 ** (WEIGHT_BITS + 1) - products) // 2**WEIGHT_BITS
+    for sign in (-1, 1):
+        network = at_the_bound(sign * most)
+        network.check_exact()
+        layer = network.convolutions()[0]
+        assert 2**53 - 2**WEIGHT_BITS <= layer.largest_sum() < 2**53
+        x = sign * torch.sign(layer.weight_int).double() * (ACTIVATION_LIMIT - 1)
+        levels = [5 * KNOT_SPACING, 5 * KNOT_SPACING + 9, 4 * KNOT_SPACING + 15]
+        with patch.object(IntegerConv, "_finish", lambda self, total: total):
+            totals = layer.integer_forward(x.expand(3, -1, -1, -1), torch.tensor(levels)).flatten().tolist()
+        for total, share in zip(totals, (16, 7, 15), strict=True):
+            assert int(total) == sign * (products + most * 2**WEIGHT_BITS * share // KNOT_SPACING)
+        with pytest.raises(CheckpointError, match="layer 0"):
+            at_the_bound(sign * (most + 1)).check_exact()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e9])
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_weights_without_integers_are_refused(part: str, value: float) -> None:
+    """They must not be clamped in silence: what the float path has learnt would not be what is coded."""
+    network = IntegerSynthesis([LayerSpec(2, 3), LayerSpec(3, 2)], levels=256)
+    with torch.no_grad():
+        getattr(network.convolutions()[1], part).view(-1)[-1] = value
+    with pytest.raises(CheckpointError, match=r"es of hyper-synthesis layer 1|weights of hyper-synthesis layer 1"):
+        network.freeze()

@@ -1,0 +1,42 @@
+"""Values computed from tensors and kept until one of the tensors changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Derived(Generic[T]):
+    """A cache of one value. It is computed again once a tensor was replaced or changed in place.
+
+    PyTorch counts a tensor's changes in `_version`; writes through `.data` or a NumPy view escape the count, so they
+    are not for tensors that something is derived from. Tensors made under `torch.inference_mode` have no count:
+    nothing is kept for them.
+    """
+
+    def __init__(self) -> None:
+        self._value: T | None = None
+        self._tensors: list[Tensor] = []  # Held, so that no other tensor can take their place in memory.
+        self._versions: list[int] = []
+
+    def get(self, tensors: Sequence[Tensor], compute: Callable[[], T]) -> T:
+        """What `compute` gives, which must depend on `tensors` alone. If it raises, nothing is kept."""
+        if any(tensor.is_inference() for tensor in tensors):
+            return compute()
+        versions = [tensor._version for tensor in tensors]
+        same = len(tensors) == len(self._tensors) and all(
+            own is other for own, other in zip(self._tensors, tensors, strict=True)
+        )
+        if self._value is None or not same or versions != self._versions:
+            self._value = None
+            self._value = compute()
+            self._tensors, self._versions = list(tensors), versions
+        return self._value
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Derived[T]:
+        """An empty one: a copied module has tensors of its own."""
+        return Derived()

@@ -204,8 +204,8 @@ class Hyperprior(nn.Module):
         self.h_s.check_exact()
         if int(self.z_medians.cpu().long().abs().max()) + Z_LIMIT * 2**ACTIVATION_BITS >= ACTIVATION_LIMIT:
             raise CheckpointError(
-                "The medians of z are beyond the range of activations, so sums could lose exactness and files would not "
-                "decode everywhere; lower the learning rate and train again."
+                "The medians of z are beyond the range of activations, so sums could lose exactness and files would "
+                "not decode everywhere; lower the learning rate and train again."
             )
         if bool((self.inverse_gain < 1).any()):
             raise CheckpointError(

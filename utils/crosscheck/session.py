@@ -113,6 +113,7 @@ def run_worker(stage: str, setting: Setting, folder: Path) -> dict[str, Any]:
     """What one process found. Raises DidNotRun."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(setting.threads))
+    environment["OMP_WAIT_POLICY"] = "passive"  # On a busy machine, threads that spin while they wait stall each other.
     if setting.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [setting.python or sys.executable, "-m", "utils.crosscheck.worker", stage, setting.name, str(folder)]

@@ -89,6 +89,7 @@ def _compile(codec: Codec) -> None:
     """
     import torch
 
+    torch._dynamo.config.cache_size_limit = 64  # Square, narrow and single-position latents each have their own graph.
     networks = [child for child in codec.children() if child is not codec.entropy]
     for network in (*networks, codec.entropy.h_a):
         network.compile(fullgraph=True, dynamic=True)

@@ -252,7 +252,7 @@ def small() -> Config:
             mismatched=0.08,
             workers=1,
         ),
-        loss=LossConfig(rate_warmup=1000),
+        loss=LossConfig(rate_warmup=1000, perceptual="effnet", perceptual_weight=300.0),
         train=TrainConfig(steps=9_500, batch_size=8, decay=8_000, warmup=200, save_every=250, val_every=1000, lr=5e-4),
     )
 

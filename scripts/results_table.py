@@ -1,4 +1,4 @@
-"""The points of an evaluation as a Markdown table: python scripts/results_table.py results/x/summary.json"""
+"""An evaluation's points and BD-rates as Markdown tables: python scripts/results_table.py results/x/summary.json"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("summary", type=Path, help="summary.json of an evaluation")
     parser.add_argument("--metrics", nargs="+", default=list(METRICS))
+    parser.add_argument("--codecs", nargs="+", default=None, help="only these rows, for example ours avif")
     args = parser.parse_args()
     try:
         summary = json.loads(args.summary.read_text())
@@ -34,6 +35,8 @@ def main() -> None:
     print("| method | rate | side image | bpp | file / estimate | " + " | ".join(args.metrics) + " |")
     print("|" + "---|" * (5 + len(args.metrics)))
     for point in points:
+        if args.codecs and point["codec"] not in args.codecs:
+            continue
         estimate = point["bpp_estimated"]
         cells = [
             point["codec"],
@@ -44,6 +47,23 @@ def main() -> None:
             *(_entry(point["metrics"].get(name, {})) for name in args.metrics),
         ]
         print("| " + " | ".join(cells) + " |")
+    _print_differences(points, args.metrics)
+
+
+def _print_differences(points: list[dict[str, Any]], metrics: list[str]) -> None:
+    """BD-rates in percent: negative means fewer bits at equal quality."""
+    from utils.rd import differences
+
+    found = [d for d in differences(points) if d.metric in metrics]
+    references = list(dict.fromkeys(d.reference for d in found))
+    if not found:
+        return
+    print("\n| BD-rate of | in | " + " | ".join(f"against {name}" for name in references) + " |")
+    print("|" + "---|" * (2 + len(references)))
+    for test, metric in dict.fromkeys((d.test, d.metric) for d in found):
+        row = {d.reference: d.rate for d in found if (d.test, d.metric) == (test, metric)}
+        cells = ["-" if row.get(name) is None else f"{row[name]:+.1f} %" for name in references]
+        print("| " + " | ".join([test, metric, *cells]) + " |")
 
 
 def _entry(entry: dict[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""Make the figures of a document again: python scripts/refresh_docs.py docs/results.md [README.md ...]
+
+A block of a document that was made by commands looks like this, and only such blocks change:
+
+    <!-- run
+    python evaluate.py --ckpt checkpoints/small --split test --out results/test
+    python scripts/results_table.py results/test/summary.json
+    -->
+    what the last command printed
+    <!-- end -->
+
+The commands are run one after the other from the repository's root; evaluations that are complete are not repeated. If
+one fails, its block and all that follow stay as they are, and the exit status is 1. `--list` shows the commands only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import run
+from utils.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(<!-- run\n(?P<commands>.*?)\n-->\n)(?P<content>.*?)(<!-- end -->)", re.DOTALL)
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The commands of each block."""
+    return [match["commands"].splitlines() for match in BLOCK.finditer(text)]
+
+
+def refresh(text: str, number: int, content: str) -> str:
+    """The text with the content of block `number` replaced."""
+    match = list(BLOCK.finditer(text))[number]
+    return text[: match.start("content")] + content.rstrip("\n") + "\n" + text[match.end("content") :]
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
+    args = parser.parse_args()
+    for document in args.documents:
+        try:
+            text = document.read_text()
+        except OSError as error:
+            raise DataError(f"{document} cannot be read ({error.strerror}); give a Markdown file.") from None
+        for number, commands in enumerate(commands_of(text)):
+            output = ""
+            for command in commands:
+                print(f"$ {command}", file=sys.stdout if args.list else sys.stderr)
+                output = "" if args.list else _run(command)
+            if not args.list:
+                text = refresh(text, number, output)
+                document.write_text(text)
+
+
+def _run(command: str) -> str:
+    interpreter = f'export PATH="{Path(sys.executable).parent}:$PATH"; '
+    done = subprocess.run(["bash", "-c", interpreter + command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise DataError(f"`{command}` ended with status {done.returncode}; what it printed is above.")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    run(main)

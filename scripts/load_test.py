@@ -17,6 +17,7 @@ import json
 import random
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -201,6 +202,8 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.markdown import table
 
+    # So that what runs in a group of its own is ended too when this is told to end.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     work = Path(tempfile.mkdtemp(prefix="load_test_")) if arguments.work is None else arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()

@@ -1,0 +1,37 @@
+"""Pictures to learn from must be as sharp as those to decode, or samples are as soft as the training was."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import MixtureConfig, small
+from data.sources import open_source
+from train import training_data
+
+ROOT = Path(__file__).resolve().parents[1]
+KITTI = ROOT.parent / "shared" / "kitti" / "protocol"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from study_denoising import high_frequency_energy  # noqa: E402
+
+
+def energy(scaled: float, count: int = 60) -> float:
+    """Mean high-frequency energy of training crops of the KITTI sample."""
+    config = small()
+    augment = replace(config.data.augment, scaled=scaled)
+    data = replace(config.data, folder_root=str(KITTI), augment=augment, mixture=MixtureConfig(folder=1.0))
+    mixture = training_data(replace(config, data=data))
+    return float(np.mean([high_frequency_energy(mixture[i]["x"].permute(1, 2, 0).numpy()) for i in range(count)]))
+
+
+@pytest.mark.skipif(not KITTI.is_dir(), reason="the KITTI sample is not there (shared/kitti/protocol)")
+def test_training_pictures_have_the_detail_of_val() -> None:
+    val = open_source("folder", split="val", root=KITTI)
+    expected = np.mean([high_frequency_energy(val[i].x) for i in range(len(val))])
+    assert 0.7 < energy(small().data.augment.scaled) / expected < 1.2
+    assert energy(1.0) / expected < 0.6  # What went wrong once, and what the bound is there to notice.

@@ -49,6 +49,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--limit", type=int, metavar="N", help="only the first N pairs")
     add("--out", metavar="DIR", help="default: results/NAME-DATASET-SPLIT-XXXXXX, the end made from the settings")
     add("--weights-dir", metavar="DIR", help="pretrained weights of metrics, prepared by scripts/fetch_weights.py")
+    add("--tile-rows", type=int, metavar="N", help="rows of an image coded at a time, at least 192 (default: 1024)")
     add("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     return parser.parse_args(arguments)
 
@@ -83,6 +84,7 @@ def main() -> None:
             limit=arguments.limit,
             out=arguments.out,
             weights_dir=arguments.weights_dir,
+            tile_rows=arguments.tile_rows,
             device=arguments.device,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 from config import Config
 from data.sources import open_source
 from utils.errors import ConfigError
-from utils.evaluation import anchors
+from utils.evaluation import anchors, pipeline
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.side import SideImages, fit, parse_side, shuffle
@@ -69,6 +70,15 @@ def test_lossy_side_image_through_the_whole_evaluation(ckpt: Path, tmp_path: Pat
     evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side="jpeg:5", anchors=("none",), limit=2))
     (point,) = summary_of(tmp_path / "out")["points"]
     assert point["side"] == "jpeg:5"
+
+
+def test_tile_rows_reach_the_codec(ckpt: Path, tmp_path: Path, quick: None) -> None:
+    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1}
+    with patch.object(pipeline, "ModelCoder", side_effect=pipeline.ModelCoder) as coder:
+        evaluate(options(ckpt, tmp_path / "out", tile_rows=256, **request))
+    assert coder.call_args.args[0].tile_rows == 256
+    with pytest.raises(ConfigError, match="at least 192"):
+        evaluate(options(ckpt, tmp_path / "other", tile_rows=100, **request))
 
 
 # ---------------------------------------------------------------- plans

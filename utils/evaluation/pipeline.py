@@ -30,6 +30,7 @@ from utils.evaluation.summary import Results, collect, summarise, text_table, wr
 from utils.evaluation.sweep import Sweep
 from utils.metrics import MetricSuite
 from utils.run import environment, write_json
+from utils.tiles import set_tile_rows
 
 MAX_PAIRS = 100_000
 _ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,7 @@ class Options:
     limit: int | None = None
     out: str | None = None
     weights_dir: str | None = None
+    tile_rows: int | None = None
     device: str | None = None
 
 
@@ -89,7 +91,9 @@ def evaluate(options: Options) -> Path | None:
     for place, model in enumerate(models):
         mine = [point for point in points if point.model == place]
         if sweep.todo(mine):
-            coder = ModelCoder(load_checkpoint(model.file, device).codec, device)
+            codec = load_checkpoint(model.file, device).codec
+            set_tile_rows(codec, options.tile_rows)
+            coder = ModelCoder(codec, device)
             coder.warm_up(source[0].x, mine[0])
             sweep.run(mine, coder, model.label, progress=state.is_main_process)
     state.wait_for_everyone()
@@ -215,6 +219,7 @@ def _settings(
         "size": options.size,
         "protocol": models[0].config.data.protocol if source.name == "kitti" else None,
         "limit": options.limit,
+        "tile_rows": options.tile_rows,
         "pairs": [len(source), pairs.hexdigest()[:16]],
         "points": [point.key for point in points],
         "anchors": list(used),

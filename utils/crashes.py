@@ -6,15 +6,16 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from utils.checkpoint import MODEL_FILE, read_tensors
+from utils.checkpoint import read_tensors
 from utils.errors import ProjectError
-from utils.training_state import STATE_FILE
 
 STEPS = 12
 VALIDATE_EVERY = 5
+SAVE_EVERY = 2
 _NAME = "tiny"
 _TRAIN = {
     "name": _NAME,
@@ -26,25 +27,44 @@ _TRAIN = {
     "train.precision": "no",
     "train.log-every": 1,
     "train.val-every": VALIDATE_EVERY,
-    "train.save-every": 2,
+    "train.save-every": SAVE_EVERY,
 }
+STARTING = "starting up"
 
 
 class Subject(Protocol):
-    """A command that is killed and given again. `out` is a folder of its own for each run."""
+    """A command that is killed and given again. `out` is a folder of its own for each run, `since` the time.time() at
+    which the start began that was killed, `whole` the folder of a run in one go."""
 
     module: str
     """The command is `python MODULE.py`."""
     imports: tuple[str, ...]
     """What a process needs before it starts to work."""
-    saving: str | None
-    """Pattern, relative to `out`, of what exists while a save is under way; None if that is too short to be seen."""
+    phases: tuple[str, ...]
+    """What `phase` can give, in order."""
+    aims: tuple[str, ...]
+    """The short ones, which `under_way` can see."""
+    unit: str
+    """What `done` and `repeated` count, in the plural."""
+    allowed: int
+    """How many of them a start may do again, as the README promises."""
+    compared: str
+    """What `difference` looks at, for the reader."""
 
     def arguments(self, out: Path) -> list[str]:
         """The command's arguments."""
 
-    def phase(self, out: Path) -> str:
+    def under_way(self, phase: str, out: Path, since: float) -> bool:
+        """Whether this one of `aims` is under way."""
+
+    def phase(self, whole: Path, out: Path, since: float) -> str:
         """What a killed run was doing, as its files tell."""
+
+    def done(self, out: Path) -> int:
+        """How much a killed run had done."""
+
+    def repeated(self, out: Path, done: int) -> int:
+        """How much of that the start did again which went to the end."""
 
     def difference(self, whole: Path, out: Path) -> str | None:
         """None if two finished runs have the same outcome, else where they differ."""
@@ -55,40 +75,66 @@ class Training(Subject):
 
     module = "train"
     imports = ("train", "torch.utils.tensorboard", "skimage.data", "utils.configio", "tyro")
-    saving = f"{_NAME}/checkpoints/*.tmp"
+    phases = (STARTING, "training", "validating", "writing a checkpoint", "removing an old checkpoint", "ending")
+    aims = phases[2:5]
+    unit, allowed = "steps", SAVE_EVERY
+    compared = (
+        "the final checkpoint's weights and training state (weights, their average, the optimizers' moments), the best "
+        "checkpoint, metrics.jsonl and the sample images, bit for bit; and that the folder holds the same files"
+    )
 
     def arguments(self, out: Path) -> list[str]:
         """See Subject."""
         fields = [word for name, value in _TRAIN.items() for word in (f"--{name}", str(value))]
         return ["--preset", "demo", "--cpu", "--runs", str(out), *fields]
 
-    def phase(self, out: Path) -> str:
+    def under_way(self, phase: str, out: Path, since: float) -> bool:
         """See Subject."""
         folder = out / _NAME
-        unfinished = [path.name for path in (folder / "checkpoints").glob("*.tmp")]
-        if unfinished:
-            return f"while {'removing' if 'removed' in unfinished[0] else 'saving'} {unfinished[0].split('.')[0]}"
-        lines = _lines(folder / "metrics.jsonl")
-        if not lines:
-            return "before step 1"
-        step = lines[-1]["step"]
-        saved = (folder / "checkpoints" / f"step_{step:08d}").is_dir()
-        if step % VALIDATE_EVERY == 0 and "val/loss" not in lines[-1]:
-            return f"while validating step {step}"
-        return f"with step {step} {'saved' if saved else 'logged'}"
+        if phase == self.aims[0]:
+            lines = _lines(folder / "metrics.jsonl")
+            step = lines[-1]["step"] if lines else 1
+            return (step % VALIDATE_EVERY == 0 or step == STEPS) and "val/loss" not in lines[-1]
+        unfinished = [path for pattern in ("*.tmp", "best/*.tmp") for path in (folder / "checkpoints").glob(pattern)]
+        return any(("removed" in path.name) == (phase == self.aims[2]) and _touched(path, since) for path in unfinished)
+
+    def phase(self, whole: Path, out: Path, since: float) -> str:
+        """See Subject."""
+        folder = out / _NAME
+        if not _touched(folder / "metrics.jsonl", since) or self.done(out) <= self._resumed(out):
+            return STARTING
+        for phase in reversed(self.aims):  # Validation also writes the best checkpoint.
+            if self.under_way(phase, out, since):
+                return phase
+        return self.phases[-1] if (folder / "checkpoints" / f"step_{STEPS:08d}").is_dir() else self.phases[1]
+
+    def done(self, out: Path) -> int:
+        """The last step that was logged."""
+        lines = _lines(out / _NAME / "metrics.jsonl")
+        return int(lines[-1]["step"]) if lines else 0
+
+    @staticmethod
+    def _resumed(out: Path) -> int:
+        """The step after which the last start that resumed went on."""
+        log = out / _NAME / "log.txt"
+        words = [line.split() for line in log.read_text().splitlines()] if log.is_file() else []
+        return next((int(w[w.index("step") + 1]) for w in reversed(words) if w[2:4] == ["resumed", "after"]), 0)
+
+    def repeated(self, out: Path, done: int) -> int:
+        """See Subject."""
+        return max(0, done - self._resumed(out))
 
     def difference(self, whole: Path, out: Path) -> str | None:
-        """Weights, their average, the optimizer's moments, the best checkpoint, and all that was logged."""
-        last = f"{_NAME}/checkpoints/step_{STEPS:08d}"
-        for file in (f"{last}/{MODEL_FILE}", f"{last}/{STATE_FILE}", f"{_NAME}/checkpoints/best/{MODEL_FILE}"):
-            (_, expected), (_, found) = read_tensors(whole / file), read_tensors(out / file)
-            if expected.keys() != found.keys():
-                return f"{file} has other tensors"
-            for name, tensor in expected.items():
-                if tensor.dtype != found[name].dtype or not tensor.equal(found[name]):
-                    return f"{name} in {file} differs"
-        logs = [_lines(folder / _NAME / "metrics.jsonl") for folder in (whole, out)]
-        return None if logs[0] == logs[1] else "metrics.jsonl differs"
+        """See `compared`."""
+        names = [_files(folder, leave=("events.out.tfevents.",)) for folder in (whole, out)]
+        if names[0] != names[1]:
+            return f"{min(names[0] ^ names[1])} is only in one of them"
+        for name in sorted(names[0]):
+            if name.endswith(".safetensors") and (part := _other_tensor(whole / name, out / name)):
+                return f"{part} in {name} differs"
+        # The order of a safetensors file's metadata varies, and so do the hashes in the manifest.
+        others = ("log.txt", "environment.json", "manifest.json", ".safetensors")
+        return _other_file(whole, out, (name for name in names[0] if not name.endswith(others)))
 
 
 class Evaluation(Subject):
@@ -96,15 +142,16 @@ class Evaluation(Subject):
 
     module = "evaluate"
     imports = (
-        "evaluate",
-        "utils.evaluation.pipeline",
-        "utils.report",
-        "utils.rd",
-        "skimage.data",
-        "pycvvdp",
+        "evaluate", "utils.evaluation.pipeline", "utils.report", "utils.rd", "skimage.data", "pycvvdp",
         "torchmetrics.image",
+    )  # fmt: skip
+    phases = (STARTING, "measuring the model", "measuring JPEG", "writing the results")
+    aims = phases[3:]
+    unit, allowed = "images", 0
+    compared = (
+        "every point of summary.json and row of images.csv except the milliseconds, and every bitstream, decoded image "
+        "and feature file, bit for bit; and that the folder holds the same files"
     )
-    saving = None
 
     def __init__(self, work: Path) -> None:
         self._run = work / "checkpoint"
@@ -118,16 +165,32 @@ class Evaluation(Subject):
         fields = "--dataset builtin --split val --limit 2 --rates 0 1 --anchors jpeg --device cpu"
         return ["--ckpt", str(self._run / _NAME), "--out", str(out), *fields.split()]
 
-    def phase(self, out: Path) -> str:
+    def under_way(self, phase: str, out: Path, since: float) -> bool:
         """See Subject."""
-        rows = sum(len(_lines(path)) for path in (out / "work").glob("rows-*.jsonl"))
-        if not rows:
-            return "before the first image"
-        reported = [name for name in ("summary.json", "report.html", "images.csv") if (out / name).exists()]
-        return f"with {rows} images measured" + (f" and {reported[0]} written" if reported else "")
+        return any(_touched(path, since) for path in out.glob("*.*"))
+
+    def phase(self, whole: Path, out: Path, since: float) -> str:
+        """See Subject."""
+        starting, model, jpeg, writing = self.phases
+        if self.under_way(writing, out, since):
+            return writing
+        if not _touched(out / "work" / "rows-0.jsonl", since):
+            return starting
+        if self.done(out) == self.done(whole):
+            return writing
+        return jpeg if (out / "work" / "anchors.json").is_file() else model
+
+    def done(self, out: Path) -> int:
+        """The images measured: whole lines of the log, one each."""
+        return len(_lines(out / "work" / "rows-0.jsonl"))
+
+    def repeated(self, out: Path, done: int) -> int:
+        """Images measured more than once, by this start or one before it."""
+        rows = [(row["point"], row["index"]) for row in _lines(out / "work" / "rows-0.jsonl")]
+        return len(rows) - len(set(rows))
 
     def difference(self, whole: Path, out: Path) -> str | None:
-        """The points of summary.json and the rows of images.csv, without what was measured in milliseconds."""
+        """See `compared`."""
         points = [_timeless(json.loads((folder / "summary.json").read_text())["points"]) for folder in (whole, out)]
         if points[0] != points[1]:
             return "summary.json differs"
@@ -135,7 +198,13 @@ class Evaluation(Subject):
         for folder in (whole, out):
             with (folder / "images.csv").open(newline="") as file:
                 tables.append(_timeless(list(csv.DictReader(file))))
-        return None if tables[0] == tables[1] else "images.csv differs"
+        if tables[0] != tables[1]:
+            return "images.csv differs"
+        names = [_files(folder) for folder in (whole, out)]
+        if names[0] != names[1]:
+            return f"{min(names[0] ^ names[1])} is only in one of them"
+        exact = (n for n in names[0] if n.startswith(("bitstreams/", "reconstructions/", "work/features/")))
+        return _other_file(whole, out, exact)
 
 
 def _timeless(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -143,8 +212,42 @@ def _timeless(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; a killed process may leave half of one."""
-    if not path.is_file():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The whole lines of a JSON-lines file; a killed process may leave half of one, and another goes on after it."""
+    lines = []
+    for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            lines += [json.loads(line)] if line.endswith("\n") else []
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _touched(path: Path, since: float) -> bool:
+    """Whether a file or folder was made, changed, or renamed at or after this time."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return max(status.st_mtime, status.st_ctime) >= since
+
+
+def _files(folder: Path, leave: tuple[str, ...] = ()) -> set[str]:
+    """The files below a folder, relative to it, but not those whose names begin with one of `leave`."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(leave or "/"))
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+def _other_file(whole: Path, out: Path, names: Iterable[str]) -> str | None:
+    return next((f"{n} differs" for n in sorted(names) if (whole / n).read_bytes() != (out / n).read_bytes()), None)
+
+
+def _other_tensor(whole: Path, out: Path) -> str | None:
+    """The name of the first tensor that is not the same in two safetensors files, or "metadata"; None if all are."""
+    (ours, expected), (theirs, found) = read_tensors(whole), read_tensors(out)
+    if ours != theirs:
+        return "metadata"
+    for name in sorted(expected.keys() | found.keys()):
+        own, other = expected.get(name), found.get(name)
+        if own is None or other is None or own.dtype != other.dtype or not own.equal(other):
+            return name
+    return None

@@ -165,12 +165,8 @@ def change_record(path: Path, what: str) -> None:
 
 @pytest.mark.parametrize(
     ("meddle", "mismatches", "words"),
-    [
-        (flip_a_bit, 2, "File 1 (", ),
-        (alter_the_digest, 1, "File 0 ("),
-        (damage_a_file, 2, "refused: The checksum"),
-    ],
-)  # fmt: skip
+    [(flip_a_bit, 2, "File 1 ("), (alter_the_digest, 1, "File 0 ("), (damage_a_file, 2, "refused: The checksum")],
+)
 def test_an_injected_mismatch_gives_status_1(
     cross_check: Any, monkeypatch: pytest.MonkeyPatch, meddle: Meddle, mismatches: int, words: str
 ) -> None:
@@ -192,9 +188,7 @@ def test_a_picture_that_changes_gives_status_1(cross_check: Any, monkeypatch: py
 
 
 @pytest.mark.parametrize("levels", [1, 2])
-def test_threads_may_change_a_picture_by_one_level(
-    cross_check: Any, monkeypatch: pytest.MonkeyPatch, levels: int
-) -> None:
+def test_threads_may_change_a_picture_by_one(cross_check: Any, monkeypatch: pytest.MonkeyPatch, levels: int) -> None:
     def meddle(stage: str, name: str, folder: Path) -> None:
         if (stage, name) == ("decode", "threads2"):
             picture = np.load(folder / "pictures" / "decode" / "threads1" / "0.npy")
@@ -204,21 +198,18 @@ def test_threads_may_change_a_picture_by_one_level(
     in_one_process(monkeypatch, meddle)
     status, result, printed = cross_check("--settings", "threads1", "threads2", "--files", 4, "--pictures", 1)
     assert result["grey_levels_between_threads"] == levels and status == levels - 1
-    assert f"differ by {levels} grey levels" in printed
+    assert f"differ by at most {levels} grey level" in printed
 
 
 # ---------------------------------------------------------------- what did not run is not passed over
 
 
 def test_a_setting_that_cannot_run_gives_status_1(cross_check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_worker(stage: str, setting: Setting, folder: Path) -> dict[str, Any]:
-        if setting.name == "bf16":
+    def meddle(stage: str, name: str, folder: Path) -> None:
+        if name == "bf16":
             raise session.DidNotRun("no such thing")
-        worker.work(stage, setting.name, folder)
-        found: dict[str, Any] = json.loads((folder / f"{stage}_{setting.name}.json").read_bytes())
-        return found
 
-    monkeypatch.setattr(session, "run_worker", run_worker)
+    in_one_process(monkeypatch, meddle)
     status, result, printed = cross_check("--settings", "threads1", "bf16", "--files", 4, "--pictures", 1)
     assert status == 1 and result["mismatches"] == 0 and result["files"] == 2
     assert len(result["did_not_run"]) == 3 and "bf16 did not encode: no such thing" in printed
@@ -251,19 +242,19 @@ def test_no_compiler_and_no_gpu_are_errors(model: Path, monkeypatch: pytest.Monk
         load(SETTINGS["cuda"], str(model))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("--files", 1, "--settings", "threads1", "bf16"), "at least one"),
-        (("--rates", 2), "--rates has 2"),
-        (("--pictures", 2000), "--pictures is 2000"),
-        (("--seed", -1), "--seed is -1"),
-        (("--steps", 0), "--steps is 0"),
-        (("--gamma", 3), "--gamma is 3"),
-        (("--work", "."), "new folder"),
-        (("--split", "test"), "no split"),
-    ],
-)
-def test_mistakes_are_sentences(cross_check: Any, arguments: tuple[object, ...], sentence: str) -> None:
-    status, _, printed = cross_check(*arguments)
+MISTAKES = {
+    "at least one": ("--files", 1, "--settings", "threads1", "bf16"),
+    "--rates has 2": ("--rates", 2),
+    "--pictures is 2000": ("--pictures", 2000),
+    "--seed is -1": ("--seed", -1),
+    "--steps is 0": ("--steps", 0),
+    "--gamma is 3": ("--gamma", 3),
+    "new folder": ("--work", "."),
+    "no split": ("--split", "test"),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_mistakes_are_sentences(cross_check: Any, sentence: str) -> None:
+    status, _, printed = cross_check(*MISTAKES[sentence])
     assert status == 1 and sentence in printed

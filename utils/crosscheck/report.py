@@ -109,7 +109,7 @@ def _verdict(outcome: Outcome) -> list[str]:
     grey = outcome.thread_difference()
     if grey is not None:
         lines.append(
-            f"Between 1 and 2 threads in float32, pictures differ by {grey} grey levels (bound: {GREY_LEVELS})."
+            f"Pictures of 1 and 2 threads in float32 differ by at most {grey} grey level(s), of {GREY_LEVELS} allowed."
         )
     elif outcome.plan.pictures:
         lines.append("Pictures of 1 and 2 threads were not both made, so they were not compared.")

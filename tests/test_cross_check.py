@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_files import GROUPS, write_checkpoint, write_split
+from evaluation_files import GROUPS, write_split
 
-from config import Config
 from data.sources import open_source
-from modules.codec import Codec
 from utils import cli
 from utils.crosscheck import session, worker
 from utils.crosscheck.plan import Data, File, Plan, assign
@@ -25,18 +23,12 @@ from utils.crosscheck.settings import SETTINGS, Setting, check_compiled, load, o
 from utils.errors import ConfigError
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "cross_check.py"
-Meddle = Callable[[str, str, Path], None]
-"""Changes what a process (stage, setting) left in the folder."""
+Meddle = Callable[[str, str, Path], None]  # Changes what a process (stage, setting) left in the folder.
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_split(tmp_path_factory.mktemp("cross"), "val", GROUPS, 80, 100)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, tiny: Config, tiny_codec: Codec) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("model"), tiny_codec, tiny)
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +40,12 @@ def _threads() -> Iterator[None]:
 
 @pytest.fixture
 def cross_check(
-    data: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, ckpt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, dict[str, Any], str]]:
     """Runs the script: exit status, the JSON of its last line, all that it printed."""
 
     def run(*arguments: object) -> tuple[int, dict[str, Any], str]:
-        given = ["cross_check.py", "--ckpt", model, "--data-root", data, *arguments]
+        given = ["cross_check.py", "--ckpt", ckpt, "--data-root", data, *arguments]
         monkeypatch.setattr(sys, "argv", [str(argument) for argument in given])
         with pytest.raises(SystemExit) as stopped:
             cli.run(runpy.run_path(str(SCRIPT))["main"])
@@ -82,12 +74,11 @@ def in_one_process(monkeypatch: pytest.MonkeyPatch, meddle: Meddle = lambda *_: 
 @pytest.mark.slow
 def test_processes_of_other_settings_decode_the_same(cross_check: Any, tmp_path: Path) -> None:
     out, work = tmp_path / "new" / "matrix.md", tmp_path / "work"
-    arguments = ("--settings", "threads1", "threads2", "--files", 6, "--pictures", 2, "--out", out, "--work", work)
-    status, result, printed = cross_check(*arguments)
+    kept = ("--out", out, "--work", work)
+    status, result, printed = cross_check("--settings", "threads1", "threads2", "--files", 6, "--pictures", 2, *kept)
     assert status == 0 and result["passed"], printed
     assert (result["files"], result["decodes"], result["mismatches"]) == (6, 12, 0)
-    assert result["pictures"] == 4 and result["pictures_changed"] == 0
-    assert result["grey_levels_between_threads"] <= 1
+    assert result["pictures"] == 4 and result["pictures_changed"] == 0 and result["grey_levels_between_threads"] <= 1
     assert "| threads2 | 0 / 3 | 0 / 3 |" in printed and out.read_text() in printed
     assert len(list(work.glob("*.bin"))) == 6
 
@@ -100,14 +91,14 @@ def test_all_settings_of_one_process_agree(cross_check: Any, monkeypatch: pytest
     assert (result["files"], result["decodes"], result["mismatches"]) == (10, 50, 0)
 
 
-def test_encoders_are_what_their_names_say(data: Path, model: Path, tmp_path: Path) -> None:
+def test_encoders_are_what_their_names_say(data: Path, ckpt: Path, tmp_path: Path) -> None:
     """bfloat16 changes the latents; a batch holds several images; each file has its sender's y_hat beside it."""
     settings = [SETTINGS[name] for name in ("threads1", "bf16", "batched")]
     files = tuple(File(i, "threads1", i, 0.5, 0, 0, 80, 100) for i in range(5))
     sent = {}
     for setting in settings:
         own = tuple(replace(file, setting=setting.name) for file in files)
-        plan = Plan(str(model), Data("folder", "val", str(data)), tuple(settings), own, ())
+        plan = Plan(str(ckpt), Data("folder", "val", str(data)), tuple(settings), own, ())
         codec, sizes = load(setting, plan.ckpt), []
         codec.g_a.register_forward_pre_hook(lambda _, given, sizes=sizes: sizes.append(len(given[0])))
         worker.encode(plan, setting, codec, tmp_path)
@@ -130,10 +121,15 @@ def test_each_setting_meets_all_pairs_and_rates_and_small_parts(data: Path) -> N
     for file in files:
         x, x_side = file.views(source)
         assert x.shape == x_side.shape == (file.height, file.width, 3) and min(x.shape[:2]) >= 16
-    assert files == assign(source, settings, (0.0, 0.2, 0.4, 0.6, 1.0), 100, 0)
 
 
 # ---------------------------------------------------------------- what differs is found
+
+
+def change_record(path: Path, what: str) -> None:
+    found = json.loads(path.read_bytes())
+    found[what][0]["sha256"] = "0" * 64
+    path.write_text(json.dumps(found))
 
 
 def flip_a_bit(stage: str, name: str, folder: Path) -> None:
@@ -155,12 +151,6 @@ def damage_a_file(stage: str, name: str, folder: Path) -> None:
     if (stage, name) == ("encode", "threads2"):
         path = folder / "1.bin"
         path.write_bytes(path.read_bytes()[:-1])
-
-
-def change_record(path: Path, what: str) -> None:
-    found = json.loads(path.read_bytes())
-    found[what][0]["sha256"] = "0" * 64
-    path.write_text(json.dumps(found))
 
 
 @pytest.mark.parametrize(
@@ -217,8 +207,8 @@ def test_a_setting_that_cannot_run_gives_status_1(cross_check: Any, monkeypatch:
 
 def test_the_same_release_is_no_other(cross_check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     in_one_process(monkeypatch)
-    arguments = ("--settings", "threads1", "--files", 2, "--pictures", 0, "--python", sys.executable)
-    status, result, _ = cross_check(*arguments)
+    given = ("--settings", "threads1", "--files", 2, "--pictures", 0)
+    status, result, _ = cross_check(*given, "--python", sys.executable)
     assert status == 1 and result["decodes"] == 4 and result["mismatches"] == 0
     assert ["other1 is no other release" in failure for failure in result["did_not_run"]] == [True]
 
@@ -230,7 +220,7 @@ def test_a_process_without_a_result_says_why(tmp_path: Path) -> None:
         session.run_worker("encode", SETTINGS["threads1"], tmp_path)
 
 
-def test_no_compiler_and_no_gpu_are_errors(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_compiler_and_no_gpu_are_errors(ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.utils import counters
 
     monkeypatch.setitem(counters, "stats", {"unique_graphs": 0})
@@ -239,7 +229,7 @@ def test_no_compiler_and_no_gpu_are_errors(model: Path, monkeypatch: pytest.Monk
     check_compiled(SETTINGS["threads1"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="needs a GPU"):
-        load(SETTINGS["cuda"], str(model))
+        load(SETTINGS["cuda"], str(ckpt))
 
 
 MISTAKES = {

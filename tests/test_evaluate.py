@@ -283,6 +283,7 @@ def test_the_command_line_is_the_documented_one() -> None:
         "limit": None,
         "out": None,
         "weights_dir": None,
+        "tile_rows": None,
         "device": None,
     }
 

@@ -49,7 +49,7 @@ class FloatEntropy(nn.Module):
         super().__init__()
         self.entropy = copy.deepcopy(entropy).double()
         if unrounded is not None:
-            self.entropy.h_s.load_state_dict(unrounded, strict=False)
+            self.entropy.h_s.load_state_dict(self.entropy.h_s.state_dict() | unrounded)
 
     @torch.no_grad()
     def forward(self, y: Tensor, level: Tensor) -> Coded:

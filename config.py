@@ -237,9 +237,9 @@ def small() -> Config:
 
     accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: about 0.85 s a step on two EPYC cores in bfloat16, so 2.2 hours. Expect: not run in one go yet; the released
-    checkpoint, from chained runs of 7,430 steps in all, has 25.8 dB at 0.125 bpp on the sample's test split, and
-    checkpoints/small/README.md tells how it was made.
+    Time: about 1.1 s a step on two EPYC cores in bfloat16, so three hours. Expect: not run in one go yet; the released
+    checkpoint, from chained runs of 11,080 steps in all, has 24.9 dB at 0.063 bpp and 26.5 dB at 0.167 bpp on the
+    sample's test split, and checkpoints/small/README.md tells how it was made.
     """
     return Config(
         name="small",

@@ -200,7 +200,7 @@ def main() -> int:
     arguments = parse()
     # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
-    from utils.markdown import table
+    from utils.markdown import publish, table
 
     # So that what runs in a group of its own is ended too when this is told to end.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -220,10 +220,7 @@ def main() -> int:
         "",
         *(failures or ["Nothing was lost, and memory stayed constant."]),
     ]
-    print("\n".join(lines))
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text("\n".join(lines) + "\n")
+    publish(lines, arguments.out)
     print(json.dumps(result))
     if not failures and arguments.work is None:
         shutil.rmtree(work)

@@ -46,6 +46,7 @@ def main() -> None:
     from data.sources import open_source
     from utils.checkpoint import load_checkpoint
     from utils.images import to_float, to_uint8
+    from utils.markdown import publish, table
     from utils.metrics import MetricSuite
 
     codec = load_checkpoint(args.ckpt).codec
@@ -90,14 +91,9 @@ def main() -> None:
         "",
         f"`python {shlex.join(sys.argv)}`",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *("| " + " | ".join(row) + " |" for row in rows),
+        *table(COLUMNS, rows),
     ]
-    print("\n".join(lines))
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text("\n".join(lines) + "\n")
+    publish(lines, args.out)
 
 
 def high_frequency_energy(image):  # type: ignore[no-untyped-def]

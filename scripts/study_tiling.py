@@ -140,7 +140,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils import tiling_report
     from utils.checkpoint import load_checkpoint
-    from utils.markdown import table
+    from utils.markdown import publish, table
     from utils.run import environment
     from utils.tiles import set_tile_rows
 
@@ -171,10 +171,7 @@ def main() -> int:
         "",
         *(failures or [f"Seams within {tiling_report.SEAM_DB} dB, exponents of time at most {tiling_report.LINEAR}."]),
     ]
-    print("\n".join(lines))
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text("\n".join(lines) + "\n")
+    publish(lines, arguments.out)
     result = {
         "entries": [asdict(entry) for entry in entries],
         "growth": [asdict(part) for part in growths],

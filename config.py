@@ -107,6 +107,9 @@ class DiffusionConfig:
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
     denoise_fraction: float = 1.0
     """Share of samples that are also trained at a random noise level."""
+    denoise_from: Literal["original", "estimate"] = "original"
+    """What the second denoising task adds noise to: the original, or, to train decoding in a few steps, what the first
+    task made of pure noise. Such an x_t is what a sampler meets (Yin et al. 2024, arXiv 2405.14867, section 4.5)."""
     denoise_weight: float = 1.0
     """Weight of that second denoising task against the first."""
     data_std: float = 0.12
@@ -149,6 +152,9 @@ class LossConfig:
     adversarial_weight: float = 0.0
     """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
     (`modules/critic.py`); 0: no critic."""
+    distil: Literal["none", "dmd", "consistency"] = "none"
+    """A distribution term taught by the model that training began from (`modules/distillation.py`)."""
+    distil_weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from modules.side import SideEncoder
 from modules.tiling import Strip, by_strips
 from modules.transforms import PATCH, STRIDE, Analysis, HyperAnalysis
 from modules.unet import UNet
+from utils.errors import ConfigError
 
 
 def build(config: Config) -> DiffusionCodec:
@@ -56,6 +57,8 @@ class DiffusionCodec(Codec):
         self.side_dropout = model.side_dropout
         self.settings = diffusion
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
+        if diffusion.denoise_from == "estimate" and diffusion.prediction != "x0":
+            raise ConfigError("diffusion.denoise_from estimate needs diffusion.prediction x0.")
         self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps, diffusion.noise_ratio)
         levels = LEVELS if model.variable_rate else 1
         latent, hyper, embedding = model.latent, model.hyper, model.embedding
@@ -117,44 +120,53 @@ class DiffusionCodec(Codec):
         noise = draws.normal("noise", tuple(x.shape[1:]))
         output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
         everything = torch.arange(len(x), device=x.device)
-        output.predictions.append(
-            self._denoise(everything, x, noise, torch.ones_like(gamma), gamma, rate, context, 1.0)
-        )
-        chosen = torch.nonzero(draws.uniform("denoise") < self.settings.denoise_fraction)[:, 0]
+        start = self._denoise(everything, x, x, noise, torch.ones_like(gamma), gamma, rate, context)
+        output.predictions.append(start)
+        wanted = draws.uniform("denoise") < self.settings.denoise_fraction
+        source = x
+        if self.settings.denoise_from == "estimate":
+            source = start.x0.detach().clamp(0, 1)
+            wanted &= gamma > 0  # Without noise there is nothing to find out.
+        else:
+            gamma = torch.where(draws.uniform("gamma_one") < 0.5, 1.0, draws.uniform("gamma_t"))
+        chosen = torch.nonzero(wanted)[:, 0]
         if len(chosen):
             t = self.process.sample_t(draws.uniform("t"))
-            gamma = torch.where(draws.uniform("gamma_one") < 0.5, 1.0, draws.uniform("gamma_t"))
+            task = self._denoise(chosen, x, source, noise, t, gamma, rate, context)
             weight = self.settings.denoise_weight / self.settings.denoise_fraction
-            output.predictions.append(self._denoise(chosen, x, noise, t, gamma, rate, context, weight))
+            task.weight, task.perceptual_weight = weight * task.weight, weight * task.perceptual_weight
+            output.predictions.append(task)
         return output
 
     def _denoise(
         self,
         samples: Tensor,
         x: Tensor,
+        source: Tensor,
         noise: Tensor,
         t: Tensor,
         gamma: Tensor,
         rate: Tensor,
         context: Context,
-        weight: float,
     ) -> Prediction:
-        """The denoising task at noise level t for the samples with these places in the batch."""
+        """The task to find x from a noisy `source` at noise level t, for the samples with these places in the batch."""
+        from_original = source is x
         if len(samples) < len(x):
-            x, noise, t, gamma, rate = (v[samples] for v in (x, noise, t, gamma, rate))
+            x, source, noise, t, gamma, rate = (v[samples] for v in (x, source, noise, t, gamma, rate))
             context = context[samples]
-        x0, noise = 2 * x - 1, gamma[:, None, None, None] * noise
-        x_t = self.process.add_noise(x0, noise, t)
+        noise = gamma[:, None, None, None] * noise
+        x_t = self.process.add_noise(2 * source - 1, noise, t)
         raw = self._predict(x_t, t, gamma, rate, context)
         estimate = self.process.to_x0(x_t, raw, t)
-        image = (estimate + 1) / 2
+        image, weight = (estimate + 1) / 2, torch.ones_like(gamma)
         if self.process.prediction == "x0":
-            *_, out = self._precondition(t, gamma)
-            relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
-            weights = weight * relative.clamp(max=self.settings.max_weight)
-            return Prediction(samples, x, image, image, x, weights, weight * gamma)
-        target = self.process.target(x0, noise, t)
-        return Prediction(samples, x, image, raw / 2, target / 2, torch.full_like(gamma, weight), weight * gamma)
+            if from_original:  # An estimate's error does not fall with the noise.
+                *_, out = self._precondition(t, gamma)
+                relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
+                weight = relative.clamp(max=self.settings.max_weight)
+            return Prediction(samples, x, image, image, x, weight, gamma)
+        target = self.process.target(2 * x - 1, noise, t)
+        return Prediction(samples, x, image, raw / 2, target / 2, weight, gamma)
 
     def _precondition(self, t: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Factors (B, 1, 1, 1) that keep the network's input and target at unit size: input, skip, out.

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KITTI = ROOT.parent / "shared" / "kitti" / "protocol"
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from study_denoising import high_frequency_energy  # noqa: E402
+from study_decoding import high_frequency_energy  # noqa: E402
 
 
 def energy(scaled: float, count: int = 60) -> float:

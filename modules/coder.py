@@ -55,17 +55,22 @@ class ProbabilityTables:
         """Itself: it never changes, and the coder's models cannot be copied."""
         return self
 
+    def __len__(self) -> int:
+        """The number of tables."""
+        return len(self._models)
+
     def model(self, table: int) -> constriction.stream.model.Categorical:
         """The coder's model of one table."""
         return self._models[table]
 
 
-def _runs(tables: Symbols) -> tuple[NDArray[np.intp], Iterator[tuple[int, slice]]]:
+def _runs(tables: Symbols, probability: ProbabilityTables) -> tuple[NDArray[np.intp], Iterator[tuple[int, slice]]]:
     """Group symbols by table: a stable order, and (table, slice of that order) for every table in use."""
-    order = np.argsort(tables, kind="stable")
-    used, starts = np.unique(tables[order], return_index=True)
-    ends = np.append(starts, len(order))[1:]
-    return order, ((int(t), slice(int(a), int(b))) for t, a, b in zip(used, starts, ends, strict=True))
+    # NumPy sorts integers of 8 and 16 bits by radix, some ten times as fast as wider ones.
+    order = np.argsort(tables.astype(np.min_scalar_type(len(probability))), kind="stable")
+    counts = np.bincount(tables, minlength=1)
+    ends = np.cumsum(counts)
+    return order, ((int(t), slice(int(ends[t] - counts[t]), int(ends[t]))) for t in np.flatnonzero(counts))
 
 
 class SymbolEncoder:
@@ -76,7 +81,7 @@ class SymbolEncoder:
 
     def put(self, symbols: Symbols, tables: Symbols, probability: ProbabilityTables) -> None:
         """Append flat int32 symbols, symbol i under table tables[i]; each must lie in the tables' range."""
-        order, runs = _runs(tables)
+        order, runs = _runs(tables, probability)
         indices = (symbols + probability.half)[order].astype(np.int32)
         for table, run in runs:
             self._encoder.encode(np.ascontiguousarray(indices[run]), probability.model(table))
@@ -119,7 +124,7 @@ class SymbolDecoder:
 
     def take(self, tables: Symbols, probability: ProbabilityTables) -> Symbols:
         """Flat int32 symbols, one for each entry of `tables`. Raises BitstreamError for bytes that are no code."""
-        order, runs = _runs(tables)
+        order, runs = _runs(tables, probability)
         indices = np.empty(len(tables), dtype=np.int32)
         try:
             for table, run in runs:

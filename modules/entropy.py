@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,6 +85,21 @@ class Coded:
     z_symbols: Tensor | None = None
     y_symbols: Tensor | None = None
     indices: Tensor | None = None
+
+
+class Quantised(Coded):
+    """A `Coded` that takes its bits from the function `estimate` when they are first asked for: no file needs them."""
+
+    def __init__(
+        self, y_hat: Tensor, estimate: Callable[[], Tensor], z_symbols: Tensor, y_symbols: Tensor, indices: Tensor
+    ) -> None:
+        self.y_hat, self._estimate = y_hat, estimate
+        self.z_symbols, self.y_symbols, self.indices = z_symbols, y_symbols, indices
+
+    @cached_property
+    def bits(self) -> Tensor:  # type: ignore[override]
+        """(B,)."""
+        return self._estimate()
 
 
 class Hyperprior(nn.Module):
@@ -263,10 +280,11 @@ class Hyperprior(nn.Module):
     def _dequantise(self, y_symbols: Tensor, mean: Tensor, level: Tensor) -> Tensor:
         """(symbol + mean) x inverse gain: every factor is an integer times a power of two, so the product is exact."""
         inverse = self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None] * 2.0**-GAIN_BITS
-        return ((y_symbols.cpu().double() + mean * 2.0**-ACTIVATION_BITS) * inverse).float()
+        y_hat = (y_symbols.cpu().double() + mean * 2.0**-ACTIVATION_BITS) * inverse
+        return y_hat.to(torch.float32, memory_format=torch.contiguous_format)
 
     @torch.no_grad()
-    def quantise(self, y: Tensor, level: Tensor) -> Coded:
+    def quantise(self, y: Tensor, level: Tensor) -> Quantised:
         """y (B, M, h, w) float32 -> the symbols a file carries, the y_hat a decoder recovers, the estimated bits."""
         self.tables()
         gain = 2.0**GAIN_BITS / self.inverse_gain.cpu()[level.cpu()].double()
@@ -276,12 +294,20 @@ class Hyperprior(nn.Module):
         z_symbols = torch.round(z - medians).clamp(-Z_LIMIT, Z_LIMIT)
         mean, index = self._parameters_from(z_symbols, level)
         y_symbols = torch.round(scaled.cpu().double() - mean * 2.0**-ACTIVATION_BITS).clamp(-Y_LIMIT, Y_LIMIT)
-        z_likelihood = self.prior.values_likelihood(z_symbols + medians).clamp(min=LIKELIHOOD_BOUND)
-        scale = SCALE_MIN * torch.exp(SCALE_STEP * index)
-        y_likelihood = gaussian_likelihood(y_symbols, scale).clamp(min=LIKELIHOOD_BOUND)
-        bits = -(y_likelihood.log2().sum((1, 2, 3)) + z_likelihood.cpu().double().log2().sum((1, 2, 3)))
         y_hat = self._dequantise(y_symbols, mean, level).to(y.device)
-        return Coded(y_hat, bits.float(), z_symbols, y_symbols, index)
+        return Quantised(
+            y_hat, lambda: self._estimate(z_symbols + medians, y_symbols, index), z_symbols, y_symbols, index
+        )
+
+    @torch.no_grad()
+    def _estimate(self, z_hat: Tensor, y_symbols: Tensor, index: Tensor) -> Tensor:
+        """Bits (B,) of quantised latents, by the densities that the tables were made from."""
+        with torch.autocast(z_hat.device.type, enabled=False):
+            z_likelihood = self.prior.values_likelihood(z_hat).clamp(min=LIKELIHOOD_BOUND)
+            scale = SCALE_MIN * torch.exp(SCALE_STEP * index)
+            y_likelihood = gaussian_likelihood(y_symbols, scale).clamp(min=LIKELIHOOD_BOUND)
+            bits = y_likelihood.log2().sum((1, 2, 3)) + z_likelihood.cpu().double().log2().sum((1, 2, 3))
+        return -bits.float()
 
     def _z_tables(self, height: int, width: int) -> Symbols:
         return np.repeat(np.arange(self.hyper, dtype=np.int32), height * width)

@@ -9,7 +9,8 @@ integer rounds nothing, and a chain of them gives one result whatever the order,
 multiply-adds or device. It remains to bound the intermediate results of a layer:
 1. Activations a are integers with |a| <= A = 2^20 - 1: layers clamp their outputs, and `Hyperprior` checks z_hat.
 2. A product is w a, and any partial sum of them, in whatever order, is at most A S, where S is the sum of |w| over the
-   inputs and the window of one output.
+   inputs and the window of one output. After upsampling, the weights w of one window that meet the same a are added
+   first: an exact sum of int32, at most the sum of their |w|, so that A S bounds these products and sums too.
 3. The bias of rate level l is a mean, (b[e] (16 - f) + b[e + 1] f) / 16, of two int32: at most B = max |b| and exact,
    since 4 more fractional bits make at most 35; 2^14 times it is an integer. Sum and bias are at most A S + 2^14 B.
 4. Slope 1/4 and the division by 2^14 only move the exponent. Rounding adds a half before `floor`, which is at most 2^15
@@ -17,7 +18,7 @@ multiply-adds or device. It remains to bound the intermediate results of a layer
 5. `check_exact` compares that with 2^53 for every output of every layer, in unbounded integers: when the integers are
    derived from the float weights, before a checkpoint is saved, and after one is loaded.
 The bound is on the worst case, not on a sample; `scripts/study_exactness.py --bounds` prints it for a checkpoint.
-Winograd and FFT convolutions multiply by fractions, which this does not cover: hence unfold and one matrix product.
+Winograd and FFT convolutions multiply by fractions, which this does not cover: hence windows and a matrix product.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.derived import Derived
+from modules.phases import Phases
 from utils.errors import CheckpointError
 
 ACTIVATION_BITS = 8
@@ -43,7 +46,7 @@ EXACT_LIMIT = 2**53
 LEAKY_SLOPE = 0.25
 """A power of two, so that the product is exact: the nearest to the 0.2 of published hyperpriors."""
 STRIP_BYTES = 2**26
-"""Upper bound of the unfolded columns that `integer_forward` holds at a time; at least one row is."""
+"""Upper bound of the windows that `integer_forward` holds at a time; those of at least one row of its input are."""
 KNOT_SPACING = 16
 """Rate levels between two knots of a level-dependent bias; a power of two keeps the interpolation exact."""
 
@@ -92,6 +95,7 @@ class IntegerConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(knots, spec.outputs))
         self.register_buffer("weight_int", torch.zeros(self.weight.shape, dtype=torch.int32))
         self.register_buffer("bias_int", torch.zeros(self.bias.shape, dtype=torch.int32))
+        self._float64: Derived[tuple[Phases, Tensor]] = Derived()
 
     def _level_bias(self, bias: Tensor, level: Tensor) -> Tensor:
         """(knots, C) and integer levels (B,) -> (B, C) by linear interpolation between knots."""
@@ -134,30 +138,32 @@ class IntegerConv(nn.Module):
     def integer_forward(self, x: Tensor, level: Tensor) -> Tensor:
         """x (B, inputs, H, W) float64 holding integers with 8 fractional bits -> the same for the outputs, exactly.
 
-        On the CPU, wherever the weights are. Works in strips of rows, so that memory stays bounded; the integers are
-        the same for any strip.
+        On the CPU, wherever the weights are, and channels_last in memory. Works in strips of rows, so that memory stays
+        bounded; the integers are the same for any strip.
         """
-        if self.spec.upsample > 1:
-            x = x.repeat_interleave(self.spec.upsample, 2).repeat_interleave(self.spec.upsample, 3)
-        batch, channels, height, width = x.shape
-        kernel = self.spec.kernel
-        x = F.pad(x, (kernel // 2,) * 4)
-        weight = self.weight_int.cpu().double().flatten(1)
-        bias = (self._level_bias(self.bias_int.cpu().double(), level) * 2**WEIGHT_BITS)[:, :, None]
-        rows = max(1, STRIP_BYTES // (batch * channels * kernel**2 * width * x.element_size()))
-        strips = []
+        batch, _, height, width = x.shape
+        ratio, outputs = self.spec.upsample, self.spec.outputs
+        phases, bias = self._float64.get([self.weight_int, self.bias_int], self._to_float64)
+        bias = (self._level_bias(bias, level) * 2**WEIGHT_BITS)[:, None]
+        windows = phases.windows(x.permute(0, 2, 3, 1))
+        out = x.new_empty(batch, height, ratio, width, ratio, outputs)
+        rows = max(1, STRIP_BYTES // phases.bytes_of(batch * width))
         for top in range(0, height, rows):
-            columns = F.unfold(x[:, :, top : min(top + rows, height) + kernel - 1], kernel)
-            strip = self._finish(torch.matmul(weight, columns) + bias)
-            strips.append(strip.view(batch, self.spec.outputs, -1, width))
-        return torch.cat(strips, dim=2)
+            bottom = min(top + rows, height)
+            strip = self._finish(phases.sums(windows, top, bottom, width) + bias)
+            strip = strip.view(ratio, ratio, batch, bottom - top, width, outputs)
+            out[:, top:bottom] = strip.permute(2, 3, 0, 4, 1, 5)
+        return out.view(batch, ratio * height, ratio * width, outputs).permute(0, 3, 1, 2)
+
+    def _to_float64(self) -> tuple[Phases, Tensor]:
+        return Phases.of(self.weight_int.cpu().double(), self.spec.upsample), self.bias_int.cpu().double()
 
     def _finish(self, total: Tensor) -> Tensor:
         """Sums with 22 fractional bits -> activation, rounded to 8 fractional bits and clamped."""
         if self.spec.activation == "relu":
             total = total.clamp(min=0)
         elif self.spec.activation == "leaky_relu":
-            total = torch.where(total < 0, total * LEAKY_SLOPE, total)
+            total = F.leaky_relu(total, LEAKY_SLOPE)
         return torch.floor(total * 2.0**-WEIGHT_BITS + 0.5).clamp(1 - ACTIVATION_LIMIT, ACTIVATION_LIMIT - 1)
 
 

@@ -75,7 +75,7 @@ def reference(layer: IntegerConv, x: Tensor, level: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "none"])
-@pytest.mark.parametrize(("kernel", "upsample"), [(3, 1), (3, 2), (1, 1), (5, 2)])
+@pytest.mark.parametrize(("kernel", "upsample"), [(3, 1), (3, 2), (1, 1), (5, 2), (1, 2), (3, 3), (5, 4)])
 @pytest.mark.parametrize("high", [ACTIVATION_LIMIT, 3000])
 def test_equals_arithmetic_in_unbounded_integers(activation: str, kernel: int, upsample: int, high: int) -> None:
     layer = conv(LayerSpec(5, 3, kernel, upsample, activation), levels=256)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
@@ -14,8 +15,8 @@ class Derived(Generic[T]):
     """A cache of one value. It is computed again once a tensor was replaced or changed in place.
 
     PyTorch counts a tensor's changes in `_version`; writes through `.data` or a NumPy view escape the count, so they
-    are not for tensors that something is derived from. Tensors made under `torch.inference_mode` have no count:
-    nothing is kept for them.
+    are not for tensors that something is derived from. Tensors made under `torch.inference_mode` have no count, and
+    the graphs of `torch.compile` cannot read it: nothing is kept for either.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class Derived(Generic[T]):
 
     def get(self, tensors: Sequence[Tensor], compute: Callable[[], T]) -> T:
         """What `compute` gives, which must depend on `tensors` alone. If it raises, nothing is kept."""
-        if any(tensor.is_inference() for tensor in tensors):
+        if torch.compiler.is_compiling() or any(tensor.is_inference() for tensor in tensors):
             return compute()
         versions = [tensor._version for tensor in tensors]
         same = len(tensors) == len(self._tensors) and all(

@@ -88,18 +88,23 @@ class Coded:
 
 
 class Quantised(Coded):
-    """A `Coded` that takes its bits from the function `estimate` when they are first asked for: no file needs them."""
+    """A `Coded` whose bits may be a function, called when they are first asked for: no file needs them."""
 
     def __init__(
-        self, y_hat: Tensor, estimate: Callable[[], Tensor], z_symbols: Tensor, y_symbols: Tensor, indices: Tensor
+        self,
+        y_hat: Tensor,
+        bits: Tensor | Callable[[], Tensor],
+        z_symbols: Tensor,
+        y_symbols: Tensor,
+        indices: Tensor,
     ) -> None:
-        self.y_hat, self._estimate = y_hat, estimate
+        self.y_hat, self._bits = y_hat, bits
         self.z_symbols, self.y_symbols, self.indices = z_symbols, y_symbols, indices
 
     @cached_property
     def bits(self) -> Tensor:  # type: ignore[override]
         """(B,)."""
-        return self._estimate()
+        return self._bits if isinstance(self._bits, Tensor) else self._bits()
 
 
 class Hyperprior(nn.Module):

@@ -13,11 +13,14 @@ import pytest
 import torch
 from image_files import SAMPLE
 from PIL import Image
+from reference_decoder import Layer, hyper_synthesis
 from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor, nn
 
 from config import PRESETS
+from modules.bitstream import Bitstream, pack
 from modules.codec import Codec, build_codec, pad
+from modules.coder import SymbolEncoder
 from modules.noise import Draws, sampler_noise
 from utils.errors import BitstreamError, ConfigError
 
@@ -101,6 +104,36 @@ def test_training_sees_nearly_the_latent_that_arrives(tiny_codec: Codec) -> None
 
 
 # ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 257)])
+def test_files_are_those_of_the_plain_computation(tiny_codec: Codec, size: tuple[int, int]) -> None:
+    """Byte for byte: int64 sums after the upsampling, and symbols that are coded one by one in the order of tables."""
+    x, _ = smooth_pair(*size, seed=8)
+    entropy, rate = tiny_codec.entropy, 0.43
+    level = torch.tensor([tiny_codec.level(rate)])
+    with torch.no_grad():
+        image = (2 * pad(x[None], 64) - 1).contiguous(memory_format=torch.channels_last)
+        y = tiny_codec.g_a(image, level / 255) * (2**20 / entropy.inverse_gain[level].double()).float()[..., None, None]  # type: ignore[operator]
+        medians = entropy.z_medians[:, None, None]
+        z_symbols = torch.round(entropy.h_a(y) - medians / 256).clamp(-127, 127)[0].numpy().astype(np.int64)
+    z_fixed = 256 * z_symbols + medians.numpy()
+    layers = [
+        Layer(**vars(layer.spec), weight=layer.weight_int.numpy(), bias=layer.bias_int.numpy())
+        for layer in entropy.h_s.convolutions()
+    ]
+    mean, v = np.split(hyper_synthesis(layers, z_fixed, int(level)), 2)
+    index = ((v + 128) // 256).clip(0, 63).ravel()
+    y_symbols = np.rint(y[0].double().numpy() - mean / 256).clip(-255, 255).astype(np.int64).ravel()
+    encoder = SymbolEncoder()
+    places = [(0, table, symbol) for table, row in enumerate(z_symbols) for symbol in row.ravel()]
+    places += [(1, table, symbol) for table in range(64) for symbol in y_symbols[index == table]]
+    for kind, table, symbol in places:
+        one_symbol, one_table = (np.array([value], dtype=np.int32) for value in (symbol, table))
+        encoder.put(one_symbol, one_table, entropy.tables()[kind])
+    plain = Bitstream(*size, int(level), encoder.finish())
+    assert tiny_codec.compress(x, rate) == pack(plain, entropy.identity())
+    assert len(set(index)) > 3 and len(set(y_symbols)) > 3 and len(set(z_symbols.ravel())) > 3
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -88,3 +88,12 @@ def test_tensors_without_a_count_of_changes_are_never_trusted() -> None:
         assert total.get() == 6
         total.numbers += 1
         assert total.get() == 10
+
+
+def test_compiled_graphs_compute_it_themselves() -> None:
+    """A graph that had kept the value would not see the tensor change."""
+    numbers, cache = torch.arange(4), Derived[Tensor]()
+    compiled = torch.compile(lambda: cache.get([numbers], numbers.sum) + 1, backend="eager", fullgraph=True)
+    assert int(compiled()) == 7
+    numbers[0] = 10
+    assert int(compiled()) == 17

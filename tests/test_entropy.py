@@ -178,6 +178,20 @@ def test_decoding_gives_the_encoders_y_hat_exactly() -> None:
         assert decoded.dtype == torch.float32 and torch.equal(decoded, coded.y_hat)
 
 
+def test_files_need_no_estimate_and_its_context_does_not_matter() -> None:
+    """Bits are estimated when they are first asked for, once, with the autocast and gradients of the entropy model."""
+    entropy = fresh()
+    entropy.freeze()
+    y, level = latent(1, 8), torch.tensor([37])
+    expected = entropy(y, level).bits
+    coded = entropy(y, level)
+    with patch.object(entropy, "_estimate", side_effect=AssertionError("estimated")):
+        assert entropy.encode(coded) and coded.y_hat.shape == y.shape
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        bits = coded.bits
+    assert torch.equal(bits, expected) and not bits.requires_grad and coded.bits is bits
+
+
 def test_huge_latents_saturate_the_same_at_both_ends() -> None:
     entropy = fresh()
     entropy.freeze()

@@ -34,7 +34,7 @@ from utils.studies.plan import Place, trials
 from utils.studies.table import STUDIES, Study, Variant
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "study_variants.py"
-Study_ = Callable[..., tuple[int, str]]
+Command = Callable[..., tuple[int, str]]
 
 
 def curve(bits: float = 1.0, side: str = "correct") -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ class Commands:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Study_:
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The script with some words of a command line -> exit status, stdout. Runs go to tmp_path / "runs"."""
     spec = importlib.util.spec_from_file_location("study_variants", SCRIPT)
     assert spec is not None and spec.loader is not None
@@ -141,7 +141,7 @@ def test_single_rates_are_levels_of_the_variable_one() -> None:
     assert (config.loss.lambda_min, config.loss.lambda_max) == (single.lambdas[0], single.lambdas[-1])
 
 
-def test_a_study_compares_what_was_measured(study: Study_, tmp_path: Path) -> None:
+def test_a_study_compares_what_was_measured(study: Command, tmp_path: Path) -> None:
     commands = Commands(BITS)
     words = f"fusion --steps 200 --seeds 0 1 --budgets pairs --json --out {tmp_path}/study.md"
     status, out = study(words, commands)
@@ -162,7 +162,7 @@ def test_a_study_compares_what_was_measured(study: Study_, tmp_path: Path) -> No
     assert row.endswith("| +3.00 dB | -0.50 dB |")
 
 
-def test_what_is_finished_is_not_repeated(study: Study_, tmp_path: Path) -> None:
+def test_what_is_finished_is_not_repeated(study: Command, tmp_path: Path) -> None:
     commands = Commands(BITS)
     words = "fusion --steps 200 --seeds 0 --budgets pairs --variants add none"
     first = study(words, commands)
@@ -189,7 +189,7 @@ def test_what_is_finished_is_not_repeated(study: Study_, tmp_path: Path) -> None
     assert len(commands.done) == 2 and all("--limit 4" in line and "val-first4" in line for line in commands.done)
 
 
-def test_a_run_of_another_configuration_is_refused(study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_another_configuration_is_refused(study: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "fusion --steps 200 --seeds 0 --budgets pairs --variants add"
     study(words, Commands(BITS))
     changed = replace(STUDIES["fusion"], fields=(*STUDIES["fusion"].fields, "--train.lr", "2e-3"))
@@ -198,7 +198,7 @@ def test_a_run_of_another_configuration_is_refused(study: Study_, monkeypatch: p
         study(words, Commands(BITS))
 
 
-def test_equal_seconds_follow_from_the_pace_of_equal_pairs(study: Study_, tmp_path: Path) -> None:
+def test_equal_seconds_follow_from_the_pace_of_equal_pairs(study: Command, tmp_path: Path) -> None:
     """The baseline's run serves both budgets; the pace stays as it was first measured, whatever comes later."""
     commands = Commands(BITS, {"add": 0.2, "aligned": 0.25, "none": 0.16})
     words = "fusion --steps 200 --seeds 0 --variants add aligned none --json"
@@ -232,7 +232,7 @@ def test_the_pace_is_a_median_within_each_process(tmp_path: Path) -> None:
     assert timing.pace_of([tmp_path / "nothing"]) is None
 
 
-def test_a_command_that_fails_is_reported_and_the_others_go_on(study: Study_) -> None:
+def test_a_command_that_fails_is_reported_and_the_others_go_on(study: Command) -> None:
     commands = Commands(BITS)
     commands.fails = ("train.py", "aligned", "seed1")
     words = "fusion --steps 200 --seeds 0 1 --variants add aligned"
@@ -250,7 +250,7 @@ def test_a_command_that_fails_is_reported_and_the_others_go_on(study: Study_) ->
     assert all("aligned" in line and "seed1" in line for line in commands.done)
 
 
-def test_without_a_pace_there_is_no_equal_time(study: Study_) -> None:
+def test_without_a_pace_there_is_no_equal_time(study: Command) -> None:
     commands = Commands(BITS)
     commands.fails = ("train.py", "both")
     status, out = study("fusion --steps 200 --seeds 0 --variants add both", commands)
@@ -262,7 +262,7 @@ def test_without_a_pace_there_is_no_equal_time(study: Study_) -> None:
 
 
 @pytest.mark.parametrize(("bits", "status"), [(1.029, 0), (1.031, 1)])
-def test_the_target_of_the_variable_rate_is_judged(bits: float, status: int, study: Study_) -> None:
+def test_the_target_of_the_variable_rate_is_judged(bits: float, status: int, study: Command) -> None:
     commands = Commands({"single_rate": 1.0, "variable_rate": bits})
     found, out = study("rate --steps 200 --seeds 0", commands)
     assert found == status and ("3 % are allowed" in out) == bool(status)
@@ -272,7 +272,7 @@ def test_the_target_of_the_variable_rate_is_judged(bits: float, status: int, stu
     assert "| single_rate | 4 x " in out
 
 
-def test_a_curve_too_short_for_a_bd_rate_gives_its_reason(study: Study_) -> None:
+def test_a_curve_too_short_for_a_bd_rate_gives_its_reason(study: Command) -> None:
     found = bd_rate({0: curve(), 1: curve()}, {0: curve(0.5)[:3], 1: curve(0.5)}, [0, 1], "psnr")
     assert found.mean == pytest.approx(-50) and found.seeds[0] is None
     assert found.cell == "-50.0 % (-50.0); none for seed 0: a curve has 3 points; 4 are needed"
@@ -285,7 +285,7 @@ def test_what_side_images_do_needs_all_of_them() -> None:
     assert side_effect(curve()) == side_effect(curve(side="none")) == SideEffect(None, None)
 
 
-def test_the_list_shows_commands_and_runs_none(study: Study_, tmp_path: Path) -> None:
+def test_the_list_shows_commands_and_runs_none(study: Command, tmp_path: Path) -> None:
     commands = Commands(BITS)
     status, out = study("fusion --list --seeds 0 1 --variants add aligned --limit 3", commands)
     lines = [line for line in out.splitlines() if not line.startswith("#")]
@@ -303,7 +303,7 @@ def test_the_list_shows_commands_and_runs_none(study: Study_, tmp_path: Path) ->
         ("rate --limit 0", "--limit is 0"),
     ],
 )
-def test_requests_that_cannot_be_met(words: str, message: str, study: Study_) -> None:
+def test_requests_that_cannot_be_met(words: str, message: str, study: Command) -> None:
     with pytest.raises(ConfigError, match=message):
         study(words, Commands(BITS))
 
@@ -340,7 +340,7 @@ def test_a_signal_is_handed_on_once_and_the_command_may_save(number: signal.Sign
     assert run_child([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
-def test_a_stopped_study_says_so_and_writes_no_report(study: Study_, tmp_path: Path) -> None:
+def test_a_stopped_study_says_so_and_writes_no_report(study: Command, tmp_path: Path) -> None:
     def stop(name: str, arguments: list[str]) -> int:
         raise Stopped(signal.SIGINT)
 
@@ -357,7 +357,7 @@ TINY = (
 
 
 @pytest.mark.usefixtures("fresh_accelerate", "offline", "quick")
-def test_the_real_commands_serve_a_study(study: Study_, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_commands_serve_a_study(study: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps of tiny variants by train.py and evaluate.py themselves."""
     of_test = Study(
         name="fusion",

@@ -107,9 +107,9 @@ class DiffusionConfig:
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
     denoise_fraction: float = 1.0
     """Share of samples that are also trained at a random noise level."""
-    denoise_from: Literal["original", "estimate"] = "original"
-    """What the second denoising task adds noise to: the original, or, to train decoding in a few steps, what the first
-    task made of pure noise. Such an x_t is what a sampler meets (Yin et al. 2024, arXiv 2405.14867, section 4.5)."""
+    sampled_steps: int = 0
+    """0: the second denoising task adds noise to the original. N: it is a later step of decoding in 2 to N steps, on
+    what the network itself made so far, which is what a sampler meets (arXiv 2405.14867, section 4.5)."""
     denoise_weight: float = 1.0
     """Weight of that second denoising task against the first."""
     data_std: float = 0.12
@@ -152,9 +152,6 @@ class LossConfig:
     adversarial_weight: float = 0.0
     """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
     (`modules/critic.py`); 0: no critic."""
-    distil: Literal["none", "dmd", "consistency"] = "none"
-    """A distribution term taught by the model that training began from (`modules/distillation.py`)."""
-    distil_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -263,6 +260,32 @@ def small() -> Config:
     )
 
 
+def _one_step(config: Config, steps: int, lr: float) -> Config:
+    """Stage 2: the receiver of a stage-1 model learns to decode in one step, and better in two to four.
+
+    Reconstruction for gamma 0, with perceptual distance and a critic as gamma rises; see docs/decisions.md for what
+    was compared.
+    """
+    return replace(
+        config,
+        name=f"{config.name}_one_step",
+        data=replace(config.data, augment=replace(config.data.augment, scaled=0.0)),
+        diffusion=replace(config.diffusion, start_fraction=0.3, sampled_steps=4),
+        loss=replace(
+            config.loss, rate_warmup=0, perceptual="effnet", perceptual_weight=2000.0, adversarial_weight=0.03
+        ),
+        train=replace(config.train, receiver_only=True, steps=steps, lr=lr, warmup=20, decay=steps - 100),
+    )
+
+
+def small_one_step() -> Config:
+    """Stage 2 of `small`.
+
+    accelerate launch train.py --preset small_one_step --init STAGE_1 --data.folder-root PATH_TO_KITTI_SAMPLE
+    """
+    return _one_step(small(), steps=1000, lr=3e-4)
+
+
 def small_no_side() -> Config:
     """`small` without a side image, to measure what it brings: same data, steps and code; a decoder as large as fuses.
 
@@ -271,9 +294,7 @@ def small_no_side() -> Config:
     The channels that `small` spends on e_side and fusion widen g_s and the U-Net. Time: as `small`.
     """
     config = small()
-    model = replace(
-        config.model, fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208)
-    )
+    model = replace(config.model, fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
     return replace(config, name="small_no_side", model=model)
 
 
@@ -305,6 +326,14 @@ def base() -> Config:
         loss=LossConfig(rate_warmup=5000),
         train=TrainConfig(steps=400_000, batch_size=32, decay=100_000, warmup=2_000, lr=2e-4, ema=0.9995),
     )
+
+
+def base_one_step() -> Config:
+    """Stage 2 of `base`: accelerate launch train.py --preset base_one_step --init runs/base
+
+    Time and result: not measured yet.
+    """
+    return _one_step(base(), steps=40_000, lr=1e-4)
 
 
 def dicm_paper() -> Config:
@@ -409,6 +438,18 @@ def cdc_x() -> Config:
 
 
 PRESETS: dict[str, Callable[[], Config]] = {
-    preset.__name__: preset for preset in (demo, small, small_no_side, base, dicm_paper, dicm_no_side, cdc_eps, cdc_x)
+    preset.__name__: preset
+    for preset in (
+        demo,
+        small,
+        small_one_step,
+        small_no_side,
+        base,
+        base_one_step,
+        dicm_paper,
+        dicm_no_side,
+        cdc_eps,
+        cdc_x,
+    )
 }
 DEFAULT = "base"

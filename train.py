@@ -23,8 +23,7 @@ from data.sources import open_source, verify
 from data.transforms import Augment
 from modules.codec import Codec, build_codec
 from modules.critic import AdversarialLoss, build_judge
-from modules.distillation import Consistency, DistributionMatching, gamma_of
-from modules.losses import lambda_of, objective
+from modules.losses import objective
 from modules.noise import Draws
 from utils.adversary import Adversary
 from utils.checkpoint import MODEL_FILE, initialise, save_checkpoint
@@ -171,11 +170,6 @@ class Trainer:
             if isinstance(self.perceptual, AdversarialLoss)
             else None
         )
-        self.distil: Any = None
-        if config.loss.distil == "dmd":
-            self.distil = DistributionMatching(codec, train.lr)
-        elif config.loss.distil == "consistency":
-            self.distil = Consistency(codec, self.ema, build_judge(dataclasses.replace(config.loss, adversarial_weight=0)))
         self.stop = StopRequest(announce=self.main)
         self.step = self.saved = 0
         self.best = float("inf")
@@ -259,17 +253,6 @@ class Trainer:
         with self.accelerator.autocast():
             output = self.model(x, x_side, draws)
         loss, parts = objective(output, self.config.loss, self.codec.variable_rate, self.perceptual, self.step)
-        if self.distil is not None:
-            with self.accelerator.autocast():
-                if isinstance(self.distil, DistributionMatching):
-                    gamma = gamma_of(self.codec, draws)
-                    values = gamma * self.distil(x_side, draws, output, gamma)
-                else:
-                    values = self.distil(x_side, draws, output, self.codec)
-            lmbda = lambda_of(self.config.loss, output.rate, True)
-            middle = (self.config.loss.lambda_min * self.config.loss.lambda_max) ** 0.5
-            parts["distil"] = (lmbda * (lmbda / middle) ** -self.config.loss.balance * values).mean()
-            loss = loss + self.config.loss.distil_weight * parts["distil"]
         return (loss if output.aux is None else loss + output.aux), parts
 
     def optimise(self, batches: Iterator[dict[str, Any]]) -> dict[str, Tensor]:
@@ -303,8 +286,6 @@ class Trainer:
         means = {name: torch.stack(values).mean() for name, values in total.items()} | {"gradient_norm": norm}
         if self.adversary is not None:
             means |= self.adversary.learn(learning_rate(self.step, train))
-        if isinstance(self.distil, DistributionMatching):
-            means |= {"fake": self.distil.learn()}
         self.step += 1
         update_ema(self.ema, self.codec, self.step, train.ema)
         return means

@@ -57,8 +57,11 @@ class DiffusionCodec(Codec):
         self.side_dropout = model.side_dropout
         self.settings = diffusion
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
-        if diffusion.denoise_from == "estimate" and diffusion.prediction != "x0":
-            raise ConfigError("diffusion.denoise_from estimate needs diffusion.prediction x0.")
+        if diffusion.sampled_steps and (diffusion.prediction != "x0" or diffusion.sampled_steps < 2):
+            raise ConfigError(
+                f"diffusion.sampled_steps is {diffusion.sampled_steps}; it is 0, or at least 2 with "
+                "diffusion.prediction x0."
+            )
         self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps, diffusion.noise_ratio)
         levels = LEVELS if model.variable_rate else 1
         latent, hyper, embedding = model.latent, model.hyper, model.embedding
@@ -120,47 +123,69 @@ class DiffusionCodec(Codec):
         noise = draws.normal("noise", tuple(x.shape[1:]))
         output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
         everything = torch.arange(len(x), device=x.device)
-        start = self._denoise(everything, x, x, noise, torch.ones_like(gamma), gamma, rate, context)
+        scaled = gamma[:, None, None, None] * noise
+        start = self._denoise(everything, x, scaled, scaled, torch.ones_like(gamma), gamma, rate, context)
         output.predictions.append(start)
-        wanted = draws.uniform("denoise") < self.settings.denoise_fraction
-        source = x
-        if self.settings.denoise_from == "estimate":
-            source = start.x0.detach().clamp(0, 1)
-            wanted &= gamma > 0  # Without noise there is nothing to find out.
+        chosen = draws.uniform("denoise") < self.settings.denoise_fraction
+        if self.settings.sampled_steps:
+            chosen &= gamma > 0  # Without noise, later steps change nothing.
+            x_t, t = self._sampled(start.x0, scaled, gamma, rate, context, draws)
         else:
             gamma = torch.where(draws.uniform("gamma_one") < 0.5, 1.0, draws.uniform("gamma_t"))
-        chosen = torch.nonzero(wanted)[:, 0]
-        if len(chosen):
-            t = self.process.sample_t(draws.uniform("t"))
-            task = self._denoise(chosen, x, source, noise, t, gamma, rate, context)
+            scaled, t = gamma[:, None, None, None] * noise, self.process.sample_t(draws.uniform("t"))
+            x_t = self.process.add_noise(2 * x - 1, scaled, t)
+        if bool(chosen.any()):
+            samples = torch.nonzero(chosen)[:, 0]
+            task = self._denoise(samples, x, x_t, scaled, t, gamma, rate, context)
             weight = self.settings.denoise_weight / self.settings.denoise_fraction
             task.weight, task.perceptual_weight = weight * task.weight, weight * task.perceptual_weight
             output.predictions.append(task)
         return output
 
+    @torch.no_grad()
+    def _sampled(
+        self, first: Tensor, noise: Tensor, gamma: Tensor, rate: Tensor, context: Context, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        """x_t (B, 3, H, W) and t (B,) before a later step of DDIM from `noise`, whose first estimate of x is `first`.
+
+        The sampling has 2 to `sampled_steps` steps; their number and the step are drawn.
+        """
+        steps = 2 + torch.floor(draws.uniform("steps") * (self.settings.sampled_steps - 1))
+        step = 1 + torch.floor(draws.uniform("step") * (steps - 1))
+        x0 = (2 * first - 1).clamp(-1, 1)
+        t = 1 - 1 / steps
+        x_t = self.process.add_noise(x0, noise, t)
+        for number in range(2, int(step.max()) + 1):
+            later = step >= number
+            x0 = self._predict(x_t, t, gamma, rate, context).clamp(-1, 1)
+            noise, after = self.process.noise_from_x0(x_t, x0, t), torch.where(later, 1 - number / steps, t)
+            x_t = torch.where(later[:, None, None, None], self.process.add_noise(x0, noise, after), x_t)
+            t = after
+        return x_t, t
+
     def _denoise(
         self,
         samples: Tensor,
         x: Tensor,
-        source: Tensor,
+        x_t: Tensor,
         noise: Tensor,
         t: Tensor,
         gamma: Tensor,
         rate: Tensor,
         context: Context,
     ) -> Prediction:
-        """The task to find x from a noisy `source` at noise level t, for the samples with these places in the batch."""
-        from_original = source is x
+        """The task to find x in x_t at noise level t, for the samples with these places in the batch.
+
+        `noise` is what an x_t made from x contains, for predictions other than x0.
+        """
         if len(samples) < len(x):
-            x, source, noise, t, gamma, rate = (v[samples] for v in (x, source, noise, t, gamma, rate))
+            x, x_t, noise, t, gamma, rate = (v[samples] for v in (x, x_t, noise, t, gamma, rate))
             context = context[samples]
-        noise = gamma[:, None, None, None] * noise
-        x_t = self.process.add_noise(2 * source - 1, noise, t)
         raw = self._predict(x_t, t, gamma, rate, context)
         estimate = self.process.to_x0(x_t, raw, t)
         image, weight = (estimate + 1) / 2, torch.ones_like(gamma)
         if self.process.prediction == "x0":
-            if from_original:  # An estimate's error does not fall with the noise.
+            if not self.settings.sampled_steps:  # The error of an own estimate does not fall with the noise.
                 *_, out = self._precondition(t, gamma)
                 relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
                 weight = relative.clamp(max=self.settings.max_weight)

@@ -26,35 +26,35 @@ def forward(codec: Codec):  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="module")
 def few_steps(tiny_codec: Codec) -> Codec:
-    codec = untrained_codec(diffusion={"denoise_from": "estimate"})
+    codec = untrained_codec(diffusion={"sampled_steps": 4})
     codec.load_state_dict(tiny_codec.state_dict())
     return codec
 
 
-def test_the_second_task_sees_what_a_sampler_meets_after_its_first_step(few_steps: Codec) -> None:
-    seen: list[Tensor] = []
-    add_noise = few_steps.process.add_noise  # type: ignore[union-attr]
-
-    def spy(*args: Tensor) -> Tensor:
-        seen.append(add_noise(*args))  # type: ignore[operator]
-        return seen[-1]
-
-    half = torch.full((COUNT,), 0.5)
-    process = few_steps.process
-    with torch.no_grad(), patch.object(process, "add_noise", spy), patch.object(process, "sample_t", lambda _: half):
-        output, draws = forward(few_steps)
-    start, again = output.predictions
-    gamma = torch.where(draws.uniform("gamma_zero") < 0.5, 0.0, draws.uniform("gamma"))[:, None, None, None]
-    noise = gamma * draws.normal("noise", (3, 64, 64))
+@pytest.mark.parametrize(("steps", "step"), [(2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)])
+def test_the_second_task_sees_what_a_sampler_meets(few_steps: Codec, steps: int, step: int) -> None:
+    _, x_side = batch_of_pairs(2)
+    draws, rate, one = Draws([0, 1]), torch.tensor([0.3, 0.8]), torch.ones(2)
+    # The draws that lead to step number `step` of `steps` for one sample, and always to the first of 2 for the other.
+    fixed = {"steps": torch.tensor([(steps - 2 + 0.5) / 3, 0]), "step": torch.tensor([(step - 0.5) / (steps - 1), 0])}
+    gamma, noise = torch.tensor([1.0, 0.4]), draws.normal("noise", (3, 64, 64))
+    noise = gamma[:, None, None, None] * noise
     met: list[Tensor] = []
 
     def predict(x_t: Tensor, t: Tensor) -> Tensor:
         met.append(x_t)
-        return 2 * start.x0 - 1
+        return few_steps._predict(x_t, t, gamma, rate, context)  # type: ignore[operator]
 
-    ddim(few_steps.process, predict, noise, 2)  # type: ignore[arg-type]
-    assert len(again.samples) < COUNT
-    torch.testing.assert_close(seen[1], met[1][again.samples], rtol=0, atol=1e-5)
+    with torch.no_grad(), patch.object(draws, "uniform", lambda name: fixed[name]):
+        context = few_steps.context(torch.zeros(2, 16, 4, 4), x_side, torch.tensor([True, True]), rate)  # type: ignore[operator]
+        first = (few_steps._predict(noise, one, gamma, rate, context) + 1) / 2  # type: ignore[operator]
+        x_t, t = few_steps._sampled(first, noise, gamma, rate, context, draws)  # type: ignore[operator]
+        ddim(few_steps.process, predict, noise, steps)  # type: ignore[arg-type]
+        expected = met[step][0]
+        met.clear()
+        ddim(few_steps.process, predict, noise, 2)  # type: ignore[arg-type]
+    torch.testing.assert_close(t, torch.tensor([1 - step / steps, 0.5]))
+    torch.testing.assert_close(x_t, torch.stack([expected, met[1][1]]), rtol=0, atol=1e-4)
 
 
 def test_it_is_asked_where_there_is_noise_and_teaches_the_first_task_nothing(few_steps: Codec) -> None:
@@ -75,6 +75,8 @@ def test_the_original_is_what_stage_one_starts_from(tiny_codec: Codec, few_steps
     assert len(one[1].samples) == COUNT and float(one[1].weight.max()) > 1
 
 
-def test_other_predictions_are_refused() -> None:
+def test_other_predictions_and_one_step_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sampled_steps is 1; it is 0, or at least 2"):
+        untrained_codec(diffusion={"sampled_steps": 1})
     with pytest.raises(ConfigError, match=r"diffusion\.prediction x0"):
-        untrained_codec(diffusion={"denoise_from": "estimate", "prediction": "v"})
+        untrained_codec(diffusion={"sampled_steps": 4, "prediction": "v"})

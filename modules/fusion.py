@@ -45,12 +45,34 @@ class RowAttention(nn.Module):
         x = x.view(batch, self.heads, channels // self.heads, height, width)
         return x.permute(0, 3, 1, 4, 2).reshape(batch * height, self.heads, width, channels // self.heads)
 
+    def _operands(self, h: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """h, side (B, C, H, W) -> query, key, value (B * H, heads, W, C / heads), bias (heads, W, W)."""
+        query = F.normalize(self._rows(self.query(h)).float(), dim=-1) * self.log_temperature.exp()
+        keys, values = self.key_value(side).chunk(2, dim=1)
+        key = F.normalize(self._rows(keys).float(), dim=-1)
+        columns = torch.arange(h.shape[3], device=h.device)
+        bias = self.bias[:, (columns[None, :] - columns[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET]
+        return query, key, self._rows(values), bias
+
+    @staticmethod
+    def _attend(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+        """query, key (rows, heads, W, c), bias (heads, W, W) -> attention (rows, heads, W, W), sums of 1."""
+        return (torch.matmul(query, key.transpose(-1, -2)).float() + bias).softmax(-1)
+
     @staticmethod
     def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """(rows, heads, W, c) each, bias (heads, W, W) -> values (rows, heads, W, c), mean column (rows, heads, W)."""
-        attention = (torch.matmul(query, key.transpose(-1, -2)).float() + bias).softmax(-1)
+        attention = RowAttention._attend(query, key, bias)
         columns = torch.arange(query.shape[2], device=query.device, dtype=torch.float32)
         return torch.matmul(attention.to(value.dtype), value), torch.matmul(attention, columns)
+
+    def weights(self, h: Tensor, side: Tensor) -> Tensor:
+        """h, side (B, C, H, W) -> how much each position attends to each column of its row (B, heads, H, W, W).
+
+        For inspection: all rows at once, where `forward` holds a few at a time.
+        """
+        query, key, _, bias = self._operands(h, side)
+        return self._attend(query, key, bias).unflatten(0, (h.shape[0], h.shape[2])).transpose(1, 2)
 
     def forward(self, h: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """h, side (B, C, H, W) -> the side features for each position of h (B, C, H, W), and each head's offset.
@@ -58,17 +80,13 @@ class RowAttention(nn.Module):
         The offsets (B, heads, H, W), float32, are in positions to the right.
         """
         batch, channels, height, width = h.shape
-        query = F.normalize(self._rows(self.query(h)).float(), dim=-1) * self.log_temperature.exp()
-        keys, values = self.key_value(side).chunk(2, dim=1)
-        key = F.normalize(self._rows(keys).float(), dim=-1)
-        value = self._rows(values)
-        columns = torch.arange(width, device=h.device)
-        bias = self.bias[:, (columns[None, :] - columns[:, None]).clamp(-MAX_OFFSET, MAX_OFFSET) + MAX_OFFSET]
+        query, key, value, bias = self._operands(h, side)
         rows = len(query) if torch.is_grad_enabled() else max(1, SCORE_BYTES // (4 * self.heads * width**2))
         parts = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
         values, column = zip(*(self._gather(q, k, v, bias) for q, k, v in parts), strict=True)
         gathered = torch.cat(values)
         gathered = gathered.view(batch, height, self.heads, width, channels // self.heads).permute(0, 2, 4, 1, 3)
+        columns = torch.arange(width, device=h.device)
         offset = torch.cat(column).view(batch, height, self.heads, width).transpose(1, 2) - columns
         return self.out(gathered.reshape(batch, channels, height, width).contiguous()), offset
 

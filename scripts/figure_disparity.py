@@ -87,7 +87,9 @@ def table_rows(
         means = [average([pair[name] for pair in pairs]) for pairs in judged]
         cells = [cell for m in means for cell in (f"{m.mean:.2f}", f"{m.median:.2f}", f"{100 * m.within:.0f} %")]
         cells.append(f"{mean(pair[name] for pair in warped):.2f}")
-        rows.append([name, *cells, *([f"{value:.2f}" for value in maps[name]] if name in maps else ("-", "-"))])
+        # Adding 0 turns -0 into 0.
+        last = [f"{round(value, 2) + 0.0:.2f}" for value in maps[name]] if name in maps else ["-", "-"]
+        rows.append([name, *cells, *last])
     return rows
 
 

@@ -52,7 +52,7 @@ def draw(path: Path, titles: Sequence[str], rows: Sequence[Row], limit: float, n
     aspects = [row.panels[0].content.shape[0] / row.panels[0].content.shape[1] for row in rows]
     width = (WIDTH / DPI - 1.4) / columns
     height = sum(width * aspect + TEXT for aspect in aspects) + 2.6 * TEXT
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.05, wspace=0, hspace=0)
     figure = Figure(figsize=(WIDTH / DPI, height), dpi=DPI, layout=layout)
     grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": aspects})
     drawn = None

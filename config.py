@@ -283,7 +283,7 @@ def small_one_step() -> Config:
 
     accelerate launch train.py --preset small_one_step --init STAGE_1 --data.folder-root PATH_TO_KITTI_SAMPLE
     """
-    return _one_step(small(), steps=1000, lr=3e-4)
+    return _one_step(small(), steps=1000, lr=4e-4)
 
 
 def small_no_side() -> Config:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,28 @@ from modules.layers import Conditioning, Stage, Up
 FusionKind = Literal["add", "row_attention", "both", "aligned", "none"]
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
+CONFIDENCE_SCALE = 10.0
+"""How strongly a head's confidence counts beside its learned trust: e to this power for a head that is sure."""
 SCORE_BYTES = 2**26
 """Upper bound of the attention scores held at a time when no gradient is wanted; at least one row's are."""
+
+
+class Matches(NamedTuple):
+    """Where the side image shows what a position shows, by several estimates: (B, maps, H, W), float32.
+
+    `offset` in positions of their scale to the right (minus the disparity, for a left x); `confidence` in (0, 1].
+    """
+
+    offset: Tensor
+    confidence: Tensor
 
 
 class RowAttention(nn.Module):
     """Each position of h attends to all positions of the same row of the side features.
 
     Queries and keys are normalised (cosine attention with a learned temperature); a learned bias depends on the
-    horizontal offset, so that the plausible disparities are preferred before content decides. The mean offset that a
-    head attends to is its estimate of minus the disparity, in positions (soft argmax).
+    horizontal offset, so that the plausible disparities are preferred before content decides. Where a head's weights
+    peak is its estimate of the match, and the sum of their squares tells how sharply: 1 for one column, 1 / W for all.
     """
 
     def __init__(self, channels: int, head_channels: int = 32) -> None:
@@ -60,11 +72,19 @@ class RowAttention(nn.Module):
         return (torch.matmul(query, key.transpose(-1, -2)).float() + bias).softmax(-1)
 
     @staticmethod
-    def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """(rows, heads, W, c) each, bias (heads, W, W) -> values (rows, heads, W, c), mean column (rows, heads, W)."""
+    def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(rows, heads, W, c) each, bias (heads, W, W) -> values (rows, heads, W, c), column and confidence of the
+        match (rows, heads, W).
+
+        The column is a mean over the weights to the fourth power: a peak in a broad plain counts, the plain does not,
+        and gradients reach it. The plain mean of a broad head is the middle of the row, wherever its peak is.
+        """
         attention = RowAttention._attend(query, key, bias)
         columns = torch.arange(query.shape[2], device=query.device, dtype=torch.float32)
-        return torch.matmul(attention.to(value.dtype), value), torch.matmul(attention, columns)
+        squares = attention.square()
+        peaked = (squares / squares.amax(-1, keepdim=True)).square()
+        column = (peaked * columns).sum(-1) / peaked.sum(-1)  # No matmul: autocast would round it.
+        return torch.matmul(attention.to(value.dtype), value), column, squares.sum(-1)
 
     def weights(self, h: Tensor, side: Tensor) -> Tensor:
         """h, side (B, C, H, W) -> how much each position attends to each column of its row (B, heads, H, W, W).
@@ -74,21 +94,18 @@ class RowAttention(nn.Module):
         query, key, _, bias = self._operands(h, side)
         return self._attend(query, key, bias).unflatten(0, (h.shape[0], h.shape[2])).transpose(1, 2)
 
-    def forward(self, h: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-        """h, side (B, C, H, W) -> the side features for each position of h (B, C, H, W), and each head's offset.
-
-        The offsets (B, heads, H, W), float32, are in positions to the right.
-        """
+    def forward(self, h: Tensor, side: Tensor) -> tuple[Tensor, Matches]:
+        """h, side (B, C, H, W) -> the side features for each position of h (B, C, H, W), and each head's matches."""
         batch, channels, height, width = h.shape
         query, key, value, bias = self._operands(h, side)
         rows = len(query) if torch.is_grad_enabled() else max(1, SCORE_BYTES // (4 * self.heads * width**2))
         parts = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
-        values, column = zip(*(self._gather(q, k, v, bias) for q, k, v in parts), strict=True)
-        gathered = torch.cat(values)
-        gathered = gathered.view(batch, height, self.heads, width, channels // self.heads).permute(0, 2, 4, 1, 3)
+        found = zip(*(self._gather(q, k, v, bias) for q, k, v in parts), strict=True)
+        gathered, column, confidence = (torch.cat(part).unflatten(0, (batch, height)) for part in found)
+        gathered = gathered.permute(0, 2, 4, 1, 3).reshape(batch, channels, height, width)
         columns = torch.arange(width, device=h.device)
-        offset = torch.cat(column).view(batch, height, self.heads, width).transpose(1, 2) - columns
-        return self.out(gathered.reshape(batch, channels, height, width).contiguous()), offset
+        matches = Matches(column.transpose(1, 2) - columns, confidence.transpose(1, 2))
+        return self.out(gathered.contiguous()), matches
 
 
 class Gate(nn.Module):
@@ -121,9 +138,9 @@ def warp(features: Tensor, offset: Tensor) -> Tensor:
 class Fuse(nn.Module):
     """One scale's fusion: h + projected side features (`add`), + row attention, or both.
 
-    `aligned` has both; where it does not attend, the offsets of the next coarser scale steer a warp of the side
-    features, which costs no scores; and a gate weighs the sum. `coarse_maps`: how many maps of offsets that scale has,
-    of which a mean by learned trust is taken.
+    `aligned` has both; where it does not attend, the matches of the next coarser scale steer a warp of the side
+    features, which costs no scores; and a gate weighs the sum. `coarse_maps`: how many matches that scale has for each
+    position, of which the mean is taken, weighted by confidence and learned trust.
     """
 
     def __init__(self, kind: FusionKind, channels: int, side_channels: int, attend: bool, coarse_maps: int = 0) -> None:
@@ -138,21 +155,20 @@ class Fuse(nn.Module):
         self.maps = self.attention.heads if self.attention is not None else int(warps)
         self.gate = Gate(channels) if kind == "aligned" else None
 
-    def forward(self, h: Tensor, side: Tensor, coarse: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """h (B, C, H, W), side (B, S, H, W), coarser offsets (B, coarse_maps, H/2, W/2) -> (B, C, H, W), own offsets.
-
-        Offsets (B, maps, H, W) are in positions of their own scale.
-        """
+    def forward(self, h: Tensor, side: Tensor, coarse: Matches | None) -> tuple[Tensor, Matches | None]:
+        """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2) -> (B, C, H, W), own matches."""
         projected = self.project(side)
-        offered, offset = projected if self.add else torch.zeros_like(h), None
+        offered, matches = projected if self.add else torch.zeros_like(h), None
         if self.attention is not None:
-            gathered, offset = self.attention(h, projected)
+            gathered, matches = self.attention(h, projected)
             offered = offered + gathered
         elif self.project_warped is not None and self.trust is not None and coarse is not None:
-            trusted = (coarse * self.trust.softmax(0)[:, None, None]).sum(1, keepdim=True)
-            offset = 2 * F.interpolate(trusted, scale_factor=2, mode="bilinear")
-            offered = offered + self.project_warped(warp(side, offset))
-        return h + (offered if self.gate is None else self.gate(h, offered) * offered), offset
+            trust = (self.trust[:, None, None] + CONFIDENCE_SCALE * coarse.confidence).softmax(1)
+            best = [(trust * of_heads).sum(1, keepdim=True) for of_heads in coarse]
+            offset, confidence = (F.interpolate(m, scale_factor=2, mode="bilinear") for m in best)
+            matches = Matches(2 * offset, confidence)
+            offered = offered + self.project_warped(warp(side, matches.offset))
+        return h + (offered if self.gate is None else self.gate(h, offered) * offered), matches
 
 
 class FusionSynthesis(nn.Module):
@@ -191,11 +207,11 @@ class FusionSynthesis(nn.Module):
         embedding = self.conditioning(rate)
         h = self.stem(y_hat)
         context: list[Tensor] = []
-        offset: Tensor | None = None
+        matches: Matches | None = None
         for scale in reversed(range(len(self.stages))):
             fuse = self.fuse[scale]
             if side is not None and isinstance(fuse, Fuse):
-                h, offset = fuse(h, side[scale], offset)
+                h, matches = fuse(h, side[scale], matches)
             h = self.stages[scale](h, embedding)
             context.insert(0, h)
             if scale:

@@ -146,6 +146,8 @@ class LossConfig:
     start, a decoder that has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
+    coarse_weight: float = 0.0
+    """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """Multiplied by gamma for codecs with a trained gamma: realistic at 1, faithful at 0."""
@@ -270,9 +272,14 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
         config,
         name=f"{config.name}_one_step",
         data=replace(config.data, augment=replace(config.data.augment, scaled=0.0)),
-        diffusion=replace(config.diffusion, start_fraction=0.3, sampled_steps=4),
+        diffusion=replace(config.diffusion, start_fraction=0.4, sampled_steps=4),
         loss=replace(
-            config.loss, rate_warmup=0, perceptual="effnet", perceptual_weight=2000.0, adversarial_weight=0.03
+            config.loss,
+            rate_warmup=0,
+            coarse_weight=3.0,
+            perceptual="effnet",
+            perceptual_weight=1000.0,
+            adversarial_weight=0.02,
         ),
         train=replace(config.train, receiver_only=True, steps=steps, lr=lr, warmup=20, decay=steps - 100),
     )
@@ -283,7 +290,7 @@ def small_one_step() -> Config:
 
     accelerate launch train.py --preset small_one_step --init STAGE_1 --data.folder-root PATH_TO_KITTI_SAMPLE
     """
-    return _one_step(small(), steps=1000, lr=4e-4)
+    return _one_step(small(), steps=700, lr=3e-4)
 
 
 def small_no_side() -> Config:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import LossConfig
 from modules.codec import CodecOutput
 
+COARSE = 4
+"""Rows and columns of a block whose mean counts as a coarse value."""
 FIRST_PRICE = 0.02
 """What a bit costs at step 0 of the rate warm-up, as a share of its full price; it rises geometrically."""
 
@@ -48,8 +51,13 @@ def objective(
     for i, task in enumerate(output.predictions):
         share = len(task.samples) / len(lmbda)
         weight = (scale * on_quality)[task.samples] * share
-        distortion = distortion_of(task.estimate - task.target, loss)
+        difference = task.estimate - task.target
+        distortion = distortion_of(difference, loss)
         total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()
+        if loss.coarse_weight > 0:
+            coarse = distortion_of(F.avg_pool2d(difference.float(), COARSE), loss)
+            total = total + (weight * task.weight * loss.coarse_weight * coarse).mean()
+            parts[f"coarse_{i}"] = coarse.mean()
         parts[f"distortion_{i}"] = distortion.mean()
         judged = task.perceptual_weight > 0
         if perceptual is not None and loss.perceptual_weight > 0 and bool(judged.any()):

@@ -47,6 +47,23 @@ def test_the_objective_is_what_its_formula_says(distortion: str, value: float) -
     assert float(parts["loss"]) == float(total)
 
 
+@pytest.mark.parametrize(("pattern", "share"), [("flat", 1.0), ("checkerboard", 0.0), ("halves", 1.0)])
+def test_a_coarse_error_counts_beside_that_of_pixels(pattern: str, share: float) -> None:
+    """With 4x4 means: in full for an error that blocks share, not at all for one that they average out."""
+    sign = torch.ones(8, 8)
+    if pattern == "checkerboard":
+        sign[::2, ::2] = sign[1::2, 1::2] = -1
+    if pattern == "halves":
+        sign[:, 4:] = -1
+    coded = output([0.5])
+    coded.predictions[0].estimate = coded.predictions[0].target + 0.1 * sign
+    plain, _ = objective(coded, LOSS, True, None, 0)
+    total, parts = objective(coded, replace(LOSS, coarse_weight=3.0), True, None, 0)
+    error = 0.01 * 255**2
+    assert float(parts["coarse_0"]) == pytest.approx(share * error, rel=1e-4, abs=1e-6)
+    assert float(total - plain) == pytest.approx(3 * share * error * 0.01, rel=1e-3, abs=1e-6)
+
+
 def test_the_price_of_bits_rises_with_the_optimizer_step() -> None:
     """From 2 % at step 0, geometrically, to all of it at rate_warmup; lambda's part never changes."""
     loss = replace(LOSS, rate_warmup=100, rate_weight=2.0)

@@ -68,9 +68,10 @@ def _runs(tables: Symbols, probability: ProbabilityTables) -> tuple[NDArray[np.i
     """Group symbols by table: a stable order, and (table, slice of that order) for every table in use."""
     # NumPy sorts integers of 8 and 16 bits by radix, some ten times as fast as wider ones.
     order = np.argsort(tables.astype(np.min_scalar_type(len(probability))), kind="stable")
-    counts = np.bincount(tables, minlength=1)
-    ends = np.cumsum(counts)
-    return order, ((int(t), slice(int(ends[t] - counts[t]), int(ends[t]))) for t in np.flatnonzero(counts))
+    counts = np.bincount(tables)
+    used = np.flatnonzero(counts)
+    ends = np.cumsum(counts[used]).tolist()
+    return order, ((table, slice(a, b)) for table, a, b in zip(used.tolist(), [0, *ends], ends, strict=False))
 
 
 class SymbolEncoder:
@@ -84,7 +85,7 @@ class SymbolEncoder:
         order, runs = _runs(tables, probability)
         indices = (symbols + probability.half)[order].astype(np.int32)
         for table, run in runs:
-            self._encoder.encode(np.ascontiguousarray(indices[run]), probability.model(table))
+            self._encoder.encode(indices[run], probability.model(table))
 
     def words(self) -> int:
         """The renormalisations so far, each of which writes a word at the encoder and reads one at the decoder."""

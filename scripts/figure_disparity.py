@@ -6,7 +6,7 @@
 Each pair is coded at one rate; the maps are those of decoding its file. The figure has the first pair of `synthetic`
 and of `builtin`, with their ground truth, and of KITTI, where x_side warped by a map is compared with x instead. The
 table has the means over more pairs, beside what needs no attention: a disparity of 0, and the best constant for each
-pair. Of the heads of a scale, the one shown has the best peak on other synthetic scenes (split val). Prints Markdown.
+pair. Of the heads of a scale, the one shown has the best match on other synthetic scenes (split val). Prints Markdown.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def table_rows(
 
 
 def figure_row(label: str, reading: Reading, sources: list[Source]) -> Row:
-    """Images, ground truth and maps of one pair; x_side warped by the finest peak where no ground truth is known."""
+    """Images, ground truth and maps of one pair; x_side warped by the finest match where no ground truth is known."""
     from utils.disparity import warped
     from utils.disparity_figure import Panel, Row
 
@@ -114,7 +114,7 @@ def figure_row(label: str, reading: Reading, sources: list[Source]) -> Row:
     bpp = 8 * len(reading.data) / (pair.x.shape[0] * pair.x.shape[1])
     panels = [Panel(pair.x, f"{len(reading.data)} bytes\n{bpp:.2f} bits per pixel")]
     if truth is None:
-        finest = min((s for s in sources if s.reading == "peak"), key=lambda source: source.stride)
+        finest = min((s for s in sources if s.head is not None), key=lambda source: source.stride)
         unwarped, shifted = reading.warped_psnr(0.0), reading.warped_psnr(reading.constant)
         panels.append(
             Panel(pair.x_side, f"as it is: {unwarped:.1f} dB\nshifted by {reading.constant:.0f}: {shifted:.1f} dB")
@@ -149,11 +149,10 @@ def main() -> None:
     heads = study.best_heads(study.read_all(codec, [others], rate))
     synthetic, builtin, kitti = (study.read_all(codec, part, rate) for part in ([scenes], crops, [kitti_source]))
     sources = study.sources_shown(list(kitti[0].maps), heads)
-    plotted = [source for source in sources if source.reading != "mean"]
-    titles = ("x", "x_side", "ground truth", *(study.name_of(source) for source in plotted))
+    titles = ("x", "x_side", "ground truth", *(study.name_of(source) for source in sources))
     labels = ("synthetic", "builtin", "KITTI sample")
     firsts = (synthetic[0], builtin[0], kitti[0])
-    rows = [figure_row(label, first, plotted) for label, first in zip(labels, firsts, strict=True)]
+    rows = [figure_row(label, first, sources) for label, first in zip(labels, firsts, strict=True)]
     limit = colour_limit([first.pair.disparity for first in firsts if first.pair.disparity is not None])
     draw(arguments.out, titles, rows, limit, f"{NOTE}\n{RIGHTS}", RIGHTS)
     publish(

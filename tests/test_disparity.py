@@ -15,7 +15,7 @@ from tiny import smooth_pair, untrained_codec
 
 from data.sources import open_source
 from modules.codec import Codec
-from modules.fusion import MAX_OFFSET, RowAttention
+from modules.fusion import MAX_OFFSET
 from utils.disparity import (
     Errors,
     Source,
@@ -23,7 +23,6 @@ from utils.disparity import (
     best_shift,
     follows_column,
     judge,
-    peak_offsets,
     psnr,
     read_maps,
     silenced,
@@ -62,29 +61,11 @@ def test_maps_are_in_pixels_of_the_image_and_positive_to_the_left() -> None:
     codec = looking_left(2)
     x, side = smooth_pair(70, 100)
     x_hat, maps = read_maps(codec, codec.compress(x, 0.5), side)
-    assert list(maps) == [
-        *(Source(16, "mean"), Source(16, "mean", 0), Source(16, "peak", 0)),
-        *(Source(8, "mean"), Source(8, "mean", 0), Source(8, "peak", 0), Source(4, "warp")),
-    ]
-    for source in (Source(8, "mean", 0), Source(8, "peak", 0), Source(4, "warp")):
+    assert list(maps) == [Source(16, 0), Source(8, 0), Source(4)]
+    for source in (Source(8, 0), Source(4)):
         assert maps[source].shape == (70, 100)
         np.testing.assert_allclose(maps[source][:, 24:], 16.0, atol=1e-3)
     assert torch.equal(x_hat, codec.decompress(codec.compress(x, 0.5), side))
-
-
-def test_inspected_weights_are_those_that_attention_uses() -> None:
-    torch.manual_seed(0)
-    attention, h, side = RowAttention(64), torch.randn(2, 64, 3, 9), torch.randn(2, 64, 3, 9)
-    weights = attention.weights(h, side)
-    assert weights.shape == (2, 2, 3, 9, 9)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 3, 9))
-    columns = torch.arange(9.0)
-    torch.testing.assert_close(weights @ columns - columns, attention(h, side)[1], rtol=0, atol=1e-5)
-
-
-def test_a_peak_ignores_distant_weights() -> None:
-    weights = torch.tensor([0.3, 0.0, 0.0, 0.1, 0.4, 0.2, 0.0]).expand(7, 7)
-    torch.testing.assert_close(peak_offsets(weights), (0.1 * 3 + 0.4 * 4 + 0.2 * 5) / 0.7 - torch.arange(7.0))
 
 
 def test_points_that_x_side_does_not_show_do_not_count() -> None:
@@ -113,7 +94,7 @@ def test_errors_are_taken_over_the_valid_pixels() -> None:
     truth = np.array([[1.0, 2.0, 3.0, np.nan]], np.float32)
     estimate = np.array([[1.0, 5.0, 13.0, 99.0]], np.float32)
     errors = judge(estimate, truth, np.isfinite(truth))
-    assert errors == Errors(pytest.approx(13 / 3), 3.0, pytest.approx(2 / 3))
+    assert errors == Errors(pytest.approx(13 / 3), 3.0, pytest.approx(2 / 3))  # type: ignore[arg-type]
     assert judge(2.0, truth, np.isfinite(truth)).mean == pytest.approx(2 / 3)
     assert average([Errors(1, 2, 0.5), Errors(3, 4, 1.0)]) == Errors(2, 3, 0.75)
 
@@ -131,29 +112,31 @@ def test_silencing_lasts_as_long_as_asked_and_changes_the_image() -> None:
     x, side = smooth_pair()
     data = codec.compress(x, 1.0)
     before = codec.decompress(data, side)
-    for source in (Source(8, "peak", 0), Source(8, "mean"), Source(4, "warp")):
+    for source in (Source(8, 0), Source(4)):
         with pytest.raises(RuntimeError), silenced(codec, source):
             assert not torch.equal(codec.decompress(data, side), before)
             raise RuntimeError
         assert torch.equal(codec.decompress(data, side), before)
+    for source, missing in ((Source(8), "no warp"), (Source(4, 0), "no attention")):
+        with pytest.raises(ValueError, match=f"{missing} to silence"), silenced(codec, source):
+            pass
 
 
-def test_the_best_head_of_each_scale_is_chosen_by_its_peak() -> None:
+def test_the_best_head_of_each_scale_is_chosen_by_its_match() -> None:
     codec = untrained_codec(model={"fusion": "aligned", "synthesis_channels": (16, 64, 64)})
     readings = read_all(codec, [open_source("synthetic", split="val", limit=2, height=64, width=64)], 0.5)
     heads = best_heads(readings)
+    assert set(heads) == {16, 8}
     for stride, head in heads.items():
-        other = [
-            np.mean([r.errors(r.maps[Source(stride, "peak", h)]).mean for r in readings]) for h in (head, 1 - head)
-        ]
-        assert other[0] < other[1]
+        chosen, other = (
+            np.mean([r.errors(r.maps[Source(stride, h)]).mean for r in readings]) for h in (head, 1 - head)
+        )
+        assert chosen < other
     shown = sources_shown(list(readings[0].maps), heads)
     assert [name_of(s) for s in shown] == [
-        "1/16, mean offset, mean of all heads",
-        *(f"1/16, {what}, head {heads[16] + 1}" for what in ("mean offset", "peak")),
-        "1/8, mean offset, mean of all heads",
-        *(f"1/8, {what}, head {heads[8] + 1}" for what in ("mean offset", "peak")),
-        "1/4, offset of the warp",
+        f"1/16, match of head {heads[16] + 1}",
+        f"1/8, match of head {heads[8] + 1}",
+        "1/4, warp",
     ]
     with patch("utils.disparity.psnr", side_effect=[30.0, 28.0, 31.0, 30.5]):
         assert loss_without(codec, readings, shown[-1]) == pytest.approx(1.25)

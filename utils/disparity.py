@@ -1,4 +1,4 @@
-"""What a codec's fusion knows of the geometry: the offsets of its attention as disparity maps, and their errors.
+"""What a codec's fusion knows of the geometry: the matches that it finds as disparity maps, and their errors.
 
 A disparity map (H, W) float32 is in pixels of the image: the point at column u of x lies at column u - disparity of
 x_side, as in `data/pair.py`. Fusion counts offsets to the right in positions of its scale, so the sign turns.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from modules.codec import Codec
-from modules.fusion import Fuse, FusionSynthesis, warp
+from modules.fusion import Fuse, FusionSynthesis, Matches, warp
 from modules.transforms import PATCH
 from utils.errors import ConfigError
 from utils.images import to_float
@@ -28,20 +28,16 @@ WITHIN = 3.0
 """Pixels: the tolerance of the share of good pixels."""
 HIDES = 1.0
 """A surface hides another if its disparity is larger by more than so many pixels."""
-REACH = 1
-"""A peak is the mean column over so many positions on either side of the largest weight."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a map comes from: the scale 1/`stride`, and what is read there.
+    """Where a map comes from: the scale 1/`stride`, and there the match that this head of the attention finds.
 
-    "mean": the mean offset that a head attends to, as the model has it (head None: the mean over the heads); "peak":
-    the place of a head's largest weight; "warp": the offset by which the side features are warped.
+    Head None: the warp, that is the offset by which the side features of a scale without attention are warped.
     """
 
     stride: int
-    reading: Literal["mean", "peak", "warp"]
     head: int | None = None
 
 
@@ -83,18 +79,10 @@ def read_maps(codec: Codec, data: bytes, x_side: Tensor) -> tuple[Tensor, dict[S
         maps[source] = _to_pixels(offset, source.stride)[: size[0], : size[1]]
 
     def hook(stride: int) -> Any:
-        def after(layer: Fuse, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor | None]) -> None:
-            h, side, _ = inputs
-            offsets = output[1]
-            if offsets is None:
-                return
-            if layer.attention is None:
-                return keep(Source(stride, "warp"), offsets[0, 0])
-            keep(Source(stride, "mean"), offsets[0].mean(0))
-            peaks = peak_offsets(layer.attention.weights(h, layer.project(side)))[0]
-            for head, (mean, peak) in enumerate(zip(offsets[0], peaks, strict=True)):
-                keep(Source(stride, "mean", head), mean)
-                keep(Source(stride, "peak", head), peak)
+        def after(layer: Fuse, inputs: tuple[Any, ...], output: tuple[Tensor, Matches | None]) -> None:
+            matches = output[1]
+            for head, offset in enumerate(matches.offset[0] if matches is not None else ()):
+                keep(Source(stride, None if layer.attention is None else head), offset)
 
         return after
 
@@ -106,18 +94,6 @@ def read_maps(codec: Codec, data: bytes, x_side: Tensor) -> tuple[Tensor, dict[S
     return x_hat, maps
 
 
-def peak_offsets(weights: Tensor) -> Tensor:
-    """Attention (..., W, W) -> the offset (..., W) from each position to the peak of its weights, in positions.
-
-    The peak is the mean column over the largest weight and REACH neighbours on either side, so distant weights, which
-    draw the mean over the whole row to its middle, do not count.
-    """
-    columns = torch.arange(weights.shape[-1], device=weights.device, dtype=torch.float32)
-    near = (columns - weights.argmax(-1, keepdim=True)).abs() <= REACH
-    weights = torch.where(near, weights, 0.0)
-    return (weights * columns).sum(-1) / weights.sum(-1) - columns
-
-
 def _to_pixels(offset: Tensor, stride: int) -> Map:
     """Offsets (h, w) to the right, in positions of `stride` pixels -> disparity (h * stride, w * stride)."""
     fine = F.interpolate(offset[None, None].float(), scale_factor=stride, mode="bilinear", align_corners=False)
@@ -127,15 +103,19 @@ def _to_pixels(offset: Tensor, stride: int) -> Map:
 
 @contextlib.contextmanager
 def silenced(codec: Codec, source: Source) -> Iterator[None]:
-    """The codec without what this head (None: all of them), or the warp, brings from the side image."""
+    """The codec without what this head, or the warp, brings from the side image. Raises ValueError for neither."""
     fuse = fuses(codec)[source.stride]
-    layer, heads = (
-        (fuse.attention.out, fuse.attention.heads) if fuse.attention is not None else (fuse.project_warped, 1)
-    )
+    layer: nn.Conv2d | None = None
+    columns = slice(None)
+    if source.head is None:
+        layer = fuse.project_warped
+    elif fuse.attention is not None:
+        layer = fuse.attention.out
+        width = layer.in_channels // fuse.attention.heads
+        columns = slice(source.head * width, (source.head + 1) * width)
     if layer is None:
-        raise ValueError(f"At 1/{source.stride} of this codec nothing is aligned.")
-    width = layer.in_channels // heads
-    columns = slice(None) if source.head is None else slice(source.head * width, (source.head + 1) * width)
+        what = "warp" if source.head is None else "attention"
+        raise ValueError(f"At 1/{source.stride} of this codec there is no {what} to silence.")
     kept = layer.weight.detach().clone()
     with torch.no_grad():
         layer.weight[:, columns] = 0
@@ -196,9 +176,9 @@ def psnr(x: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def follows_column(disparity: Map) -> float:
-    """Correlation of a map with the column number: 1 for the mean offset of attention that is spread over the row.
+    """Correlation of a map with the column number: 1 for a match at the same column of x_side from everywhere in a row.
 
-    Such attention has one mean column for all positions of a row, so that its offset only tells where a position is.
+    Attention that is even over the row matches its middle from everywhere; its offset only tells where a position is.
     """
     columns = np.broadcast_to(np.arange(disparity.shape[1]), disparity.shape)
     return float(np.corrcoef(columns.ravel(), disparity.ravel())[0, 1])

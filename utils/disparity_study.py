@@ -67,28 +67,23 @@ def read_all(codec: Codec, sources: Sequence[PairSource], rate: float | None) ->
 
 
 def best_heads(readings: Sequence[Reading]) -> dict[int, int]:
-    """The head of each stride whose peak has the smallest mean error over these pairs, which have a ground truth."""
-    peaks = [source for source in readings[0].maps if source.reading == "peak"]
-    error = {source: np.mean([r.errors(r.maps[source]).mean for r in readings]) for source in peaks}
+    """The head of each stride whose match has the smallest mean error over these pairs, which have a ground truth."""
+    error = {source: np.mean([r.errors(r.maps[source]).mean for r in readings]) for source in readings[0].maps}
     chosen: dict[int, int] = {}
-    for source in sorted(peaks, key=error.__getitem__):
-        assert source.head is not None
-        chosen.setdefault(source.stride, source.head)
+    for source in sorted(error, key=error.__getitem__):
+        if source.head is not None:
+            chosen.setdefault(source.stride, source.head)
     return chosen
 
 
 def sources_shown(maps: Sequence[Source], heads: dict[int, int]) -> list[Source]:
-    """Of all maps: the means over the heads, these heads' means and peaks, and warps; coarse to fine."""
+    """Of all maps: the matches of these heads, by their stride, and the warps; coarse to fine."""
     return [source for source in maps if source.head is None or source.head == heads[source.stride]]
 
 
 def name_of(source: Source) -> str:
     """Of a row of the table; heads count from 1."""
-    scale = f"1/{source.stride}"
-    if source.reading == "warp":
-        return f"{scale}, offset of the warp"
-    head = "mean of all heads" if source.head is None else f"head {source.head + 1}"
-    return f"{scale}, {'mean offset' if source.reading == 'mean' else 'peak'}, {head}"
+    return f"1/{source.stride}, {'warp' if source.head is None else f'match of head {source.head + 1}'}"
 
 
 def loss_without(codec: Codec, readings: Sequence[Reading], source: Source) -> float:

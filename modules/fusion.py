@@ -18,10 +18,13 @@ from modules.layers import Conditioning, Stage, Up
 FusionKind = Literal["add", "row_attention", "both", "aligned", "none"]
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
-CONFIDENCE_SCALE = 10.0
+CONFIDENCE_SCALE = 30.0
 """How strongly a head's confidence counts beside its learned trust: e to this power for a head that is sure."""
-SCORE_BYTES = 2**26
-"""Upper bound of the attention scores held at a time when no gradient is wanted; at least one row's are."""
+SHARPENED = 4
+"""A match is read from the attention's weights to this power."""
+SCORE_BYTES = 2**24
+"""Upper bound of the attention scores held at a time when no gradient is wanted; at least one row's are, and memory is
+several times that."""
 
 
 class Matches(NamedTuple):
@@ -67,32 +70,18 @@ class RowAttention(nn.Module):
         return query, key, self._rows(values), bias
 
     @staticmethod
-    def _attend(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
-        """query, key (rows, heads, W, c), bias (heads, W, W) -> attention (rows, heads, W, W), sums of 1."""
-        return (torch.matmul(query, key.transpose(-1, -2)).float() + bias).softmax(-1)
-
-    @staticmethod
     def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(rows, heads, W, c) each, bias (heads, W, W) -> values (rows, heads, W, c), column and confidence of the
         match (rows, heads, W).
 
-        The column is a mean over the weights to the fourth power: a peak in a broad plain counts, the plain does not,
-        and gradients reach it. The plain mean of a broad head is the middle of the row, wherever its peak is.
+        The column is a mean by sharpened weights: a peak in a broad plain counts, the plain does not, and gradients
+        reach it. The plain mean of a broad head is the middle of the row, wherever its peak is.
         """
-        attention = RowAttention._attend(query, key, bias)
+        scores = torch.matmul(query, key.transpose(-1, -2)).float() + bias
+        attention = scores.softmax(-1)
         columns = torch.arange(query.shape[2], device=query.device, dtype=torch.float32)
-        squares = attention.square()
-        peaked = (squares / squares.amax(-1, keepdim=True)).square()
-        column = (peaked * columns).sum(-1) / peaked.sum(-1)  # No matmul: autocast would round it.
-        return torch.matmul(attention.to(value.dtype), value), column, squares.sum(-1)
-
-    def weights(self, h: Tensor, side: Tensor) -> Tensor:
-        """h, side (B, C, H, W) -> how much each position attends to each column of its row (B, heads, H, W, W).
-
-        For inspection: all rows at once, where `forward` holds a few at a time.
-        """
-        query, key, _, bias = self._operands(h, side)
-        return self._attend(query, key, bias).unflatten(0, (h.shape[0], h.shape[2])).transpose(1, 2)
+        column = ((SHARPENED * scores).softmax(-1) * columns).sum(-1)  # No matmul: autocast would round it.
+        return torch.matmul(attention.to(value.dtype), value), column, attention.square().sum(-1)
 
     def forward(self, h: Tensor, side: Tensor) -> tuple[Tensor, Matches]:
         """h, side (B, C, H, W) -> the side features for each position of h (B, C, H, W), and each head's matches."""

@@ -87,6 +87,8 @@ class DiffusionCodec(Codec):
         )
         self.mean = nn.Conv2d(model.synthesis_channels[0], 3 * PATCH**2, 3, padding=1)
         self.unet = UNet(model.unet_channels, model.unet_blocks, model.synthesis_channels, embedding)
+        # Like the images; otherwise every convolution copies its weights at every call.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def context(self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor) -> Context:
         """y_hat, x_side in [0, 1] (any values where `present` (B,) is False) -> the denoiser's context."""
@@ -189,9 +191,9 @@ class DiffusionCodec(Codec):
                 *_, out = self._precondition(t, gamma)
                 relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
                 weight = relative.clamp(max=self.settings.max_weight)
-            return Prediction(samples, x, image, image, x, weight, gamma)
+            return Prediction(samples, x, image, image, x, weight, gamma.square())
         target = self.process.target(2 * x - 1, noise, t)
-        return Prediction(samples, x, image, raw / 2, target / 2, weight, gamma)
+        return Prediction(samples, x, image, raw / 2, target / 2, weight, gamma.square())
 
     def _precondition(self, t: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Factors (B, 1, 1, 1) that keep the network's input and target at unit size: input, skip, out.

@@ -150,7 +150,7 @@ class LossConfig:
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
-    """Multiplied by gamma^2 for codecs with a trained gamma: realistic at 1, faithful at 0."""
+    """Multiplied by gamma for codecs with a trained gamma: realistic at 1, faithful at 0."""
     adversarial_weight: float = 0.0
     """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
     (`modules/critic.py`); 0: no critic."""
@@ -278,8 +278,8 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
             rate_warmup=0,
             coarse_weight=3.0,
             perceptual="effnet",
-            perceptual_weight=4000.0,
-            adversarial_weight=0.03,
+            perceptual_weight=1000.0,
+            adversarial_weight=0.02,
         ),
         train=replace(config.train, receiver_only=True, steps=steps, lr=lr, warmup=20, decay=steps - 100),
     )

@@ -191,9 +191,9 @@ class DiffusionCodec(Codec):
                 *_, out = self._precondition(t, gamma)
                 relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
                 weight = relative.clamp(max=self.settings.max_weight)
-            return Prediction(samples, x, image, image, x, weight, gamma.square())
+            return Prediction(samples, x, image, image, x, weight, gamma)
         target = self.process.target(2 * x - 1, noise, t)
-        return Prediction(samples, x, image, raw / 2, target / 2, weight, gamma.square())
+        return Prediction(samples, x, image, raw / 2, target / 2, weight, gamma)
 
     def _precondition(self, t: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Factors (B, 1, 1, 1) that keep the network's input and target at unit size: input, skip, out.

@@ -124,7 +124,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """rate_weight x bpp + lambda x (distortion_weight x D + perceptual_weight x P); see `lambda_on`.
+    """rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + perceptual_weight x P).
 
     D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in the units of the codec's
     prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or unit noise.
@@ -288,7 +288,10 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
 def small_one_step() -> Config:
     """Stage 2 of `small`.
 
-    accelerate launch train.py --preset small_one_step --init STAGE_1 --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_one_step --init checkpoints/small_stage1 --data.folder-root KITTI_SAMPLE
+
+    Time: 1.35 s a step on two EPYC cores in bfloat16, so 16 minutes. Expect: `checkpoints/small`: in one
+    step at gamma 1, 41 % less kernel distance than stage 1 for 0.05 dB, on `val` at 0.104 bpp (docs/results.md).
     """
     return _one_step(small(), steps=700, lr=3e-4)
 

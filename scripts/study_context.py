@@ -52,9 +52,9 @@ def parse() -> argparse.Namespace:
     add("--threads", type=int, default=2, metavar="N", help="at which the integers are timed")
     add("--out", type=Path, metavar="FILE", help="Markdown file to write")
     arguments = parser.parse_args()
-    for name in ("crops", "channels", "steps", "threads"):
-        if getattr(arguments, name) < 1:
-            raise ConfigError(f"--{name} is {getattr(arguments, name)}; it must be at least 1.")
+    for name, least in (("crops", 16), ("channels", 1), ("steps", 1), ("threads", 1)):
+        if getattr(arguments, name) < least:
+            raise ConfigError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}.")
     return arguments
 
 
@@ -112,6 +112,10 @@ def latents(
         parts = {"train": training_latents(codec, training_data(replace(loaded.config, data=data)), args.crops)}
         source = open_source("folder", split=args.split, root=args.data_root)
         images = [to_float(source[i].x) for i in range(len(source))]
+        if len({image.shape for image in images}) > 1:
+            raise ConfigError(
+                f"The images of {args.data_root}, split {args.split}, differ in size; give some of one size."
+            )
         files = {}
         for size in args.bytes:
             parts[str(size)], files[str(size)] = latents_of_size(codec, images, size)

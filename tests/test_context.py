@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import smooth_pair, untrained_codec
+from evaluation_files import write_checkpoint, write_split
+from tiny import smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
 from config import LossConfig
@@ -14,6 +18,9 @@ from modules.diffusion_codec import DiffusionCodec
 from utils import context_training
 from utils.context_study import ContextModel, Design, Latents, channel_bits
 from utils.context_training import Settings, analyse, fit, joined, latents_of_size, measure
+from utils.errors import ConfigError
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "study_context.py"
 
 COUNT = 12
 """Of the 16 channels of y, those that take part."""
@@ -142,3 +149,46 @@ def test_a_context_that_helps_is_learnt_and_training_goes_on_where_it_stopped(
     assert context < 0.9 * trained(Design())[0]
     _, again = trained(Design(kernel=3))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Runs the script on a tiny checkpoint with more options; the report."""
+    for split in ("train", "val"):
+        write_split(tmp_path / "data", split, ["a", "a", "b"])
+    ckpt = write_checkpoint(tmp_path / "ckpt", codec(), tiny_config(), tmp_path / "data")
+
+    def run(options: str) -> str:
+        command = f"{SCRIPT} --ckpt {ckpt} --data-root {tmp_path / 'data'} --work {tmp_path / 'work'} --crops 16"
+        monkeypatch.setattr(
+            sys, "argv", f"{command} --channels 8 --threads 1 --out {tmp_path / 'out.md'} {options}".split()
+        )
+        runpy.run_path(str(SCRIPT))["main"]()
+        return (tmp_path / "out.md").read_text()
+
+    return run
+
+
+def test_the_study_reports_each_design_beside_the_control_and_continues(
+    study: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.context_study.DESIGNS", {"plain": Design(), "slices": Design(slices=2)})
+
+    def rows(report: str) -> list[list[str]]:
+        return [[cell.strip() for cell in line.split("|")] for line in report.splitlines() if line.startswith("| ")]
+
+    table = rows(study("--steps 2 --bytes 40 60"))
+    assert [row[1] for row in table[2:]] == ["the checkpoint", "plain", "slices"]
+    assert all("%" in cell for cell in table[4][5:7]) and "%" not in "".join(table[3])
+    monkeypatch.setattr(context_training, "fit", lambda *_: pytest.fail("trained again"))
+    again = rows(study("--steps 2 --bytes 40 60"))
+    assert [row[5:] for row in again] == [row[5:] for row in table]
+    with pytest.raises(ConfigError, match="choose another --work"):
+        study("--steps 2 --bytes 40")
+
+
+def test_the_study_says_what_it_cannot_do(study: Callable[[str], str]) -> None:
+    for options, words in (("--designs other", "no design 'other'"), ("--crops 9", "--crops is 9"),
+                           ("--channels 17", "--channels is 17")):  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            study(options)

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from config import LossConfig
 from data.mixture import Mixture, make_loader
-from modules.codec import LEVELS
+from modules.codec import LEVELS, pad
 from modules.diffusion_codec import DiffusionCodec
 from modules.integer import ACTIVATION_BITS
 from modules.losses import lambda_of
+from modules.transforms import HYPER_STRIDE
 from utils.context_study import ContextModel, Latents
 from utils.training_state import STATE_FILE, load_training_state, save_training_state
 
 BATCH = 16
 WARMUP = 100
-SAVE_EVERY = 250
+SAVE_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ def training_latents(codec: DiffusionCodec, mixture: Mixture, crops: int) -> Lat
 
 
 def latents_of_size(codec: DiffusionCodec, images: Sequence[Tensor], size: int) -> tuple[Latents, list[int]]:
-    """Latents of images (3, H, W) at the lowest rate level whose files have `size` bytes or more in the mean, and the
-    bytes of each file."""
+    """Latents of images (3, H, W) of one size at the lowest rate level whose files have `size` bytes or more in the
+    mean (the highest if none have), and the bytes of each file."""
     low, high = -1, LEVELS - 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if np.mean(_file_sizes(codec, images, middle)) < size else (low, middle)
-    parts = [analyse(codec, image[None], torch.tensor([high])) for image in images]
+    parts = [analyse(codec, pad(image[None], HYPER_STRIDE), torch.tensor([high])) for image in images]
     return joined(parts), _file_sizes(codec, images, high)
 
 

@@ -150,9 +150,6 @@ class LossConfig:
     distortion_weight: float = 1.0
     coarse_weight: float = 0.0
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
-    matching_weight: float = 0.0
-    """Weight of the absolute difference between x and x_side where fusion `aligned` looks in it, whatever lambda: the
-    photometric loss of parallax attention (Wang et al. 2019, arXiv 1903.05784, section 3.3)."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """Multiplied by gamma^diffusion.realism_power for codecs with a trained gamma: realistic at 1, faithful at 0."""

@@ -62,9 +62,6 @@ class CodecOutput:
     rate: Tensor
     y_hat: Tensor
     predictions: list[Prediction] = field(default_factory=list)
-    mismatch: Tensor | None = None
-    """(B,), in training of a fusion that aligns: mean absolute difference, in colours of [0, 1], between x and what
-    x_side shows where the fusion looks; 0 without a side image."""
     aux: Tensor | None = None
     """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; it moves nothing else."""
 

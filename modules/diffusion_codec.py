@@ -12,7 +12,7 @@ from config import Config, DiffusionConfig, ModelConfig
 from modules.codec import LEVELS, Codec, CodecOutput, Prediction
 from modules.diffusion import Process
 from modules.entropy import Coded, Hyperprior
-from modules.fusion import FusionSynthesis, descriptor
+from modules.fusion import FusionSynthesis
 from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws, sampler_noise
 from modules.sampler import ddim
@@ -30,14 +30,10 @@ def build(config: Config) -> DiffusionCodec:
 
 @dataclass
 class Context:
-    """What y_hat and x_side tell the denoiser: features from fine to coarse, and a first image in about [-1, 1].
-
-    `seen`, in training: what x_side shows where the fusion's warp is steered to (`FusionSynthesis.align`).
-    """
+    """What y_hat and x_side tell the denoiser: features from fine to coarse, and a first image in about [-1, 1]."""
 
     features: list[Tensor]
     mean: Tensor
-    seen: Tensor | None = None
 
     def __getitem__(self, samples: Tensor) -> Context:
         """The context of the samples with these places in the batch."""
@@ -94,19 +90,14 @@ class DiffusionCodec(Codec):
         # Like the images; otherwise every convolution copies its weights at every call.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def context(
-        self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor, matching: bool = False
-    ) -> Context:
-        """y_hat, x_side in [0, 1] (any values where `present` (B,) is False) -> the denoiser's context.
-
-        With `matching` the context tells what the fusion has seen.
-        """
+    def context(self, y_hat: Tensor, x_side: Tensor | None, present: Tensor, rate: Tensor) -> Context:
+        """y_hat, x_side in [0, 1] (any values where `present` (B,) is False) -> the denoiser's context."""
         side = None
         if self.e_side is not None:
             blank = y_hat.new_zeros(len(y_hat), 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
             side = self.e_side(_channels_last(2 * x_side - 1 if x_side is not None else blank), present)
-        features, seen = self.g_s.align(_channels_last(y_hat), side, rate, x_side if matching else None)
-        return Context(features, F.pixel_shuffle(self.mean(features[0]), PATCH).float(), seen)
+        features = self.g_s(_channels_last(y_hat), side, rate)
+        return Context(features, F.pixel_shuffle(self.mean(features[0]), PATCH).float())
 
     def analyse(self, x: Tensor, level: Tensor) -> Coded:
         """See Codec."""
@@ -128,14 +119,11 @@ class DiffusionCodec(Codec):
         y = self.g_a(_channels_last(2 * x - 1), rate)
         coded = self.entropy(y, level, draws)
         present = draws.uniform("side_dropout") >= self.side_dropout
-        context = self.context(coded.y_hat, x_side, present, rate, matching=True)
+        context = self.context(coded.y_hat, x_side, present, rate)
         gamma = draws.uniform("gamma")
         gamma = torch.where(draws.uniform("gamma_zero") < self.settings.start_fraction, 0.0, gamma)
         noise = draws.normal("noise", tuple(x.shape[1:]))
         output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
-        if context.seen is not None:
-            shown = descriptor(x, x.shape[2] // context.seen.shape[2])
-            output.mismatch = (context.seen - shown).abs().mean((1, 2, 3)) * present
         everything = torch.arange(len(x), device=x.device)
         scaled = gamma[:, None, None, None] * noise
         start = self._denoise(everything, x, scaled, scaled, torch.ones_like(gamma), gamma, rate, context)

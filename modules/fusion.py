@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.layers import Conditioning, Stage, Up
-from modules.transforms import PATCH
 
 FusionKind = Literal["add", "row_attention", "both", "aligned", "none"]
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
+FIRST_REACH = 5.0
+"""Standard deviation, in positions, of the offsets that attention prefers before it has learnt any."""
 CONFIDENCE_SCALE = 30.0
 """How strongly a head's confidence counts beside its learned trust: e to this power for a head that is sure."""
 SHARPENED = 4
@@ -32,17 +33,10 @@ class Matches(NamedTuple):
     """Where the side image shows what a position shows, by several estimates: (B, maps, H, W), float32.
 
     `offset` in positions of their scale to the right (minus the disparity, for a left x); `confidence` in (0, 1].
-    `seen` (B, maps, D, H, W), in training: what a descriptor of the side image shows there.
     """
 
     offset: Tensor
     confidence: Tensor
-    seen: Tensor | None = None
-
-
-def descriptor(image: Tensor, stride: int) -> Tensor:
-    """Image (B, 3, H, W) -> what it shows at each position of a scale (B, 12, H/stride, W/stride): 2x2 mean colours."""
-    return F.pixel_unshuffle(F.avg_pool2d(image.float(), stride // 2), 2)
 
 
 class RowAttention(nn.Module):
@@ -60,7 +54,8 @@ class RowAttention(nn.Module):
         self.key_value = nn.Conv2d(channels, 2 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
         self.log_temperature = nn.Parameter(torch.full((self.heads, 1, 1), 2.0))
-        self.bias = nn.Parameter(torch.zeros(self.heads, 2 * MAX_OFFSET + 1))
+        offset = torch.arange(-MAX_OFFSET, MAX_OFFSET + 1.0)
+        self.bias = nn.Parameter((-0.5 * (offset / FIRST_REACH) ** 2).repeat(self.heads, 1))
 
     def _rows(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B * H, heads, W, C / heads)."""
@@ -78,11 +73,9 @@ class RowAttention(nn.Module):
         return query, key, self._rows(values), bias
 
     @staticmethod
-    def _gather(
-        query: Tensor, key: Tensor, value: Tensor, bias: Tensor, shown: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(rows, heads, W, c) each, bias (heads, W, W), shown (rows, W, D) -> values (rows, heads, W, c), column and
-        confidence of the match (rows, heads, W), and what is shown there (rows, heads, W, D).
+    def _gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(rows, heads, W, c) each, bias (heads, W, W) -> values (rows, heads, W, c), column and confidence of the
+        match (rows, heads, W).
 
         The column is a mean by sharpened weights: a peak in a broad plain counts, the plain does not, and gradients
         reach it. The plain mean of a broad head is the middle of the row, wherever its peak is.
@@ -90,28 +83,20 @@ class RowAttention(nn.Module):
         scores = torch.matmul(query, key.transpose(-1, -2)).float() + bias
         attention = scores.softmax(-1)
         columns = torch.arange(query.shape[2], device=query.device, dtype=torch.float32)
-        sharp = (SHARPENED * scores).softmax(-1)
-        with torch.autocast(scores.device.type, enabled=False):  # It would round what is far from 0.
-            column = (sharp * columns).sum(-1)
-            seen = torch.matmul(sharp, shown[:, None])
-        return torch.matmul(attention.to(value.dtype), value), column, attention.square().sum(-1), seen
+        column = ((SHARPENED * scores).softmax(-1) * columns).sum(-1)  # No matmul: autocast would round it.
+        return torch.matmul(attention.to(value.dtype), value), column, attention.square().sum(-1)
 
-    def forward(self, h: Tensor, side: Tensor, shown: Tensor | None = None) -> tuple[Tensor, Matches]:
-        """h, side (B, C, H, W), a descriptor of the side image (B, D, H, W) or None -> the side features for each
-        position of h (B, C, H, W), and each head's matches."""
+    def forward(self, h: Tensor, side: Tensor) -> tuple[Tensor, Matches]:
+        """h, side (B, C, H, W) -> the side features for each position of h (B, C, H, W), and each head's matches."""
         batch, channels, height, width = h.shape
         query, key, value, bias = self._operands(h, side)
         rows = len(query) if torch.is_grad_enabled() else max(1, SCORE_BYTES // (4 * self.heads * width**2))
-        shown = h.new_zeros(batch, 0, height, width) if shown is None else shown
-        of_rows = (query, key, value, shown.float().permute(0, 2, 3, 1).flatten(0, 1))
-        parts = zip(*(operand.split(rows) for operand in of_rows), strict=True)
-        found = zip(*(self._gather(q, k, v, bias, s) for q, k, v, s in parts), strict=True)
-        gathered, column, confidence, seen = (torch.cat(part).unflatten(0, (batch, height)) for part in found)
+        parts = zip(query.split(rows), key.split(rows), value.split(rows), strict=True)
+        found = zip(*(self._gather(q, k, v, bias) for q, k, v in parts), strict=True)
+        gathered, column, confidence = (torch.cat(part).unflatten(0, (batch, height)) for part in found)
         gathered = gathered.permute(0, 2, 4, 1, 3).reshape(batch, channels, height, width)
         columns = torch.arange(width, device=h.device)
-        matches = Matches(
-            column.transpose(1, 2) - columns, confidence.transpose(1, 2), seen.permute(0, 2, 4, 1, 3)
-        )
+        matches = Matches(column.transpose(1, 2) - columns, confidence.transpose(1, 2))
         return self.out(gathered.contiguous()), matches
 
 
@@ -156,31 +141,24 @@ class Fuse(nn.Module):
         self.add = kind in ("add", "both", "aligned")
         attend = attend and kind in ("row_attention", "both", "aligned")
         self.attention = RowAttention(channels) if attend else None
-        self.warps = kind == "aligned" and not attend and coarse_maps > 0
-        self.project_warped = nn.Conv2d(side_channels, channels, 1) if self.warps else None
-        self.trust = nn.Parameter(torch.zeros(coarse_maps)) if self.warps else None
-        self.maps = self.attention.heads if self.attention is not None else int(self.warps)
+        warps = kind == "aligned" and not attend and coarse_maps > 0
+        self.project_warped = nn.Conv2d(side_channels, channels, 1) if warps else None
+        self.trust = nn.Parameter(torch.zeros(coarse_maps)) if warps else None
+        self.maps = self.attention.heads if self.attention is not None else int(warps)
         self.gate = Gate(channels) if kind == "aligned" else None
 
-    def forward(
-        self, h: Tensor, side: Tensor, coarse: Matches | None, shown: Tensor | None = None
-    ) -> tuple[Tensor, Matches | None]:
-        """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2), a descriptor of the side image (B, D, H, W) or None
-        -> (B, C, H, W), own matches. Where a warp is steered, `seen` is that of the steering matches, at their scale.
-        """
+    def forward(self, h: Tensor, side: Tensor, coarse: Matches | None) -> tuple[Tensor, Matches | None]:
+        """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2) -> (B, C, H, W), own matches."""
         projected = self.project(side)
         offered, matches = projected if self.add else torch.zeros_like(h), None
         if self.attention is not None:
-            gathered, matches = self.attention(h, projected, shown)
+            gathered, matches = self.attention(h, projected)
             offered = offered + gathered
         elif self.project_warped is not None and self.trust is not None and coarse is not None:
             trust = (self.trust[:, None, None] + CONFIDENCE_SCALE * coarse.confidence).softmax(1)
-            best = [(trust * of_heads).sum(1, keepdim=True) for of_heads in coarse[:2]]
+            best = [(trust * of_heads).sum(1, keepdim=True) for of_heads in coarse]
             offset, confidence = (F.interpolate(m, scale_factor=2, mode="bilinear") for m in best)
-            seen = coarse.seen  # A single map's may be of a scale coarser still.
-            if seen is not None and seen.shape[1] > 1:
-                seen = (trust[:, :, None] * seen).sum(1, keepdim=True)
-            matches = Matches(2 * offset, confidence, seen)
+            matches = Matches(2 * offset, confidence)
             offered = offered + self.project_warped(warp(side, matches.offset))
         return h + (offered if self.gate is None else self.gate(h, offered) * offered), matches
 
@@ -218,13 +196,6 @@ class FusionSynthesis(nn.Module):
 
     def forward(self, y_hat: Tensor, side: list[Tensor] | None, rate: Tensor) -> list[Tensor]:
         """Context from fine to coarse; `side` is None only for fusion `none`."""
-        return self.align(y_hat, side, rate, None)[0]
-
-    def align(
-        self, y_hat: Tensor, side: list[Tensor] | None, rate: Tensor, x_side: Tensor | None
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """The context, and what x_side (B, 3, H, W) shows where the warp is steered to: its `descriptor`, moved
-        (B, 12, h, w); None without x_side or without a warp."""
         embedding = self.conditioning(rate)
         h = self.stem(y_hat)
         context: list[Tensor] = []
@@ -232,11 +203,9 @@ class FusionSynthesis(nn.Module):
         for scale in reversed(range(len(self.stages))):
             fuse = self.fuse[scale]
             if side is not None and isinstance(fuse, Fuse):
-                shown = None if x_side is None or fuse.attention is None else descriptor(x_side, PATCH << scale)
-                h, matches = fuse(h, side[scale], matches, shown)
+                h, matches = fuse(h, side[scale], matches)
             h = self.stages[scale](h, embedding)
             context.insert(0, h)
             if scale:
                 h = self.ups[scale - 1](h)
-        steered = x_side is not None and matches is not None and getattr(self.fuse[0], "warps", False)
-        return context, matches.seen[:, 0] if steered else None  # type: ignore[union-attr, index]
+        return context

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from config import LossConfig
 from modules.codec import CodecOutput
-from utils.errors import ConfigError
 
 COARSE = 4
 """Rows and columns of a block whose mean counts as a coarse value."""
@@ -66,12 +65,5 @@ def objective(
             judgement = (weight * task.perceptual_weight * loss.perceptual_weight)[judged] * distance
             total = total + judgement.sum() / len(weight)
             parts[f"perceptual_{i}"] = distance.mean()
-    if loss.matching_weight > 0:
-        if output.mismatch is None:
-            raise ConfigError(
-                "loss.matching_weight needs a fusion that steers a warp: set model.fusion aligned, or the weight to 0."
-            )
-        parts["mismatch"] = output.mismatch.mean()
-        total = total + loss.matching_weight * parts["mismatch"]
     parts["loss"] = total
     return total, parts

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
+from tiny import batch_of_pairs, smooth_pair, untrained_codec
 from torch import Tensor
 
-from modules.codec import Codec, build_codec
+from modules.codec import Codec
 from modules.diffusion_codec import Context
 from modules.noise import Draws
 from modules.transforms import BlockDCT
@@ -86,39 +86,6 @@ def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
             for rate in (0.0, 1.0)
         ]
     assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
-
-
-# ---------------------------------------------------------------- where the fusion looks
-
-
-def test_a_mismatch_counts_only_with_a_side_image() -> None:
-    x, x_side = batch_of_pairs(8, width=128)
-    codec = untrained_codec(model={"side_dropout": 0.5})
-    draws = Draws(list(range(8)))
-    mismatch = codec(x, x_side, draws).mismatch
-    present = draws.uniform("side_dropout") >= 0.5
-    assert 0 < int(present.sum()) < 8 and ((mismatch > 0) == present).all()
-    assert untrained_codec(model={"fusion": "both"})(x, x_side, draws).mismatch is None
-
-
-def test_attention_learns_to_match_from_its_mismatch_alone() -> None:
-    """With nothing else in the loss, what it looks at comes to resemble x, also in pairs it was not trained on."""
-    torch.manual_seed(0)
-    codec = build_codec(tiny_config(model={"side_dropout": 0.0}))
-    optimizer = torch.optim.Adam(codec.parameters(), lr=5e-3)
-    x, x_side = batch_of_pairs(16, width=128)
-    new, new_side = batch_of_pairs(4, width=128, first=16)
-
-    def mismatch(x: Tensor, x_side: Tensor) -> Tensor:
-        return codec(x, x_side, Draws(list(range(len(x))))).mismatch.mean()
-
-    before = mismatch(new, new_side).item()
-    for step in range(60):
-        chosen = [(4 * step + i) % 16 for i in range(4)]
-        optimizer.zero_grad()
-        mismatch(x[chosen], x_side[chosen]).backward()
-        optimizer.step()
-    assert mismatch(new, new_side).item() < 0.7 * before  # A part of x is in no side image.
 
 
 # ---------------------------------------------------------------- training forward

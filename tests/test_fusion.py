@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import modules.fusion as fusion
-from modules.fusion import MAX_OFFSET, Fuse, FusionSynthesis, Matches, RowAttention, descriptor, warp
+from modules.fusion import MAX_OFFSET, Fuse, FusionSynthesis, Matches, RowAttention, warp
 from modules.side import SideEncoder
 
 KINDS = ("add", "row_attention", "both", "aligned", "none")
@@ -218,32 +218,6 @@ def test_the_warp_teaches_attention_where_to_look() -> None:
     query, key_value = attention.query.weight.grad, attention.key_value.weight.grad
     assert query is not None and query.abs().amax() > 1e-4
     assert key_value is not None and key_value[:32].abs().amax() > 1e-4 and (key_value[32:] == 0).all()
-
-
-def test_what_is_seen_is_what_lies_at_the_match() -> None:
-    """The descriptor of x_side, moved to where x shows the same: of the attention's scale, for the maps that steer."""
-    scene = torch.rand(1, 3, 32, 160, generator=torch.Generator().manual_seed(0))
-    x, x_side = scene[..., 16:], scene[..., :-16]
-    attention, fine = comparing(), Fuse("aligned", 8, 4, False, coarse_maps=1)
-    content = torch.randn(1, 32, 4, 20, generator=torch.Generator().manual_seed(1))
-    matches = attention(content[..., 2:], content[..., :-2], descriptor(x_side, 8))[1]
-    own = fine(torch.randn(1, 8, 8, 36), torch.randn(1, 4, 8, 36), matches)[1]
-    assert own is not None and own.seen is not None and own.seen.shape == (1, 1, 12, 4, 18)
-    torch.testing.assert_close(own.seen[:, 0, ..., :16], descriptor(x, 8)[..., :16], rtol=0, atol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("kind", "attend", "stride"),
-    [("aligned", (False, True, True), 8), ("aligned", (False, False, True), 16), ("both", (False, True, True), 0)],
-)
-def test_the_context_is_the_same_with_and_without_looking(kind: str, attend: tuple[bool, ...], stride: int) -> None:
-    g_s = synthesis(kind, attend).eval()
-    y_hat, side = inputs()
-    rate, x_side = torch.tensor([0.1, 0.9]), torch.rand(2, 3, 64, 128)
-    context, seen = g_s.align(y_hat, side, rate, x_side)
-    torch.testing.assert_close(context, g_s(y_hat, side, rate), rtol=0, atol=0)
-    assert g_s.align(y_hat, side, rate, None)[1] is None
-    assert (seen is None) if not stride else (seen is not None and seen.shape == (2, 12, 64 // stride, 128 // stride))
 
 
 def test_a_closed_gate_shuts_the_side_image_out() -> None:

@@ -14,7 +14,6 @@ from config import LossConfig
 from modules.codec import Codec, CodecOutput, Prediction, build_codec
 from modules.losses import lambda_of, objective
 from modules.noise import Draws
-from utils.errors import ConfigError
 
 LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1, balance=0.0)
 
@@ -46,17 +45,6 @@ def test_the_objective_is_what_its_formula_says(distortion: str, value: float) -
     assert float(parts["distortion_0"]) == pytest.approx(value, rel=1e-4)
     assert float(total) == pytest.approx(2 * bpp + 3 * value * (0.001 + 0.1) / 2, rel=1e-4)
     assert float(parts["loss"]) == float(total)
-
-
-def test_a_mismatch_costs_the_same_at_every_lambda() -> None:
-    coded, loss = output([0.0, 1.0]), replace(LOSS, matching_weight=5.0)
-    with pytest.raises(ConfigError, match="model.fusion aligned"):
-        objective(coded, loss, True, None, 0)
-    coded.mismatch = torch.tensor([0.1, 0.3])
-    plain, _ = objective(coded, LOSS, True, None, 0)
-    total, parts = objective(coded, loss, True, None, 0)
-    assert float(total - plain) == pytest.approx(5 * 0.2, rel=1e-4)
-    assert float(parts["mismatch"]) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(("pattern", "share"), [("flat", 1.0), ("checkerboard", 0.0), ("halves", 1.0)])

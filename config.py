@@ -67,8 +67,9 @@ class ModelConfig:
     codec: Literal["diffusion", "dicm", "cdc"] = "diffusion"
     variable_rate: bool = True
     """256 rate levels by gain units; otherwise one model a lambda."""
-    fusion: Literal["add", "row_attention", "both", "aligned", "none"] = "aligned"
-    """`modules/fusion.py`: `aligned` is `both` with a warp at the finest scale, and gates."""
+    fusion: Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
+    """`modules/fusion.py`: `aligned` is `both` with a warp of features at the finest scale, and gates;
+    `pixel_aligned` refines that warp and moves the pixels of the side image as well."""
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
@@ -81,8 +82,8 @@ class ModelConfig:
     side_blocks: tuple[int, ...] = (1, 1, 1)
     synthesis_channels: tuple[int, ...] = (64, 128, 192)
     synthesis_blocks: tuple[int, ...] = (1, 1, 1)
-    attend: tuple[bool, ...] = (False, True, True)
-    """Scales at which fusion `row_attention`, `both` and `aligned` attend."""
+    attend: tuple[bool, ...] = (False, True, False)
+    """Scales at which all kinds of fusion but `add` attend; below the finest of them, aligned ones warp."""
     unet_channels: tuple[int, ...] = (72, 128, 192)
     unet_blocks: tuple[int, ...] = (1, 1, 1)
     embedding: int = 128
@@ -240,27 +241,24 @@ def demo() -> Config:
 
 
 def small() -> Config:
-    """The released model: at most 8 M parameters, encoder and decoder together, one file for every rate.
+    """The released model, stage 1: at most 8 M parameters, encoder and decoder together, one file for every rate.
 
     accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: about 1.1 s a step on two EPYC cores in bfloat16, so three hours. Expect: not run in one go yet; the released
-    checkpoint, from chained runs of 11,080 steps in all, has 24.9 dB at 0.063 bpp and 26.5 dB at 0.167 bpp on the
-    sample's test split, and checkpoints/small/README.md tells how it was made.
+    Time: 0.67 s a step on two EPYC cores in bfloat16, so 90 minutes.
     """
     return Config(
         name="small",
         data=DataConfig(
             dataset="folder",
-            mixture=MixtureConfig(folder=0.8, synthetic=0.2),
-            augment=AugmentConfig(
-                scale_max=1.25, scaled=0.2, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02
-            ),
+            mixture=MixtureConfig(folder=0.9, synthetic=0.1),
+            augment=AugmentConfig(scaled=0.0, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
             mismatched=0.08,
             workers=1,
         ),
-        loss=LossConfig(rate_warmup=1000, perceptual="effnet", perceptual_weight=300.0),
-        train=TrainConfig(steps=9_500, batch_size=8, decay=8_000, warmup=200, save_every=250, val_every=1000, lr=5e-4),
+        diffusion=DiffusionConfig(denoise_fraction=0.5),
+        loss=LossConfig(rate_warmup=1000),
+        train=TrainConfig(steps=8_000, batch_size=8, decay=6_800, warmup=200, save_every=250, val_every=1000, lr=7e-4),
     )
 
 
@@ -274,7 +272,9 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
         config,
         name=f"{config.name}_one_step",
         data=replace(config.data, augment=replace(config.data.augment, scaled=0.0)),
-        diffusion=replace(config.diffusion, start_fraction=0.4, sampled_steps=4, realism_power=2.0),
+        diffusion=replace(
+            config.diffusion, start_fraction=0.4, denoise_fraction=1.0, sampled_steps=4, realism_power=2.0
+        ),
         loss=replace(
             config.loss,
             rate_warmup=0,
@@ -290,10 +290,9 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
 def small_one_step() -> Config:
     """Stage 2 of `small`.
 
-    accelerate launch train.py --preset small_one_step --init checkpoints/small_stage1 --data.folder-root KITTI_SAMPLE
+    accelerate launch train.py --preset small_one_step --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 1.35 s a step on two EPYC cores in bfloat16, so 16 minutes. Expect: `checkpoints/small`: in one
-    step at gamma 1, 41 % less kernel distance than stage 1 for 0.05 dB, on `val` at 0.104 bpp (docs/results.md).
+    Time: 1.35 s a step on two EPYC cores in bfloat16, so 23 minutes.
     """
     return _one_step(small(), steps=1000, lr=3e-4)
 
@@ -303,11 +302,20 @@ def small_no_side() -> Config:
 
     accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    The channels that `small` spends on e_side and fusion widen g_s and the U-Net. Time: as `small`.
+    The channels that `small` spends on e_side and fusion widen g_s and the U-Net: 4.64 M parameters of decoder against
+    4.70 M. Time: as `small`.
     """
     config = small()
     model = replace(config.model, fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
     return replace(config, name="small_no_side", model=model)
+
+
+def small_no_side_one_step() -> Config:
+    """Stage 2 of `small_no_side`, as `small_one_step`.
+
+    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side --data.folder-root KITTI_SAMPLE
+    """
+    return _one_step(small_no_side(), steps=1000, lr=3e-4)
 
 
 def base() -> Config:
@@ -456,6 +464,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
         small,
         small_one_step,
         small_no_side,
+        small_no_side_one_step,
         base,
         base_one_step,
         dicm_paper,

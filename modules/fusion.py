@@ -14,14 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.layers import Conditioning, Stage, Up
+from modules.side import Side
+from modules.transforms import PATCH
 
-FusionKind = Literal["add", "row_attention", "both", "aligned", "none"]
+FusionKind = Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"]
+ALIGNED = ("aligned", "pixel_aligned")
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
 FIRST_REACH = 5.0
 """Standard deviation, in positions, of the offsets that attention prefers before it has learnt any."""
 CONFIDENCE_SCALE = 30.0
 """How strongly a head's confidence counts beside its learned trust: e to this power for a head that is sure."""
+MAX_CORRECTION = 2.0
+"""Positions by which the refinement of `pixel_aligned` moves a match at most."""
 SHARPENED = 4
 """A match is read from the attention's weights to this power."""
 SCORE_BYTES = 2**24
@@ -127,28 +132,61 @@ def warp(features: Tensor, offset: Tensor) -> Tensor:
     return F.grid_sample(features.float(), grid, padding_mode="border", align_corners=True).to(features.dtype)
 
 
+class Refine(nn.Module):
+    """A correction of an offset, of at most MAX_CORRECTION positions, from what the warp by it brought; 0 at first."""
+
+    def __init__(self, channels: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.compare = nn.Conv2d(2 * channels, hidden, 3, padding=1)
+        self.decide = nn.Conv2d(hidden, 1, 3, padding=1)
+        nn.init.zeros_(self.decide.weight)
+        nn.init.zeros_(self.decide.bias)  # type: ignore[arg-type]
+
+    def forward(self, h: Tensor, warped: Tensor) -> Tensor:
+        """h, warped (B, C, H, W) -> (B, 1, H, W) in positions, float32."""
+        raw = self.decide(F.silu(self.compare(torch.cat([h, warped], dim=1))))
+        return MAX_CORRECTION * raw.float().tanh()
+
+
 class Fuse(nn.Module):
     """One scale's fusion: h + projected side features (`add`), + row attention, or both.
 
     `aligned` has both; where it does not attend, the matches of the next coarser scale steer a warp of the side
     features, which costs no scores; and a gate weighs the sum. `coarse_maps`: how many matches that scale has for each
     position, of which the mean is taken, weighted by confidence and learned trust.
+
+    `pixel_aligned` adds, at the finest scale, what features of 4x4 pixels cannot do: a match is corrected to a fraction
+    of a position by comparing h with what the warp brought, and the side image itself is moved by that, pixel by pixel.
     """
 
-    def __init__(self, kind: FusionKind, channels: int, side_channels: int, attend: bool, coarse_maps: int = 0) -> None:
+    def __init__(
+        self,
+        kind: FusionKind,
+        channels: int,
+        side_channels: int,
+        attend: bool,
+        coarse_maps: int = 0,
+        finest: bool = False,
+    ) -> None:
         super().__init__()
         self.project = nn.Conv2d(side_channels, channels, 1)
-        self.add = kind in ("add", "both", "aligned")
-        attend = attend and kind in ("row_attention", "both", "aligned")
+        self.add = kind in ("add", "both", *ALIGNED)
+        attend = attend and kind in ("row_attention", "both", *ALIGNED)
         self.attention = RowAttention(channels) if attend else None
-        warps = kind == "aligned" and not attend and coarse_maps > 0
+        warps = kind in ALIGNED and not attend and coarse_maps > 0
+        by_pixels = warps and finest and kind == "pixel_aligned"
         self.project_warped = nn.Conv2d(side_channels, channels, 1) if warps else None
+        self.refine = Refine(channels) if by_pixels else None
+        self.project_picture = nn.Conv2d(3 * PATCH**2, channels, 3, padding=1) if by_pixels else None
         self.trust = nn.Parameter(torch.zeros(coarse_maps)) if warps else None
         self.maps = self.attention.heads if self.attention is not None else int(warps)
-        self.gate = Gate(channels) if kind == "aligned" else None
+        self.gate = Gate(channels) if kind in ALIGNED else None
 
-    def forward(self, h: Tensor, side: Tensor, coarse: Matches | None) -> tuple[Tensor, Matches | None]:
-        """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2) -> (B, C, H, W), own matches."""
+    def forward(self, h: Tensor, side: Tensor, coarse: Matches | None, image: Tensor) -> tuple[Tensor, Matches | None]:
+        """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2), the side image -> (B, C, H, W), own matches.
+
+        Only at the finest scale is the image, (B, 3, 4 H, 4 W) there, looked at.
+        """
         projected = self.project(side)
         offered, matches = projected if self.add else torch.zeros_like(h), None
         if self.attention is not None:
@@ -159,7 +197,12 @@ class Fuse(nn.Module):
             best = [(trust * of_heads).sum(1, keepdim=True) for of_heads in coarse]
             offset, confidence = (F.interpolate(m, scale_factor=2, mode="bilinear") for m in best)
             matches = Matches(2 * offset, confidence)
-            offered = offered + self.project_warped(warp(side, matches.offset))
+            warped = self.project_warped(warp(side, matches.offset))
+            offered = offered + warped
+            if self.refine is not None and self.project_picture is not None:
+                matches = Matches(matches.offset + self.refine(h, warped), matches.confidence)
+                by_pixel = PATCH * F.interpolate(matches.offset, scale_factor=PATCH, mode="bilinear")
+                offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, by_pixel), PATCH))
         return h + (offered if self.gate is None else self.gate(h, offered) * offered), matches
 
 
@@ -186,15 +229,16 @@ class FusionSynthesis(nn.Module):
         fuse: list[nn.Module] = []
         maps = 0
         for scale in reversed(range(len(channels))):
-            fuses = kind in ("add", "both", "aligned") or (kind == "row_attention" and attend[scale])
-            here = Fuse(kind, channels[scale], side_channels[scale], attend[scale], maps) if fuses else nn.Identity()
+            fuses = kind in ("add", "both", *ALIGNED) or (kind == "row_attention" and attend[scale])
+            widths = (channels[scale], side_channels[scale])
+            here = Fuse(kind, *widths, attend[scale], maps, finest=scale == 0) if fuses else nn.Identity()
             maps = here.maps if isinstance(here, Fuse) else 0
             fuse.insert(0, here)
         self.fuse = nn.ModuleList(fuse)
         self.stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
         self.ups = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
 
-    def forward(self, y_hat: Tensor, side: list[Tensor] | None, rate: Tensor) -> list[Tensor]:
+    def forward(self, y_hat: Tensor, side: Side | None, rate: Tensor) -> list[Tensor]:
         """Context from fine to coarse; `side` is None only for fusion `none`."""
         embedding = self.conditioning(rate)
         h = self.stem(y_hat)
@@ -203,7 +247,7 @@ class FusionSynthesis(nn.Module):
         for scale in reversed(range(len(self.stages))):
             fuse = self.fuse[scale]
             if side is not None and isinstance(fuse, Fuse):
-                h, matches = fuse(h, side[scale], matches)
+                h, matches = fuse(h, side.features[scale], matches, side.image)
             h = self.stages[scale](h, embedding)
             context.insert(0, h)
             if scale:

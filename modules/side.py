@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,18 @@ from torch import Tensor, nn
 from modules.transforms import Pyramid
 
 
-class SideEncoder(nn.Module):
-    """e_side: side image (B, 3, H, W) in [-1, 1] -> features at 1/4, 1/8, 1/16.
+class Side(NamedTuple):
+    """What fusion is given: the side image (B, 3, H, W) in [-1, 1] and its features, fine to coarse."""
 
-    Where `present` is 0 the features are one learned vector a level: in training for a random part of the samples (side
-    dropout), in decoding when the receiver has no side image.
+    image: Tensor
+    features: list[Tensor]
+
+
+class SideEncoder(nn.Module):
+    """e_side: side image (B, 3, H, W) in [-1, 1] -> itself, and features at 1/4, 1/8, 1/16.
+
+    Where `present` is False the image is 0 and the features are one learned vector a level: in training for a random
+    part of the samples (side dropout), in decoding when the receiver has no side image.
     """
 
     def __init__(self, channels: Sequence[int], blocks: Sequence[int]) -> None:
@@ -22,8 +30,10 @@ class SideEncoder(nn.Module):
         self.pyramid = Pyramid(channels, blocks)
         self.null = nn.ParameterList(nn.Parameter(torch.zeros(c)) for c in channels)
 
-    def forward(self, x_side: Tensor, present: Tensor) -> list[Tensor]:
-        """x_side (B, 3, H, W), present (B,) bool."""
-        features = self.pyramid(x_side)
+    def forward(self, x_side: Tensor, present: Tensor) -> Side:
+        """x_side (B, 3, H, W), of any values where `present` (B,) bool is False."""
         mask = present[:, None, None, None]
-        return [torch.where(mask, f, n.to(f.dtype)[:, None, None]) for f, n in zip(features, self.null, strict=True)]
+        x_side = torch.where(mask, x_side, 0.0)
+        features = self.pyramid(x_side)
+        nulls = (null.to(f.dtype)[:, None, None] for null, f in zip(self.null, features, strict=True))
+        return Side(x_side, [torch.where(mask, f, null) for f, null in zip(features, nulls, strict=True)])

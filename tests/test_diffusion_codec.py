@@ -15,7 +15,7 @@ from modules.noise import Draws
 from modules.transforms import BlockDCT
 
 
-@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "aligned", "none"])
+@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
 @pytest.mark.parametrize(
     "diffusion",
     [

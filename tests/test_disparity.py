@@ -46,9 +46,12 @@ def script() -> ModuleType:
     return module
 
 
-def looking_left(positions: int) -> Codec:
+ATTEND = (False, True, True)
+
+
+def looking_left(positions: int, fusion: str = "aligned") -> Codec:
     """A codec whose attention at 1/8 looks so many positions to the left, whatever it sees."""
-    codec = untrained_codec(model={"fusion": "aligned"})
+    codec = untrained_codec(model={"fusion": fusion, "attend": ATTEND})
     attention = codec.g_s.fuse[1].attention  # type: ignore[union-attr, index]
     with torch.no_grad():
         attention.query.weight.zero_()  # type: ignore[union-attr]
@@ -57,8 +60,9 @@ def looking_left(positions: int) -> Codec:
     return codec
 
 
-def test_maps_are_in_pixels_of_the_image_and_positive_to_the_left() -> None:
-    codec = looking_left(2)
+@pytest.mark.parametrize("fusion", ["aligned", "pixel_aligned"])
+def test_maps_are_in_pixels_of_the_image_and_positive_to_the_left(fusion: str) -> None:
+    codec = looking_left(2, fusion)
     x, side = smooth_pair(70, 100)
     x_hat, maps = read_maps(codec, codec.compress(x, 0.5), side)
     assert list(maps) == [Source(16, 0), Source(8, 0), Source(4)]
@@ -107,8 +111,9 @@ def test_the_best_shift_is_found_and_even_attention_is_recognised() -> None:
     assert follows_column(even) == pytest.approx(1) and follows_column(-even) == pytest.approx(-1)
 
 
-def test_silencing_lasts_as_long_as_asked_and_changes_the_image() -> None:
-    codec = looking_left(2)
+@pytest.mark.parametrize("fusion", ["aligned", "pixel_aligned"])
+def test_silencing_lasts_as_long_as_asked_and_changes_the_image(fusion: str) -> None:
+    codec = looking_left(2, fusion)
     x, side = smooth_pair()
     data = codec.compress(x, 1.0)
     before = codec.decompress(data, side)
@@ -123,7 +128,7 @@ def test_silencing_lasts_as_long_as_asked_and_changes_the_image() -> None:
 
 
 def test_the_best_head_of_each_scale_is_chosen_by_its_match() -> None:
-    codec = untrained_codec(model={"fusion": "aligned", "synthesis_channels": (16, 64, 64)})
+    codec = untrained_codec(model={"fusion": "aligned", "attend": ATTEND, "synthesis_channels": (16, 64, 64)})
     readings = read_all(codec, [open_source("synthetic", split="val", limit=2, height=64, width=64)], 0.5)
     heads = best_heads(readings)
     assert set(heads) == {16, 8}

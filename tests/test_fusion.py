@@ -7,13 +7,24 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import modules.fusion as fusion
-from modules.fusion import MAX_OFFSET, Fuse, FusionSynthesis, Matches, RowAttention, warp
-from modules.side import SideEncoder
+from modules.fusion import (
+    FIRST_REACH,
+    MAX_CORRECTION,
+    MAX_OFFSET,
+    Fuse,
+    FusionSynthesis,
+    Matches,
+    Refine,
+    RowAttention,
+    warp,
+)
+from modules.side import Side, SideEncoder
 
-KINDS = ("add", "row_attention", "both", "aligned", "none")
+KINDS = ("add", "row_attention", "both", "aligned", "pixel_aligned", "none")
 CHANNELS = (8, 12, 32)
 
 
@@ -22,11 +33,18 @@ def synthesis(kind: str, attend: tuple[bool, ...] = (False, True, True)) -> Fusi
     return FusionSynthesis(kind, 6, CHANNELS, (1, 1, 1), (4, 6, 10), attend, 16)  # type: ignore[arg-type]
 
 
-def inputs(height: int = 4, width: int = 8, batch: int = 2) -> tuple[Tensor, list[Tensor]]:
+def inputs(height: int = 4, width: int = 8, batch: int = 2) -> tuple[Tensor, Side]:
     generator = torch.Generator().manual_seed(1)
     shapes = [(batch, c, height << (2 - i), width << (2 - i)) for i, c in enumerate((4, 6, 10))]
-    side = [torch.randn(shape, generator=generator) for shape in shapes]
-    return torch.randn(batch, 6, height, width, generator=generator), side
+    features = [torch.randn(shape, generator=generator) for shape in shapes]
+    y_hat = torch.randn(batch, 6, height, width, generator=generator)
+    return y_hat, Side(torch.randn(batch, 3, 16 * height, 16 * width, generator=generator), features)
+
+
+def fine_inputs(channels: int = 8, height: int = 4, width: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+    """h, side features and side image for a fusion at the finest scale."""
+    h, side = torch.randn(1, channels, height, width), torch.randn(1, 4, height, width)
+    return h, side, torch.rand(1, 3, 4 * height, 4 * width)
 
 
 def comparing() -> RowAttention:
@@ -36,6 +54,7 @@ def comparing() -> RowAttention:
         nn.init.dirac_(layer.weight, groups=layer.out_channels // 32)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     nn.init.constant_(attention.log_temperature, 4.0)
+    nn.init.zeros_(attention.bias)
     return attention
 
 
@@ -43,6 +62,7 @@ def blind(scores: dict[int, float]) -> RowAttention:
     """Attention that ignores content: these scores at these offsets to the right, 0 elsewhere."""
     attention = RowAttention(32)
     nn.init.constant_(attention.log_temperature, -math.inf)
+    nn.init.zeros_(attention.bias)
     for offset, score in scores.items():
         attention.bias.data[:, MAX_OFFSET + offset] = score
     return attention
@@ -79,7 +99,8 @@ def test_samples_of_a_batch_do_not_mix(kind: str) -> None:
     rate = torch.tensor([0.1, 0.9, 0.5])
     together = g_s(y_hat, side, rate)
     for i in range(3):
-        alone = g_s(y_hat[i : i + 1], [s[i : i + 1] for s in side], rate[i : i + 1])
+        one = slice(i, i + 1)
+        alone = g_s(y_hat[one], Side(side.image[one], [s[one] for s in side.features]), rate[one])
         for a, b in zip(alone, together, strict=True):
             # Rounding depends on the size of the batch, and what depends on a match makes 2e-5 of it.
             torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-4)
@@ -119,7 +140,8 @@ def test_a_match_keeps_its_precision_under_autocast() -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         by_place = between(scene[..., 5:], scene[..., :64])[1]
         by_content = comparing()(scene[..., 5:], scene[..., :64])[1]
-        steering = fine(torch.randn(1, 8, 4, 128), torch.randn(1, 4, 4, 128), by_place)[1]
+        h, side, image = fine_inputs(width=128)
+        steering = fine(h, side, by_place, image)[1]
     assert steering is not None
     for found, upto, expected in ((by_place, 43, 20.43), (by_content, 59, 5.0), (steering, 85, 40.86)):
         assert found.offset.dtype == found.confidence.dtype == torch.float32
@@ -152,19 +174,20 @@ def test_context_has_the_promised_shapes_and_uses_what_it_should(kind: str) -> N
     rate = torch.tensor([0.1, 0.9])
     context = g_s(y_hat, side, rate)
     assert [tuple(c.shape) for c in context] == [(2, 8, 16, 32), (2, 12, 8, 16), (2, 32, 4, 8)]
-    other_side = g_s(y_hat, [s.flip(0) for s in side], rate)
+    other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)
     assert torch.equal(context[0], other_side[0]) == (kind == "none")
     assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[2])
 
 
 def test_kinds_differ_in_what_they_add() -> None:
     sizes = {kind: sum(p.numel() for p in synthesis(kind).parameters()) for kind in KINDS}
-    assert sizes["none"] < sizes["add"] < sizes["both"] < sizes["aligned"] and sizes["row_attention"] < sizes["both"]
+    assert sizes["none"] < sizes["add"] < sizes["both"] < sizes["aligned"] < sizes["pixel_aligned"]
+    assert sizes["none"] < sizes["row_attention"] < sizes["both"]
     torch.manual_seed(0)
-    both, h, side = Fuse("both", 32, 10, True), torch.randn(1, 32, 4, 8), torch.randn(1, 10, 4, 8)
+    both, (h, side, image) = Fuse("both", 32, 4, True), fine_inputs(32, 4, 8)
     assert both.attention is not None
     projected = both.project(side)
-    torch.testing.assert_close(both(h, side, None)[0], h + projected + both.attention(h, projected)[0])
+    torch.testing.assert_close(both(h, side, None, image)[0], h + projected + both.attention(h, projected)[0])
 
 
 def test_a_warp_reads_to_the_right() -> None:
@@ -180,14 +203,56 @@ def test_coarse_matches_steer_the_finer_scale() -> None:
     torch.manual_seed(0)
     fine = Fuse("aligned", 8, 4, False, coarse_maps=2)
     assert fine.attention is None and fine.project_warped is not None and fine.gate is not None
-    h, side = torch.zeros(1, 8, 4, 16), torch.randn(1, 4, 4, 16)
+    h, side, image = fine_inputs()
+    h = torch.zeros_like(h)
     coarse = Matches(torch.full((1, 2, 2, 8), 1.5), torch.full((1, 2, 2, 8), 0.4))
     with torch.no_grad():
         fine.gate.decide.bias.fill_(30)  # type: ignore[union-attr]
-        fused, own = fine(h, side, coarse)
+        fused, own = fine(h, side, coarse, image)
         expected = fine.project(side)[..., :-3] + fine.project_warped(side)[..., 3:]
     torch.testing.assert_close(own, Matches(torch.full((1, 1, 4, 16), 3.0), torch.full((1, 1, 4, 16), 0.4)))
     torch.testing.assert_close(fused[..., :-3], expected, rtol=0, atol=1e-4)
+
+
+def test_the_side_image_is_moved_pixel_by_pixel() -> None:
+    """By a match and its correction: 1.25 + 0.5 positions at 1/4 are 7 pixels."""
+    torch.manual_seed(0)
+    fine = Fuse("pixel_aligned", 8, 4, False, coarse_maps=1, finest=True)
+    assert fine.refine is not None and fine.project_picture is not None and fine.project_warped is not None
+    h, side, image = fine_inputs()
+    coarse = Matches(torch.full((1, 1, 2, 8), 0.625), torch.full((1, 1, 2, 8), 0.4))
+    with torch.no_grad():
+        assert fine(h, side, coarse, image)[1].offset.sub(1.25).abs().max() < 1e-6  # No correction at first.
+        fine.refine.decide.bias.fill_(math.atanh(0.5 / MAX_CORRECTION))  # type: ignore[union-attr]
+        fine.project.weight.zero_(), fine.project_warped.weight.zero_()
+        fused, own = fine(h, side, coarse, image)
+        fine.gate.decide.bias.fill_(30)  # type: ignore[union-attr]
+        fused = fine(h, side, coarse, image)[0] - h
+        bias = fine.project.bias + fine.project_warped.bias
+        moved = F.pixel_unshuffle(F.pad(image[..., 7:], (0, 7)), 4)
+        expected = fine.project_picture(moved) + bias[:, None, None]
+    torch.testing.assert_close(own.offset, torch.full((1, 1, 4, 16), 1.75))
+    torch.testing.assert_close(fused[..., :-3], expected[..., :-3], rtol=0, atol=1e-4)
+
+
+def test_a_correction_is_bounded_and_learns_from_the_image() -> None:
+    torch.manual_seed(0)
+    refine, h = Refine(8), torch.randn(1, 8, 4, 16)
+    with torch.no_grad():
+        refine.decide.weight.fill_(1e4)
+    assert refine(h, h).abs().max() == MAX_CORRECTION and refine(h, h).dtype == torch.float32
+    fine = Fuse("pixel_aligned", 8, 4, False, coarse_maps=1, finest=True)
+    h, side, image = fine_inputs()
+    fine(h, side, Matches(torch.zeros(1, 1, 2, 8), torch.ones(1, 1, 2, 8)), image)[0].square().mean().backward()
+    assert fine.refine.decide.weight.grad.abs().max() > 0  # type: ignore[union-attr]
+
+
+def test_attention_begins_near_where_it_is() -> None:
+    """From a row's length away, a match would be found by chance: untrained attention reaches as far as disparities."""
+    torch.manual_seed(0)
+    h, side = torch.randn(2, 1, 64, 4, 96)
+    offset = RowAttention(64)(h, side)[1].offset
+    assert offset.abs().mean() < 2 * FIRST_REACH and offset.abs().max() < MAX_OFFSET
 
 
 def test_the_sure_head_steers_the_warp() -> None:
@@ -200,7 +265,8 @@ def test_the_sure_head_steers_the_warp() -> None:
     coarse = Matches(offset, both[None, :, None].expand(1, 2, 2, 24))
     with torch.no_grad():
         fine.trust.copy_(torch.tensor([2.0, -2.0]))
-        own = fine(torch.randn(1, 8, 4, 48), torch.randn(1, 4, 4, 48), coarse)[1]
+        h, side, image = fine_inputs(width=48)
+        own = fine(h, side, coarse, image)[1]
     assert own is not None
     # Where two of these parts meet, the finer scale interpolates.
     for columns, expected in ((slice(0, 15), 3.0), (slice(17, 31), -12.0), (slice(33, 48), 3.0)):
@@ -214,7 +280,8 @@ def test_the_warp_teaches_attention_where_to_look() -> None:
     attention, fine = RowAttention(32), Fuse("aligned", 8, 4, False, coarse_maps=1)
     matches = attention(torch.randn(1, 32, 2, 8), torch.randn(1, 32, 2, 8))[1]
     coarse = Matches(matches.offset, matches.confidence.detach())
-    fine(torch.randn(1, 8, 4, 16), torch.randn(1, 4, 4, 16), coarse)[0].square().mean().backward()
+    h, side, image = fine_inputs()
+    fine(h, side, coarse, image)[0].square().mean().backward()
     query, key_value = attention.query.weight.grad, attention.key_value.weight.grad
     assert query is not None and query.abs().amax() > 1e-4
     assert key_value is not None and key_value[:32].abs().amax() > 1e-4 and (key_value[32:] == 0).all()
@@ -223,13 +290,13 @@ def test_the_warp_teaches_attention_where_to_look() -> None:
 def test_a_closed_gate_shuts_the_side_image_out() -> None:
     torch.manual_seed(0)
     for attend in (False, True):
-        fuse, h = Fuse("aligned", 32, 4, attend, coarse_maps=1), torch.randn(1, 32, 4, 8)
+        fuse, (h, side, image) = Fuse("pixel_aligned", 32, 4, attend, coarse_maps=1, finest=True), fine_inputs(32, 4, 8)
         coarse = Matches(torch.zeros(1, 1, 2, 4), torch.ones(1, 1, 2, 4))
         assert fuse.gate is not None
         open_at_first = fuse.gate(h, h)
         with torch.no_grad():
             fuse.gate.decide.bias.fill_(-200)  # type: ignore[union-attr]
-        assert open_at_first.min() > 0.9 and torch.equal(fuse(h, torch.randn(1, 4, 4, 8), coarse)[0], h)
+        assert open_at_first.min() > 0.9 and torch.equal(fuse(h, side, coarse, image)[0], h)
 
 
 def test_the_null_input_stands_for_a_missing_side_image() -> None:
@@ -241,8 +308,9 @@ def test_the_null_input_stands_for_a_missing_side_image() -> None:
             null.normal_()
     image = torch.randn(3, 3, 64, 64)
     present = torch.tensor([True, False, True])
-    features, everything = e_side(image, present), e_side(image, torch.tensor([True, True, True]))
-    for feature, whole, null in zip(features, everything, e_side.null, strict=True):
+    (shown, features), whole_side = e_side(image, present), e_side(image, torch.tensor([True, True, True]))
+    assert torch.equal(shown[[0, 2]], image[[0, 2]]) and (shown[1] == 0).all()
+    for feature, whole, null in zip(features, whole_side.features, e_side.null, strict=True):
         assert torch.equal(feature[[0, 2]], whole[[0, 2]])
         assert (feature[1] == null[:, None, None]).all()
     sum((f.sum() for f in features), torch.zeros(())).backward()

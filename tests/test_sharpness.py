@@ -23,7 +23,7 @@ from study_decoding import high_frequency_energy  # noqa: E402
 def energy(scaled: float, count: int = 60) -> float:
     """Mean high-frequency energy of training crops of the KITTI sample."""
     config = small()
-    augment = replace(config.data.augment, scaled=scaled)
+    augment = replace(config.data.augment, scaled=scaled, scale_max=1.25)
     data = replace(config.data, folder_root=str(KITTI), augment=augment, mixture=MixtureConfig(folder=1.0))
     mixture = training_data(replace(config, data=data))
     return float(np.mean([high_frequency_energy(mixture[i]["x"].permute(1, 2, 0).numpy()) for i in range(count)]))

@@ -111,13 +111,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return command
 
 
-BITS = {"add": 1.0, "none": 1.25, "row_attention": 1.0, "both": 0.9, "aligned": 0.8}
+BITS = {"add": 1.0, "none": 1.25, "row_attention": 1.0, "both": 0.9, "aligned": 0.8, "pixel_aligned": 0.75}
 
 
 @pytest.mark.parametrize(
-    ("name", "may_differ"), [("fusion", {"model.fusion"}), ("rate", {"model.variable_rate", "loss.lmbda", "name"})]
+    ("name", "may_differ", "count"),
+    [("fusion", {"model.fusion"}, 6), ("rate", {"model.variable_rate", "loss.lmbda", "name"}, 5)],
 )
-def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_differ: set[str]) -> None:
+def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_differ: set[str], count: int) -> None:
     """And train.py takes every field."""
     of_study = STUDIES[name]
     steps = {variant.name: 1200 for variant in of_study.variants}
@@ -125,7 +126,7 @@ def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_dif
     configs = [configuration(arguments) for trial in planned for arguments in trial.training()]
     found = {field for config in configs for field in differences(configs[0], config)}
     assert found == may_differ
-    assert len({str(run) for trial in planned for run in trial.runs}) == len(configs) == 5
+    assert len({str(run) for trial in planned for run in trial.runs}) == len(configs) == count
     for config in configs:
         assert (config.train.seed, config.train.steps, config.train.decay) == (7, 1200, 960)
         assert config.data.folder_root == "data" and 0 < config.loss.rate_warmup < 300
@@ -145,9 +146,9 @@ def test_a_study_compares_what_was_measured(study: Command, tmp_path: Path) -> N
     commands = Commands(BITS)
     words = f"fusion --steps 200 --seeds 0 1 --budgets pairs --json --out {tmp_path}/study.md"
     status, out = study(words, commands)
-    assert status == 0 and len(commands.done) == 20
+    assert status == 0 and len(commands.done) == 24
     assert [line.split()[0] for line in commands.done[:2]] == ["train.py", "evaluate.py"]
-    assert all("seed1" not in line for line in commands.done[:10])
+    assert all("seed1" not in line for line in commands.done[:12])
     rows = {row["variant"]: row for row in json.loads(out.splitlines()[-1])["rows"]}
     for name, factor in BITS.items():
         for reference in ("add", "none"):

@@ -82,7 +82,7 @@ def test_resumed_moments_keep_their_memory_format(folder_data: Path, tmp_path: P
 
 def test_resuming_with_a_changed_field_is_an_error(folder_data: Path, tmp_path: Path) -> None:
     trainer(config_on(folder_data), tmp_path)
-    with pytest.raises(ConfigError, match=r"model\.fusion = aligned, and now it is add"):
+    with pytest.raises(ConfigError, match=r"model\.fusion = pixel_aligned, and now it is add"):
         trainer(config_on(folder_data, model={"fusion": "add"}), tmp_path)
     trainer(config_on(folder_data, train={"steps": 6}), tmp_path)  # Longer training is no other experiment.
 

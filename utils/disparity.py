@@ -58,7 +58,7 @@ def fuses(codec: Codec) -> dict[int, Fuse]:
     if not any(layer.attention for layer in found.values()):
         raise ConfigError(
             f"The codec {codec.name} of this checkpoint has no row attention and so no disparity; give one whose "
-            "model.fusion is aligned, both or row_attention."
+            "model.fusion is pixel_aligned, aligned, both or row_attention."
         )
     return found
 
@@ -105,25 +105,27 @@ def _to_pixels(offset: Tensor, stride: int) -> Map:
 def silenced(codec: Codec, source: Source) -> Iterator[None]:
     """The codec without what this head, or the warp, brings from the side image. Raises ValueError for neither."""
     fuse = fuses(codec)[source.stride]
-    layer: nn.Conv2d | None = None
+    layers: list[nn.Conv2d] = []
     columns = slice(None)
     if source.head is None:
-        layer = fuse.project_warped
+        layers = [layer for layer in (fuse.project_warped, fuse.project_picture) if layer is not None]
     elif fuse.attention is not None:
-        layer = fuse.attention.out
-        width = layer.in_channels // fuse.attention.heads
+        layers = [fuse.attention.out]
+        width = layers[0].in_channels // fuse.attention.heads
         columns = slice(source.head * width, (source.head + 1) * width)
-    if layer is None:
+    if not layers:
         what = "warp" if source.head is None else "attention"
         raise ValueError(f"At 1/{source.stride} of this codec there is no {what} to silence.")
-    kept = layer.weight.detach().clone()
+    kept = [layer.weight.detach().clone() for layer in layers]
     with torch.no_grad():
-        layer.weight[:, columns] = 0
+        for layer in layers:
+            layer.weight[:, columns] = 0
     try:
         yield
     finally:
         with torch.no_grad():
-            layer.weight.copy_(kept)
+            for layer, weight in zip(layers, kept, strict=True):
+                layer.weight.copy_(weight)
 
 
 def visible(disparity: Map) -> NDArray[np.bool_]:

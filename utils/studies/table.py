@@ -72,7 +72,9 @@ STUDIES: dict[str, Study] = {
             name="fusion",
             asks="Which fusion with the side image saves most bits, after equal pairs and after equal time?",
             fields=(*SMALL_NETWORK, *ONE_TASK),
-            variants=tuple(_fusion(kind) for kind in ("add", "none", "row_attention", "both", "aligned")),
+            variants=tuple(
+                _fusion(kind) for kind in ("add", "none", "row_attention", "both", "aligned", "pixel_aligned")
+            ),
             references=("add", "none"),
             steps=1000,
             seeds=(0, 1, 2),

@@ -73,7 +73,7 @@ class Stage(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the resolution: PixelUnshuffle, then a 1x1 convolution; computed as the 2x2 convolution that they make."""
+    """Half the resolution: PixelUnshuffle, then a 1x1 convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -81,8 +81,7 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H/2, W/2)."""
-        weight = self.conv.weight.reshape(self.conv.out_channels, -1, 2, 2)
-        return F.conv2d(x, weight, self.conv.bias, stride=2)
+        return self.conv(F.pixel_unshuffle(x, 2))
 
 
 class Up(nn.Module):

@@ -241,11 +241,12 @@ def demo() -> Config:
 
 
 def small() -> Config:
-    """The released model, stage 1: at most 8 M parameters, encoder and decoder together, one file for every rate.
+    """Stage 1 of the small model: at most 8 M parameters, encoder and decoder together, one file for every rate.
 
     accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 0.67 s a step on two EPYC cores in bfloat16, so 90 minutes.
+    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all. Expect: 26.9 dB at 0.151 bpp and 28.8 dB at
+    0.495 bpp on the sample's `val` split (gamma 0, one step). `checkpoints/small_stage1` is older than this preset.
     """
     return Config(
         name="small",

@@ -224,10 +224,11 @@ def test_the_side_image_is_moved_pixel_by_pixel() -> None:
     with torch.no_grad():
         assert fine(h, side, coarse, image)[1].offset.sub(1.25).abs().max() < 1e-6  # No correction at first.
         fine.refine.decide.bias.fill_(math.atanh(0.5 / MAX_CORRECTION))  # type: ignore[union-attr]
-        fine.project.weight.zero_(), fine.project_warped.weight.zero_()
-        fused, own = fine(h, side, coarse, image)
+        fine.project.weight.zero_()
+        fine.project_warped.weight.zero_()
         fine.gate.decide.bias.fill_(30)  # type: ignore[union-attr]
-        fused = fine(h, side, coarse, image)[0] - h
+        fused, own = fine(h, side, coarse, image)
+        fused = fused - h
         bias = fine.project.bias + fine.project_warped.bias
         moved = F.pixel_unshuffle(F.pad(image[..., 7:], (0, 7)), 4)
         expected = fine.project_picture(moved) + bias[:, None, None]

@@ -113,8 +113,10 @@ class DiffusionConfig:
     what the network itself made so far, which is what a sampler meets (arXiv 2405.14867, section 4.5)."""
     denoise_weight: float = 1.0
     """Weight of that second denoising task against the first."""
+    perceptual_floor: float = 0.0
+    """The perceptual term counts by floor + (1 - floor) x gamma."""
     realism_power: float = 1.0
-    """The perceptual term counts by gamma to this power: above 1, small gammas stay close to the mean image."""
+    """The critic's opinion in it counts by gamma to this power besides."""
     data_std: float = 0.12
     """Standard deviation, in [-1, 1], of an image around what its context tells; preconditions the x0 prediction."""
     max_weight: float = 100.0
@@ -153,7 +155,7 @@ class LossConfig:
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
-    """Multiplied by gamma^diffusion.realism_power for codecs with a trained gamma: realistic at 1, faithful at 0."""
+    """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
     adversarial_weight: float = 0.0
     """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
     (`modules/critic.py`); 0: no critic."""
@@ -186,6 +188,8 @@ class TrainConfig:
     compile: bool = False
     receiver_only: bool = False
     """Train the receiver alone: files stay those of the checkpoint that --init gives, and both read them."""
+    denoiser_only: bool = False
+    """Of the receiver train the denoiser alone: the image at gamma 0 stays that of the checkpoint as well."""
     seed: int = 0
     log_every: int = 50
     val_every: int = 2000
@@ -263,39 +267,50 @@ def small() -> Config:
     )
 
 
-def _one_step(config: Config, steps: int, lr: float) -> Config:
-    """Stage 2: the receiver of a stage-1 model learns to decode in one step, and better in two to four.
+def _mean(config: Config, steps: int, lr: float) -> Config:
+    """Stage 2, first half: the context's own image, which is that of gamma 0, gets better to look at.
 
-    Reconstruction for gamma 0, with perceptual distance and a critic as gamma rises; see docs/decisions.md for what
-    was compared.
+    A perceptual distance, and errors of 4x4 means count more; see docs/decisions.md for what was compared.
     """
     return replace(
         config,
-        name=f"{config.name}_one_step",
+        name=f"{config.name}_mean",
         data=replace(config.data, augment=replace(config.data.augment, scaled=0.0)),
-        diffusion=replace(
-            config.diffusion, start_fraction=0.4, denoise_fraction=1.0, sampled_steps=4, realism_power=2.0
-        ),
-        loss=replace(
-            config.loss,
-            rate_warmup=0,
-            coarse_weight=3.0,
-            perceptual="effnet",
-            perceptual_weight=4000.0,
-            adversarial_weight=0.05,
-        ),
-        train=replace(config.train, receiver_only=True, steps=steps, lr=lr, warmup=20, decay=steps - 100),
+        diffusion=replace(config.diffusion, start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
+        loss=replace(config.loss, rate_warmup=0, coarse_weight=3.0, perceptual="effnet", perceptual_weight=4000.0),
+        train=replace(config.train, receiver_only=True, steps=steps, lr=lr, warmup=20, decay=steps - 50),
     )
 
 
-def small_one_step() -> Config:
-    """Stage 2 of `small`.
+def _one_step(config: Config, steps: int, lr: float) -> Config:
+    """Stage 2, second half: the denoiser learns to make that image realistic in one step, and better in two to four.
 
-    accelerate launch train.py --preset small_one_step --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
-
-    Time: 1.35 s a step on two EPYC cores in bfloat16, so 23 minutes.
+    With perceptual distance and a critic, both the more the larger gamma is.
     """
-    return _one_step(small(), steps=1000, lr=3e-4)
+    mean = _mean(config, steps, lr)
+    return replace(
+        mean,
+        name=f"{config.name}_one_step",
+        diffusion=replace(mean.diffusion, start_fraction=0.0, denoise_fraction=1.0, gamma=0.25),
+        loss=replace(mean.loss, adversarial_weight=0.15),
+        train=replace(mean.train, denoiser_only=True),
+    )
+
+
+def small_mean() -> Config:
+    """Stage 2 of `small`, first half.
+
+    accelerate launch train.py --preset small_mean --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+    """
+    return _mean(small(), steps=400, lr=3e-4)
+
+
+def small_one_step() -> Config:
+    """Stage 2 of `small`, second half.
+
+    accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
+    """
+    return _one_step(small(), steps=600, lr=5e-4)
 
 
 def small_no_side() -> Config:
@@ -311,12 +326,14 @@ def small_no_side() -> Config:
     return replace(config, name="small_no_side", model=model)
 
 
-def small_no_side_one_step() -> Config:
-    """Stage 2 of `small_no_side`, as `small_one_step`.
+def small_no_side_mean() -> Config:
+    """Stage 2 of `small_no_side`, as `small_mean`: --init runs/small_no_side."""
+    return _mean(small_no_side(), steps=400, lr=3e-4)
 
-    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side --data.folder-root KITTI_SAMPLE
-    """
-    return _one_step(small_no_side(), steps=1000, lr=3e-4)
+
+def small_no_side_one_step() -> Config:
+    """Stage 2 of `small_no_side`, as `small_one_step`: --init runs/small_no_side_mean."""
+    return _one_step(small_no_side(), steps=600, lr=5e-4)
 
 
 def base() -> Config:
@@ -349,12 +366,20 @@ def base() -> Config:
     )
 
 
-def base_one_step() -> Config:
-    """Stage 2 of `base`: accelerate launch train.py --preset base_one_step --init runs/base
+def base_mean() -> Config:
+    """Stage 2 of `base`, first half: accelerate launch train.py --preset base_mean --init runs/base
 
     Time and result: not measured yet.
     """
-    return _one_step(base(), steps=40_000, lr=1e-4)
+    return _mean(base(), steps=20_000, lr=1e-4)
+
+
+def base_one_step() -> Config:
+    """Stage 2 of `base`, second half: accelerate launch train.py --preset base_one_step --init runs/base_mean
+
+    Time and result: not measured yet.
+    """
+    return _one_step(base(), steps=30_000, lr=1e-4)
 
 
 def dicm_paper() -> Config:
@@ -463,10 +488,13 @@ PRESETS: dict[str, Callable[[], Config]] = {
     for preset in (
         demo,
         small,
+        small_mean,
         small_one_step,
         small_no_side,
+        small_no_side_mean,
         small_no_side_one_step,
         base,
+        base_mean,
         base_one_step,
         dicm_paper,
         dicm_no_side,

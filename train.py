@@ -155,11 +155,13 @@ class Trainer:
         codec = build_codec(config)
         if init:
             initialise(codec, init)
-        if train.receiver_only:
+        if train.receiver_only or train.denoiser_only:
             if not init:
-                raise ConfigError("train.receiver_only keeps the sender of a checkpoint: give one with --init.")
-            for part in codec.sender:
-                codec.get_submodule(part).requires_grad_(False)
+                which = "denoiser_only keeps the rest" if train.denoiser_only else "receiver_only keeps the sender"
+                raise ConfigError(f"train.{which} of a checkpoint: give one with --init.")
+            for name, part in codec.named_children():
+                trains = name in codec.denoiser if train.denoiser_only else name not in codec.sender
+                part.requires_grad_(trains)
         codec = codec.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.codec = codec
         self.ema: Codec = copy.deepcopy(codec).requires_grad_(False)

@@ -107,6 +107,7 @@ class CDC(Codec):
             target=self.process.target(x0, noise, t),
             weight=self.distortion_weight(t),
             perceptual_weight=torch.ones_like(t),
+            realism=torch.ones_like(t),
         )
 
     def distortion_weight(self, t: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class Prediction:
 
     `image` and `x0` (B, 3, H, W) are an original (x, or x_side where its reconstruction is a task) and its estimate, in
     [0, 1]; `estimate` and `target` are what the distortion compares (the same two, or noise, ...). The weights (B,)
-    multiply the distortion and the perceptual term. `samples` (B,) are the places in the batch, where a task covers
-    only some of it.
+    multiply the distortion and the perceptual term, in which a critic's opinion counts by `realism` (B,). `samples`
+    (B,) are the places in the batch, where a task covers only some of it.
     """
 
     samples: Tensor
@@ -52,6 +52,7 @@ class Prediction:
     target: Tensor
     weight: Tensor
     perceptual_weight: Tensor
+    realism: Tensor
 
 
 @dataclass
@@ -84,6 +85,8 @@ class Codec(nn.Module, ABC):
     default_gamma: float = 0.0
     sender: tuple[str, ...] = ("g_a", "entropy")
     """The parts that decide what a file holds; all others are the receiver's."""
+    denoiser: tuple[str, ...] = ("unet",)
+    """The receiver's part that works on noise."""
     tile_rows: int | None = 1024
     """Rows of an image coded at a time (`modules/tiling.py`) by families that can; None: all. Memory grows with it."""
 

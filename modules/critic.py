@@ -73,7 +73,7 @@ def build_judge(loss: LossConfig, weights_dir: str | Path | None = None) -> nn.M
 
 
 class AdversarialLoss(nn.Module):
-    """Perceptual distance minus `weight` x realism, called as the perceptual losses are.
+    """Perceptual distance minus `weight` x share x realism, called as the perceptual losses are, and with the shares.
 
     Keeps the features of what it was called with, without their graph, until `critic_loss` takes them. Its parameters
     are the critic's alone; a call passes gradients to x_hat and not to them.
@@ -88,13 +88,17 @@ class AdversarialLoss(nn.Module):
         self.critic = Critic(EfficientNetLoss.taps).requires_grad_(False)
         self.seen: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
 
-    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """x_hat, x (B, 3, H, W) in [0, 1] -> (B,)."""
+    def forward(self, x_hat: Tensor, x: Tensor, share: Tensor) -> Tensor:
+        """x_hat, x (B, 3, H, W) in [0, 1], share (B,) -> (B,). The critic learns from images with a share above 0."""
         with torch.no_grad():
             features = self.perceptual.features(x)
         features_hat = self.perceptual.features(x_hat)
-        self.seen.append(({tap: f.detach() for tap, f in features_hat.items()}, features))
-        return feature_distance(features_hat, features) - self.weight * realism(self.critic(features_hat))
+        asked = torch.nonzero(share > 0)[:, 0]
+        if len(asked):
+            fake = {tap: f[asked].detach() for tap, f in features_hat.items()}
+            self.seen.append((fake, {tap: f[asked] for tap, f in features.items()}))
+        opinion = realism(self.critic(features_hat))
+        return feature_distance(features_hat, features) - self.weight * share * opinion
 
     def critic_loss(self) -> Tensor | None:
         """The critic's loss on all images since the last call; None without any."""

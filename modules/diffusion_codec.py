@@ -186,15 +186,16 @@ class DiffusionCodec(Codec):
         raw = self._predict(x_t, t, gamma, rate, context)
         estimate = self.process.to_x0(x_t, raw, t)
         image, weight = (estimate + 1) / 2, torch.ones_like(gamma)
-        realism = gamma**self.settings.realism_power
+        floor = self.settings.perceptual_floor
+        perceptual, realism = floor + (1 - floor) * gamma, gamma**self.settings.realism_power
         if self.process.prediction == "x0":
             if not self.settings.sampled_steps:  # The error of an own estimate does not fall with the noise.
                 *_, out = self._precondition(t, gamma)
                 relative = (self.settings.data_std / out.clamp(min=1e-6))[:, 0, 0, 0] ** 2
                 weight = relative.clamp(max=self.settings.max_weight)
-            return Prediction(samples, x, image, image, x, weight, realism)
+            return Prediction(samples, x, image, image, x, weight, perceptual, realism)
         target = self.process.target(2 * x - 1, noise, t)
-        return Prediction(samples, x, image, raw / 2, target / 2, weight, realism)
+        return Prediction(samples, x, image, raw / 2, target / 2, weight, perceptual, realism)
 
     def _precondition(self, t: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Factors (B, 1, 1, 1) that keep the network's input and target at unit size: input, skip, out.
@@ -216,14 +217,22 @@ class DiffusionCodec(Codec):
 
         For x0 the network works on the difference from the context's own image: with F its output,
         x0 = mean + skip (x_t - alpha mean) + out F, so that neither what the context tells nor what x_t shows at low
-        noise has to pass through it, at t = 1 no less than near 0.
+        noise has to pass through it. The less x_t tells, the more F counts by gamma, at t = 1 in proportion: gamma 0 is
+        the mean itself, and what makes an image realistic has weights of its own.
         """
         if self.process.prediction != "x0":
             return self.unet(_channels_last(x_t), t, gamma, rate, context.features).float()
         scale, skip, out = self._precondition(t, gamma)
-        difference = x_t - self.process.alpha_sigma(t)[0] * context.mean
-        raw = self.unet(_channels_last(scale * difference), t, gamma, rate, context.features).float()
-        return context.mean + skip * difference + out * raw
+        alpha, _ = self.process.alpha_sigma(t)
+        difference = x_t - alpha * context.mean
+        estimate = context.mean + skip * difference
+        noisy = torch.nonzero(gamma > 0)[:, 0]  # Without noise nothing is left to estimate.
+        if not len(noisy):
+            return estimate
+        share = (out * (alpha + (1 - alpha) * gamma[:, None, None, None]))[noisy]
+        features = context.features if len(noisy) == len(gamma) else [f[noisy] for f in context.features]
+        raw = self.unet(_channels_last((scale * difference)[noisy]), t[noisy], gamma[noisy], rate[noisy], features)
+        return estimate.index_add(0, noisy, share * raw.float())
 
     def synthesise(
         self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int

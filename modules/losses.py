@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from config import LossConfig
 from modules.codec import CodecOutput
+from modules.critic import AdversarialLoss
 
 COARSE = 4
 """Rows and columns of a block whose mean counts as a coarse value."""
@@ -61,7 +62,9 @@ def objective(
         parts[f"distortion_{i}"] = distortion.mean()
         judged = task.perceptual_weight > 0
         if perceptual is not None and loss.perceptual_weight > 0 and bool(judged.any()):
-            distance = perceptual(task.x0[judged].clamp(0, 1), task.image[judged])
+            images = (task.x0[judged].clamp(0, 1), task.image[judged])
+            critic = (task.realism[judged],) if isinstance(perceptual, AdversarialLoss) else ()
+            distance = perceptual(*images, *critic)
             judgement = (weight * task.perceptual_weight * loss.perceptual_weight)[judged] * distance
             total = total + judgement.sum() / len(weight)
             parts[f"perceptual_{i}"] = distance.mean()

@@ -1,4 +1,7 @@
-"""Copy a run's best checkpoint to a folder for release: the data root in it becomes portable, nothing else changes."""
+"""Copy a run's best checkpoint to a folder for release: the data root in it becomes portable.
+
+Nothing else changes, but for the gamma that decoding uses unless the receiver chooses, where `--gamma` gives one.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,18 @@ LIMIT_MIB = 16
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ckpt", required=True, metavar="PATH", help="run folder, checkpoint folder or file")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example checkpoints/small")
+    parser.add_argument("--gamma", type=float, metavar="G", help="default for decoding, 0 to 1 (default: the run's)")
     args = parser.parse_args()
 
     from config import DataConfig
     from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
-    from utils.errors import CheckpointError
+    from utils.errors import CheckpointError, ConfigError
 
+    if args.gamma is not None and not 0 <= args.gamma <= 1:
+        raise ConfigError(f"--gamma is {args.gamma:g}; it lies in 0 (mean-like) to 1 (realistic).")
     loaded = load_checkpoint(args.ckpt)
     portable = DataConfig()
     data = dataclasses.replace(
@@ -33,8 +39,11 @@ def main() -> None:
         cityscapes_root=portable.cityscapes_root,
         folder_root=portable.folder_root,
     )
+    config = dataclasses.replace(loaded.config, data=data)
+    if args.gamma is not None:
+        config = dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, gamma=args.gamma))
     target = args.out / MODEL_FILE
-    save_checkpoint(target, loaded.codec, dataclasses.replace(loaded.config, data=data), loaded.step)
+    save_checkpoint(target, loaded.codec, config, loaded.step)
     mebibytes = target.stat().st_size / 2**20
     print(f"{target}: step {loaded.step}, {mebibytes:.1f} MiB, model tag {loaded.codec.entropy.identity()[:2].hex()}")
     if mebibytes > LIMIT_MIB:

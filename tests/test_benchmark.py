@@ -87,6 +87,7 @@ def test_a_quick_session(result: dict[str, Any]) -> None:
         for precision in ("float32", "bfloat16"):
             assert operations >= {("encode", None, precision), ("encode.analysis", None, precision)}
             assert operations >= {("decode", steps, precision) for steps in (1, 2, 4)}
+            assert ("decode.mean", 1, precision) in operations
         assert operations >= {
             (part, None, "float32") for part in ("encode.hyperprior", "encode.coder", "decode.entropy")
         }
@@ -97,6 +98,7 @@ def test_a_quick_session(result: dict[str, Any]) -> None:
     assert decode["gflop"] > 50 * rows["dicm_paper/encode.published/64x64/float32"]["gflop"] > 0
     assert rows["ours/encode/64x64/float32"]["gflop"] > rows["ours/encode.analysis/64x64/float32"]["gflop"] > 0
     assert rows["ours/decode@4/64x64/float32"]["gflop"] > rows["ours/decode@1/64x64/float32"]["gflop"] > 0
+    assert rows["ours/decode@1/64x64/float32"]["gflop"] > rows["ours/decode.mean@1/64x64/float32"]["gflop"] > 0
     machine = result["machine"]
     assert machine["threads"] == 1 and machine["device"] == "cpu" and machine["packages"]["torch"]
     assert "fresh weights" in result["codecs"]["ours"]["weights"]

@@ -42,8 +42,10 @@ def test_hinge_loss_and_realism_are_their_formulas() -> None:
 def test_the_codec_learns_from_it_without_moving_it(judge: AdversarialLoss) -> None:
     x_hat, x = images(2)
     x_hat.requires_grad_()
-    value = judge(x_hat, x)
-    expected = EfficientNetLoss()(x_hat, x) - 0.5 * realism(judge.critic(judge.perceptual.features(x_hat)))
+    share = torch.tensor([1.0, 0.2])
+    value = judge(x_hat, x, share)
+    opinion = realism(judge.critic(judge.perceptual.features(x_hat)))
+    expected = EfficientNetLoss()(x_hat, x) - 0.5 * share * opinion
     torch.testing.assert_close(value, expected)
     value.sum().backward()
     assert x_hat.grad is not None and float(x_hat.grad.abs().sum()) > 0
@@ -57,7 +59,7 @@ def test_the_critic_learns_to_tell(judge: AdversarialLoss) -> None:
     losses = []
     for _ in range(15):
         x_hat.requires_grad_()
-        judge(x_hat, x)
+        judge(x_hat, x, torch.ones(len(x)))
         judge.critic.requires_grad_(True)
         value = judge.critic_loss()
         assert value is not None
@@ -74,16 +76,28 @@ def test_the_critic_learns_to_tell(judge: AdversarialLoss) -> None:
 def test_only_samples_with_a_weight_are_judged(judge: AdversarialLoss) -> None:
     x_hat, x = images()
     gamma = torch.tensor([0.0, 0.5, 0.0, 1.0])
-    task = Prediction(torch.arange(4), x, x_hat, x_hat, x, torch.ones(4), gamma)
+    share = torch.tensor([1.0, 0.3, 1.0, 0.6])
+    task = Prediction(torch.arange(4), x, x_hat, x_hat, x, torch.ones(4), gamma, share)
     output = CodecOutput(torch.zeros(4), torch.full((4,), 0.5), torch.zeros(4, 1, 1, 1), [task])
     loss = LossConfig(lambda_min=1, lambda_max=1, distortion_weight=0, perceptual="effnet", perceptual_weight=3)
     total, parts = objective(output, loss, True, judge, 0)
-    alone = judge(x_hat[[1, 3]], x[[1, 3]])
+    alone = judge(x_hat[[1, 3]], x[[1, 3]], share[[1, 3]])
     torch.testing.assert_close(total, 3 * (0.5 * alone[0] + alone[1]) / 4)
     torch.testing.assert_close(parts["perceptual_0"], alone.mean())
     task = replace(task, perceptual_weight=torch.zeros(4))
     total, parts = objective(replace(output, predictions=[task]), loss, True, judge, 0)
     assert float(total) == 0 and "perceptual_0" not in parts
+
+
+def test_the_critic_sees_only_images_that_it_is_asked_about(judge: AdversarialLoss) -> None:
+    x_hat, x = images()
+    judge(x_hat, x, torch.tensor([0.0, 0.5, 0.0, 1.0]))
+    seen = judge.critic_loss()
+    judge(x_hat[[1, 3]], x[[1, 3]], torch.ones(2))
+    assert seen is not None
+    torch.testing.assert_close(seen, judge.critic_loss())
+    judge(x_hat, x, torch.zeros(4))
+    assert judge.critic_loss() is None
 
 
 def test_a_critic_needs_the_features_it_works_on() -> None:

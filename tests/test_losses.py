@@ -26,7 +26,7 @@ def output(
     places = torch.arange(batch) if samples is None else torch.tensor(samples)
     image = torch.full((len(places), 3, 8, 8), 0.5)
     weights = torch.full((len(places),), weight)
-    task = Prediction(places, image, image + error, image + error, image, weights, weights)
+    task = Prediction(places, image, image + error, image + error, image, weights, weights, weights)
     return CodecOutput(64.0 * torch.arange(1, batch + 1), torch.tensor(rates), torch.zeros(batch, 1, 1, 1), [task])
 
 

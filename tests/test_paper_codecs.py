@@ -259,7 +259,7 @@ def test_the_squared_error_without_scale_is_a_loss_of_its_own() -> None:
     image = torch.full((1, 3, 4, 4), 0.5)
     one = torch.ones(1)
     estimate = image + 0.1
-    output.predictions = [modules.codec.Prediction(torch.arange(1), image, image, estimate, image, one, one)]
+    output.predictions = [modules.codec.Prediction(torch.arange(1), image, image, estimate, image, one, one, one)]
     values = {}
     for kind in ("mse", "l2", "l1"):
         values[kind] = float(objective(output, LossConfig(lmbda=1.0, distortion=kind), False, None, 0)[0])

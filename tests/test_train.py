@@ -136,8 +136,23 @@ def test_a_receiver_trained_alone_reads_the_same_files(folder_data: Path, tmp_pa
     assert changed == {name for name, _ in new.named_children()} - set(new.sender)
     x = batch_of_pairs(1)[0][0]
     assert new.compress(x, 0.5) == old.compress(x, 0.5)
-    with pytest.raises(ConfigError, match="--init"):
+    with pytest.raises(ConfigError, match=r"receiver_only keeps the sender .* --init"):
         trainer(config_on(folder_data, "third", train={"receiver_only": True}), tmp_path)
+
+
+def test_a_denoiser_trained_alone_leaves_gamma_0_as_it_was(folder_data: Path, tmp_path: Path) -> None:
+    trainer(config_on(folder_data, "first"), tmp_path).train()
+    config = config_on(folder_data, "second", train={"denoiser_only": True, "receiver_only": True, "steps": 2})
+    trainer(config, tmp_path, init=str(tmp_path / "first")).train()
+    old, new = (load_checkpoint(tmp_path / name).codec for name in ("first", "second"))
+    changed = {name.split(".")[0] for name, p in new.named_parameters() if not p.equal(old.get_parameter(name))}
+    assert changed == {"unet"}
+    x, x_side = (images[0] for images in batch_of_pairs(1))
+    data = old.compress(x, 0.5)
+    assert torch.equal(new.decompress(data, x_side), old.decompress(data, x_side))
+    assert not torch.equal(new.decompress(data, x_side, gamma=1.0), old.decompress(data, x_side, gamma=1.0))
+    with pytest.raises(ConfigError, match=r"denoiser_only keeps the rest .* --init"):
+        trainer(config_on(folder_data, "third", train={"denoiser_only": True}), tmp_path)
 
 
 def test_evaluation_from_the_checkpoint_equals_the_model_in_memory(folder_data: Path, tmp_path: Path) -> None:

@@ -15,12 +15,15 @@ from utils.benchmark.subjects import PRECISIONS, Subject, computing_in, paramete
 from utils.images import to_float, to_uint8
 
 NAME = "ours"
+GAMMA = 1.0
+"""What decoding is timed with: at 0 the denoiser has nothing to do (`decode.mean`), and steps would cost nothing."""
 
 
 def subjects(codec: DiffusionCodec, pair: Pair, rate: float | None, steps: Sequence[int]) -> list[Subject]:
     """Encoding, decoding with each number of steps, and their parts, in each precision; the entropy coder is included.
 
-    Pixels are uint8 in memory on both ends; reading and writing files is in no time.
+    `decode.mean` is decoding with gamma 0, which needs no denoiser. Pixels are uint8 in memory on both ends; reading
+    and writing files is in no time.
     """
     return [subject for precision in PRECISIONS for subject in _in_precision(codec, pair, rate, steps, precision)]
 
@@ -39,10 +42,10 @@ def _in_precision(
 
     data = encode()
 
-    def decode(count: int) -> Callable[[], object]:
+    def decode(count: int, gamma: float = GAMMA) -> Callable[[], object]:
         def run() -> object:
             with computing_in(precision, device):
-                return to_uint8(codec.decompress(data, to_float(pair.x_side), steps=count))
+                return to_uint8(codec.decompress(data, to_float(pair.x_side), steps=count, gamma=gamma))
 
         return run
 
@@ -53,6 +56,7 @@ def _in_precision(
 
     whole = [subject("encode", encode, sender)]
     whole += [subject("decode", decode(count), receiver, count) for count in steps]
+    whole.append(subject("decode.mean", decode(1, gamma=0.0), receiver - parameters_of(codec.unet), 1))
     return whole + _parts(codec, pair, rate, precision, data)
 
 
@@ -85,7 +89,7 @@ def _parts(codec: DiffusionCodec, pair: Pair, rate: float | None, precision: str
     @torch.no_grad()
     def networks() -> object:
         with computing_in(precision, device):
-            return codec.synthesise(y_hat, side, level, 1, codec.default_gamma, seed=0)
+            return codec.synthesise(y_hat, side, level, 1, GAMMA, seed=0)
 
     receiver = parameters_of(codec) - parameters_of(codec.g_a, codec.entropy)
     parts: list[tuple[str, Callable[[], object], int]] = [

@@ -195,6 +195,28 @@ def test_turns_alternate_and_stop_at_the_budget() -> None:
     assert fast.calls > 1
 
 
+def test_a_fast_subject_is_called_once_untimed_before_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ran before it has taken the caches; of a slow one it would only take time."""
+    clock = SimpleNamespace(seconds=0.0, calls=0)
+
+    def run() -> None:
+        clock.calls += 1
+        clock.seconds += 0.1 if clock.calls % 4 else 0.7  # Every fourth is slow.
+
+    monkeypatch.setattr("utils.benchmark.timing.now", lambda device: clock.seconds)
+    clock.calls = 2  # The first call, alone, is number 3; then number 4, untimed; then three in its turn.
+    (times,) = take_turns([subject("a", run)], Turns(most=1, shortest=0.3), CPU)
+    assert times.calls == 3 and times.seconds == (pytest.approx(0.1),) and clock.calls == 7
+    slow = SimpleNamespace(calls=0)
+
+    def drag() -> None:
+        slow.calls += 1
+        clock.seconds += 2
+
+    take_turns([subject("b", drag)], Turns(most=2, shortest=0.3), CPU)
+    assert slow.calls == 1 + 2
+
+
 def test_steps_that_are_not_run_count_as_the_mean_of_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = nn.Identity()
     clock = StepClock(unet, 3, 10, CPU)

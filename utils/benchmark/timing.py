@@ -12,6 +12,9 @@ import torch
 
 from utils.benchmark.subjects import Subject
 
+WARMED = 1.0
+"""Seconds above which cold caches no longer count, and a call before each turn would only take time."""
+
 
 def now(device: torch.device) -> float:
     """Seconds on a clock that never goes back, when all work queued on the device is done."""
@@ -25,7 +28,7 @@ class Turns:
     """How often to time: at most `most` turns, at least `fewest`, none begun after `budget` seconds in all.
 
     A subject that is faster than `shortest` seconds is called several times in its turn, and the turn counts as their
-    mean.
+    mean. One that is faster than WARMED is called once more before, untimed: what ran before it has taken the caches.
     """
 
     most: int
@@ -50,19 +53,18 @@ class Times:
 
 def take_turns(subjects: Sequence[Subject], turns: Turns, device: torch.device) -> list[Times]:
     """Times of each subject, in the given order. All have been warmed up by the caller."""
-    calls = [_calls(subject, turns.shortest, device) for subject in subjects]
+    once = [_seconds(subject, 1, device) if turns.shortest else math.inf for subject in subjects]
+    calls = [max(1, math.ceil(turns.shortest / alone)) for alone in once]
     seconds: list[list[float]] = [[] for _ in subjects]
     start = time.perf_counter()
     for turn in range(turns.most):
         if turn >= turns.fewest and time.perf_counter() - start > turns.budget:
             break
-        for subject, count, values in zip(subjects, calls, seconds, strict=True):
+        for subject, count, alone, values in zip(subjects, calls, once, seconds, strict=True):
+            if alone < WARMED:
+                subject.run()
             values.append(_seconds(subject, count, device))
     return [Times(tuple(values), count) for values, count in zip(seconds, calls, strict=True)]
-
-
-def _calls(subject: Subject, shortest: float, device: torch.device) -> int:
-    return max(1, math.ceil(shortest / _seconds(subject, 1, device))) if shortest else 1
 
 
 def _seconds(subject: Subject, calls: int, device: torch.device) -> float:

@@ -250,7 +250,7 @@ def small() -> Config:
     accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
 
     Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all. Expect: 26.9 dB at 0.151 bpp and 28.8 dB at
-    0.495 bpp on the sample's `val` split (gamma 0, one step). `checkpoints/small_stage1` is older than this preset.
+    0.495 bpp on the sample's `val` split (gamma 0, one step). It is `checkpoints/small_stage1`.
     """
     return Config(
         name="small",
@@ -301,6 +301,8 @@ def small_mean() -> Config:
     """Stage 2 of `small`, first half.
 
     accelerate launch train.py --preset small_mean --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+
+    Time: 0.4 s a step on two EPYC cores in bfloat16, 3 minutes in all.
     """
     return _mean(small(), steps=400, lr=3e-4)
 
@@ -309,6 +311,9 @@ def small_one_step() -> Config:
     """Stage 2 of `small`, second half.
 
     accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
+
+    Time: 1.4 s a step on two EPYC cores in bfloat16, 14 minutes. Expect, on the sample's `val` split at 0.10 bpp in one
+    step: 26.1 dB at gamma 0, 25.4 dB and half the kernel distance at gamma 1.
     """
     return _one_step(small(), steps=600, lr=5e-4)
 
@@ -327,12 +332,19 @@ def small_no_side() -> Config:
 
 
 def small_no_side_mean() -> Config:
-    """Stage 2 of `small_no_side`, as `small_mean`: --init runs/small_no_side."""
+    """Stage 2 of `small_no_side`, first half, as `small_mean`.
+
+    accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
+    """
     return _mean(small_no_side(), steps=400, lr=3e-4)
 
 
 def small_no_side_one_step() -> Config:
-    """Stage 2 of `small_no_side`, as `small_one_step`: --init runs/small_no_side_mean."""
+    """Stage 2 of `small_no_side`, second half, as `small_one_step`.
+
+    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean \\
+        --data.folder-root PATH_TO_KITTI_SAMPLE
+    """
     return _one_step(small_no_side(), steps=600, lr=5e-4)
 
 

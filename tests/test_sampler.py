@@ -93,14 +93,14 @@ def test_mistake_02_few_steps_use_times_that_training_has_seen(timesteps: int) -
 def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec) -> None:
     """What the U-Net is told in training is the noise level of its input, and in sampling the same function of it."""
     codec = tiny_codec
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
     told: list[Tensor] = []
     predict = codec._predict
     hook = codec.unet.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1]))  # type: ignore[union-attr, operator]
 
-    def spy(x_t: Tensor, t: Tensor, *rest: Any) -> Tensor:
-        seen.append((x_t, t))
-        return predict(x_t, t, *rest)  # type: ignore[operator]
+    def spy(x_t: Tensor, t: Tensor, gamma: Tensor, *rest: Any) -> Tensor:
+        seen.append((x_t, t, gamma))
+        return predict(x_t, t, gamma, *rest)  # type: ignore[operator]
 
     try:
         x = torch.full((16, 3, 64, 64), 0.75)
@@ -112,13 +112,14 @@ def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec
     finally:
         hook.remove()
     assert len(trained) == 2 and (trained[0][1] == 1).all()
-    for x_t, t in trained:
+    for x_t, t, _ in trained:
         # x0 = 0.5 everywhere in [-1, 1], so the mean of x_t over the pixels is 0.5 alpha(t), up to the noise's mean.
         alpha = codec.process.alpha_sigma(t)[0]  # type: ignore[union-attr, operator]
         assert (x_t.mean((1, 2, 3)) - 0.5 * alpha[:, 0, 0, 0]).abs().max() < 0.04
     assert ((trained[1][1] > 0) & (trained[1][1] <= 1)).all()
-    assert [float(t) for _, t in seen] == [1.0, 0.75, 0.5, 0.25]
-    assert all(torch.equal(a, b) for a, (_, b) in zip(told, trained + seen, strict=True))
+    assert [float(t) for _, t, _ in seen] == [1.0, 0.75, 0.5, 0.25]
+    # Samples without noise need no denoiser.
+    assert all(torch.equal(a, t[gamma > 0]) for a, (_, t, gamma) in zip(told, trained + seen, strict=True))
 
 
 def test_clipping_keeps_a_wild_estimate_in_range() -> None:

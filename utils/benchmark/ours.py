@@ -9,6 +9,7 @@ import torch
 from data.pair import Pair
 from modules.codec import LEVELS, pad
 from modules.diffusion_codec import DiffusionCodec
+from modules.noise import payload_seed
 from modules.tiling import Strip, by_strips
 from modules.transforms import HYPER_STRIDE, STRIDE
 from utils.benchmark.subjects import PRECISIONS, Subject, computing_in, parameters_of
@@ -84,12 +85,12 @@ def _parts(codec: DiffusionCodec, pair: Pair, rate: float | None, precision: str
     def read() -> torch.Tensor:
         return codec.decode_latent(codec.unpack(data))
 
-    y_hat = read()
+    y_hat, seed = read(), payload_seed(codec.unpack(data).payload)
 
     @torch.no_grad()
     def networks() -> object:
         with computing_in(precision, device):
-            return codec.synthesise(y_hat, side, level, 1, GAMMA, seed=0)
+            return codec.synthesise(y_hat, side, level, 1, GAMMA, seed)
 
     receiver = parameters_of(codec) - parameters_of(codec.g_a, codec.entropy)
     parts: list[tuple[str, Callable[[], object], int]] = [

@@ -270,7 +270,8 @@ def small() -> Config:
 def _mean(config: Config, steps: int, lr: float) -> Config:
     """Stage 2, first half: the context's own image, which is that of gamma 0, gets better to look at.
 
-    A perceptual distance, and errors of 4x4 means count more; see docs/decisions.md for what was compared.
+    A perceptual distance, and errors of 4x4 means count more; see docs/decisions.md for what was compared. There is no
+    noise in it (start_fraction 1), and with sampled_steps no second task without noise, so the denoiser rests.
     """
     return replace(
         config,

@@ -262,7 +262,7 @@ def small() -> Config:
             workers=1,
         ),
         diffusion=DiffusionConfig(denoise_fraction=0.5),
-        loss=LossConfig(rate_warmup=1000),
+        loss=LossConfig(rate_warmup=1000, lambda_max=0.026),
         train=TrainConfig(steps=8_000, batch_size=8, decay=6_800, warmup=200, save_every=250, val_every=1000, lr=7e-4),
     )
 
@@ -293,7 +293,7 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
         mean,
         name=f"{config.name}_one_step",
         diffusion=replace(mean.diffusion, start_fraction=0.0, denoise_fraction=1.0, gamma=0.25),
-        loss=replace(mean.loss, adversarial_weight=0.15),
+        loss=replace(mean.loss, adversarial_weight=0.08),
         train=replace(mean.train, denoiser_only=True),
     )
 

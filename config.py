@@ -184,7 +184,8 @@ class TrainConfig:
     clip: float = 1.0
     """Largest gradient norm."""
     ema: float = 0.999
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Of autocast; `no` is float32, `auto` bf16 where the device multiplies in it and else `no`."""
     compile: bool = False
     receiver_only: bool = False
     """Train the receiver alone: files stay those of the checkpoint that --init gives, and both read them."""

@@ -30,6 +30,7 @@ from utils.checkpoint import MODEL_FILE, initialise, save_checkpoint
 from utils.cli import run
 from utils.configio import parse_command_line
 from utils.errors import ConfigError, ProjectError
+from utils.precision import resolve
 from utils.run import RunFolder
 from utils.schedule import learning_rate, micro_batch, sample_indices
 from utils.step_folders import newest_good, prune, publish, sweep_up
@@ -44,7 +45,7 @@ SCALES = 3
 def check(config: Config, device: torch.device) -> None:
     """Settings that would fail later or be ignored in silence raise ConfigError now."""
     if config.train.precision == "fp16" and device.type == "cpu":
-        raise ConfigError("train.precision fp16 does nothing on a CPU; use bf16 or no.")
+        raise ConfigError("train.precision fp16 does nothing on a CPU; use auto, bf16 or no.")
     crop = config.data.augment
     if crop.height % 64 or crop.width % 64:
         raise ConfigError(
@@ -109,6 +110,7 @@ def update_ema(ema: Codec, codec: Codec, step: int, decay: float) -> None:
 
 def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     """Accelerate for one process or many. Raises ConfigError for a precision that the device lacks."""
+    precision = resolve(train.precision, "cpu" if cpu else "cuda")
     parallel = DistributedDataParallelKwargs(
         find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.
         broadcast_buffers=False,  # Training changes none.
@@ -117,13 +119,13 @@ def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     try:
         return Accelerator(
             cpu=cpu,
-            mixed_precision=train.precision,
+            mixed_precision=precision,
             dynamo_backend="inductor" if train.compile else "no",
             kwargs_handlers=[parallel, patience],
         )
     except ValueError as error:
         raise ConfigError(
-            f"train.precision {train.precision} cannot be used on this device ({error}); use bf16 or no."
+            f"train.precision {precision} cannot be used on this device ({error}); use auto or no."
         ) from error
 
 
@@ -312,6 +314,8 @@ class Trainer:
         indices = sample_indices(train, self.step, rank, processes, self.micro)
         batches = iter(make_loader(self.mixture, indices, self.micro, self.config.data.workers))
         self.run.open_events(self.step)
+        number_format = {"no": "float32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
+        self.run.log(f"steps {self.step} to {train.steps} on {self.accelerator.device} in {number_format}")
         self.model.train()
         bar = tqdm(total=train.steps, initial=self.step, disable=not self.main, unit="step", smoothing=0.05)
         with self.stop, bar:

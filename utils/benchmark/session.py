@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from utils.benchmark.subjects import EIGHT_BIT, Subject, parameters_of
 from utils.benchmark.timing import Turns, take_turns
 from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
+from utils.precision import bfloat16_instructions
 from utils.run import environment
 
 SKIPPABLE = ("paper", "anchors", "training")
@@ -207,15 +207,9 @@ def machine(device: torch.device) -> dict[str, Any]:
     return environment() | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "bfloat16_instructions": sorted(_flags() & {"avx512_bf16", "amx_bf16", "bf16"}),
+        "bfloat16_instructions": bfloat16_instructions(),
         "tf32": tf32 if device.type == "cuda" else None,
     }
-
-
-def _flags() -> set[str]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
 
 
 @contextlib.contextmanager

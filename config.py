@@ -250,8 +250,9 @@ def small() -> Config:
 
     accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all. Expect: 26.9 dB at 0.151 bpp and 28.8 dB at
-    0.495 bpp on the sample's `val` split (gamma 0, one step). It is `checkpoints/small_stage1`.
+    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all; 1.4 s on two Xeon cores, which lack it, in
+    float32. Expect: 26.9 dB at 0.148 bpp and 28.9 dB at 0.543 bpp on the sample's `val` split (gamma 0, one step), as
+    `checkpoints/small_stage1` has, whose card says how it came about.
     """
     return Config(
         name="small",
@@ -315,7 +316,7 @@ def small_one_step() -> Config:
     accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
 
     Time: 1.4 s a step on two EPYC cores in bfloat16, 14 minutes. Expect, on the sample's `val` split at 0.10 bpp in one
-    step: 26.1 dB at gamma 0, 25.4 dB and half the kernel distance at gamma 1.
+    step: 26.1 dB at gamma 0, 25.6 dB and half the kernel distance at gamma 1.
     """
     return _one_step(small(), steps=600, lr=5e-4)
 

@@ -136,7 +136,7 @@ class LossConfig:
     """
 
     lambda_min: float = 0.0001
-    lambda_max: float = 0.02
+    lambda_max: float = 0.026
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
@@ -250,9 +250,9 @@ def small() -> Config:
 
     accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all; 1.4 s on two Xeon cores, which lack it, in
-    float32. Expect: 26.9 dB at 0.148 bpp and 28.9 dB at 0.543 bpp on the sample's `val` split (gamma 0, one step), as
-    `checkpoints/small_stage1` has, whose card says how it came about.
+    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all; 1.4 s on two Xeon cores in float32, for they
+    lack bfloat16. Expect, as `checkpoints/small_stage1` has (its card says how its training differed): 26.9 dB at
+    0.148 bpp and 28.9 dB at 0.543 bpp on the sample's `val` split, gamma 0, one step.
     """
     return Config(
         name="small",
@@ -264,7 +264,7 @@ def small() -> Config:
             workers=1,
         ),
         diffusion=DiffusionConfig(denoise_fraction=0.5),
-        loss=LossConfig(rate_warmup=1000, lambda_max=0.026),
+        loss=LossConfig(rate_warmup=1000),
         train=TrainConfig(steps=8_000, batch_size=8, decay=6_800, warmup=200, save_every=250, val_every=1000, lr=7e-4),
     )
 

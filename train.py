@@ -314,7 +314,8 @@ class Trainer:
         indices = sample_indices(train, self.step, rank, processes, self.micro)
         batches = iter(make_loader(self.mixture, indices, self.micro, self.config.data.workers))
         self.run.open_events(self.step)
-        number_format = {"no": "float32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
+        precision = self.accelerator.mixed_precision
+        number_format = "float32" if precision == "no" else precision
         self.run.log(f"steps {self.step} to {train.steps} on {self.accelerator.device} in {number_format}")
         self.model.train()
         bar = tqdm(total=train.steps, initial=self.step, disable=not self.main, unit="step", smoothing=0.05)

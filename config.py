@@ -98,6 +98,7 @@ class DiffusionConfig:
     """The noise process, what the network predicts, and how decoding starts."""
 
     prediction: Literal["x0", "epsilon", "v"] = "x0"
+    """The codec `diffusion` has x0 or v, with the schedule cosine: its decoding starts from noise alone."""
     schedule: Literal["cosine", "linear", "cosine_offset"] = "cosine"
     """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
     timesteps: int = 0
@@ -196,7 +197,7 @@ class TrainConfig:
     val_every: int = 2000
     save_every: int = 1000
     keep: int = 2
-    """Checkpoints kept beside the best."""
+    """Checkpoints kept beside the best; that is the last where the loss is more than rate + lambda x MSE."""
 
 
 @dataclass(frozen=True)

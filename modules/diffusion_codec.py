@@ -62,6 +62,12 @@ class DiffusionCodec(Codec):
                 f"diffusion.sampled_steps is {diffusion.sampled_steps}; it is 0, or at least 2 with "
                 "diffusion.prediction x0."
             )
+        if diffusion.prediction == "epsilon" or diffusion.schedule != "cosine":
+            raise ConfigError(
+                f"diffusion.prediction {diffusion.prediction} with diffusion.schedule {diffusion.schedule} does not "
+                "fit model.codec diffusion, whose decoding starts from noise alone: set prediction x0 or v, and "
+                "schedule cosine, which ends in pure noise; cdc and dicm have the others."
+            )
         self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps, diffusion.noise_ratio)
         levels = LEVELS if model.variable_rate else 1
         latent, hyper, embedding = model.latent, model.hyper, model.embedding
@@ -178,7 +184,7 @@ class DiffusionCodec(Codec):
     ) -> Prediction:
         """The task to find x in x_t at noise level t, for the samples with these places in the batch.
 
-        `noise` is what an x_t made from x contains, for predictions other than x0.
+        `noise` is what an x_t made from x contains, for the prediction v.
         """
         if len(samples) < len(x):
             x, x_t, noise, t, gamma, rate = (v[samples] for v in (x, x_t, noise, t, gamma, rate))
@@ -213,7 +219,7 @@ class DiffusionCodec(Codec):
         return scale, skip, out
 
     def _predict(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: Context) -> Tensor:
-        """The prediction of x0, epsilon or v at x_t whose noise has standard deviation gamma x sigma(t), float32.
+        """The prediction of x0 or v at x_t whose noise has standard deviation gamma x sigma(t), float32.
 
         For x0 the network works on the difference from the context's own image: with F its output,
         x0 = mean + skip (x_t - alpha mean) + out F, so that neither what the context tells nor what x_t shows at low

@@ -36,7 +36,7 @@ from utils.schedule import learning_rate, micro_batch, sample_indices
 from utils.step_folders import newest_good, prune, publish, sweep_up
 from utils.stopping import StopRequest
 from utils.training_state import load_training_state, save_training_state
-from utils.validation import validate
+from utils.validation import is_judge, validate
 
 SCALES = 3
 """Entries of the tuples in ModelConfig."""
@@ -58,6 +58,11 @@ def check(config: Config, device: torch.device) -> None:
         raise ConfigError(f"train.ema is {config.train.ema}; it must lie in [0, 1).")
     if not 0 <= config.model.side_dropout < 1:
         raise ConfigError(f"model.side_dropout is {config.model.side_dropout}; it must lie in [0, 1).")
+    if config.loss.perceptual != "none" and not config.loss.perceptual_weight > 0:
+        raise ConfigError(
+            f"loss.perceptual is {config.loss.perceptual}, but loss.perceptual_weight is "
+            f"{config.loss.perceptual_weight:g}: give it a weight above 0, or choose none."
+        )
     for name, value in dataclasses.asdict(config.model).items():
         if isinstance(value, tuple) and len(value) != SCALES:
             raise ConfigError(
@@ -149,14 +154,15 @@ class Trainer:
             height=config.data.augment.height,
             width=config.data.augment.width,
         )
+        verify(self.validation)
         torch.manual_seed(train.seed)  # Every process starts from the same codec and critic.
         self.perceptual = build_judge(config.loss, weights_dir)
         if self.perceptual is not None:
             self.perceptual.to(device)
         self.run = RunFolder(runs, config, writes=self.main)
         codec = build_codec(config)
-        if init:
-            initialise(codec, init)
+        self.run.started_from(initialise(codec, init) if init else None)
+        self.keeps_sender = train.receiver_only or train.denoiser_only
         if train.receiver_only or train.denoiser_only:
             if not init:
                 which = "denoiser_only keeps the rest" if train.denoiser_only else "receiver_only keeps the sender"
@@ -215,21 +221,31 @@ class Trainer:
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
             with publish(self.run.checkpoints / f"step_{self.step:08d}") as folder:
-                self.ema.freeze()
+                self.freeze()
                 save_checkpoint(folder / MODEL_FILE, self.ema, self.config, self.step)
                 save_training_state(folder, self.step, *self._state(), extra)
             prune(self.run.checkpoints, self.config.train.keep)
         self.saved = self.step
         self.accelerator.wait_for_everyone()
 
+    def freeze(self) -> None:
+        """Derive the integers of the averaged weights.
+
+        A sender that does not train keeps its own, and with them its files: rounded on another machine, some of them
+        could differ.
+        """
+        if not self.keeps_sender:
+            self.ema.freeze()
+
     def validate(self) -> None:
         """True file sizes and quality of the averaged weights on `val`; the best by validation loss is kept.
 
+        Where training minimises something else than that loss measures, the last is kept instead.
         A signal to stop breaks it off: then it is still owed, and a resumed run begins with it.
         """
         self.owes_validation = False
         if self.main:
-            self.ema.freeze()
+            self.freeze()
             picture = self.run.samples / f"step_{self.step:08d}.png"
             values = validate(self.ema, self.validation, self.config, picture, lambda: self.stop.received is not None)
             self.owes_validation = values is None
@@ -237,7 +253,7 @@ class Trainer:
                 self.run.metrics(self.step, values)
                 figures = ", ".join(f"{name[4:]} {value:.4g}" for name, value in values.items())
                 self.run.log(f"step {self.step} validation: {figures}")
-                if values["val/loss"] < self.best:
+                if values["val/loss"] < self.best or not is_judge(self.config.loss):
                     self.best = values["val/loss"]
                     save_checkpoint(self.run.checkpoints / "best" / MODEL_FILE, self.ema, self.config, self.step)
         self.all_agree(torch.ones((), device=self.accelerator.device))

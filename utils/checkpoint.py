@@ -148,8 +148,11 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     return Checkpoint(codec.to(device).eval(), config, step, file)
 
 
-def initialise(codec: Codec, path: str | Path) -> None:
-    """Give `codec` the weights of the checkpoint that `path` names; CheckpointError if the architectures differ."""
+def initialise(codec: Codec, path: str | Path) -> Path:
+    """Give `codec` the weights of the checkpoint that `path` names, and return its model file.
+
+    Raises CheckpointError if the architectures differ.
+    """
     source = load_checkpoint(path)
     try:
         codec.load_state_dict(source.codec.state_dict())
@@ -158,6 +161,7 @@ def initialise(codec: Codec, path: str | Path) -> None:
         raise CheckpointError(
             f"{source.path} has another architecture than this configuration ({reason}); start from its own preset."
         ) from error
+    return source.path
 
 
 def check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:

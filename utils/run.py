@@ -1,4 +1,4 @@
-"""The run folder: runs/<name>/{config.json, environment.json, log.txt, metrics.jsonl, checkpoints/, samples/}."""
+"""The run folder: runs/<name>/{config.json, init.json, environment.json, log.txt, metrics.jsonl, checkpoints/, …}."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from config import Config
 from utils.configio import differences, from_dict, to_dict
 from utils.errors import ConfigError
-from utils.files import write_whole, writing
+from utils.files import sha256, write_whole, writing
 
 FREE_TO_CHANGE = (
     "train.steps",
@@ -139,6 +139,29 @@ class RunFolder:
                 f"The run {self.path} was started with {field} = {before}, and now it is {now}; give the run another "
                 "name (--name), or delete the folder to start afresh."
             )
+
+    def started_from(self, checkpoint: Path | None) -> None:
+        """Record in init.json the model file that the first weights are from (None: fresh ones).
+
+        Raises ConfigError if the run has begun, and from others: resumed, it would not use these.
+        """
+        known = self.path / "init.json"
+        now = None if checkpoint is None else sha256(checkpoint)
+        if known.is_file():
+            try:
+                before = json.loads(known.read_text())
+                same = before["sha256"] == now
+                origin = before["checkpoint"] or "fresh weights"
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"{known} is damaged ({error}); restore it, or delete it to go on.") from None
+            if not same:
+                raise ConfigError(
+                    f"The run {self.path} was started from {origin}, and now --init gives "
+                    f"{checkpoint or 'none'}{', whose weights are others' if checkpoint and before['sha256'] else ''}; "
+                    "give the run another name (--name), or delete the folder to start afresh."
+                )
+        elif self.writes:
+            write_json(known, {"checkpoint": None if checkpoint is None else str(checkpoint), "sha256": now})
 
     def log(self, message: str) -> None:
         """A line to log.txt and to the terminal."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from config import Config
+from config import Config, LossConfig
 from data.pair import PairSource
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
@@ -24,11 +24,18 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255.0**2 / max(error, 1e-10)))
 
 
+def is_judge(loss: LossConfig) -> bool:
+    """Whether the validation loss is what training minimises, rate + lambda x MSE, so that it can tell the best."""
+    judged = loss.perceptual_weight > 0 and loss.perceptual != "none"
+    return loss.lambda_on == "distortion" and loss.distortion == "mse" and loss.coarse_weight == 0 and not judged
+
+
 def validate(
     codec: Codec, source: PairSource, config: Config, sample_file: Path, given_up: Callable[[], bool] = lambda: False
 ) -> dict[str, float] | None:
     """Mean bpp of true files and PSNR at each rate, with the correct side image and with none, and the validation loss.
 
+    That is bpp + lambda x MSE, or lambda x bpp + MSE where lambda is on the rate, of 8-bit images, the mean over rates.
     The first pair's original, side image and reconstructions go to `sample_file` as one picture. `codec` is frozen.
     `given_up` is asked before each pair; once it is true the result is None.
     """
@@ -54,7 +61,8 @@ def validate(
                 if index == 0:
                     strip += ([pair.x, pair.x_side] if not strip else []) + [x_hat]
             lmbda = float(lambda_of(config.loss, torch.tensor([rate or 0.0]), codec.variable_rate))
-            losses.append(np.mean(bpp) + lmbda * np.mean(mse))
+            on_rate, on_quality = (lmbda, 1.0) if config.loss.lambda_on == "rate" else (1.0, lmbda)
+            losses.append(on_rate * np.mean(bpp) + on_quality * np.mean(mse))
             values[f"val/bpp{suffix}"] = float(np.mean(bpp))
             values[f"val/psnr{suffix}"] = float(np.mean(quality))
             if quality_none:

@@ -45,9 +45,9 @@ class Critic(nn.Module):
 
 
 def hinge_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """What the critic minimises (Lim and Ye 2017, arXiv 1705.02894): averaged over positions, then over taps."""
-    terms = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
-    return torch.stack(terms).mean()
+    """What the critic minimises (Lim and Ye 2017, arXiv 1705.02894): (B,), the mean over positions, then over taps."""
+    terms = [(F.relu(1 - r) + F.relu(1 + f)).mean((1, 2, 3)) for r, f in zip(real, fake, strict=True)]
+    return torch.stack(terms).mean(0)
 
 
 def realism(logits: list[Tensor]) -> Tensor:
@@ -75,7 +75,7 @@ def build_judge(loss: LossConfig, weights_dir: str | Path | None = None) -> nn.M
 class AdversarialLoss(nn.Module):
     """Perceptual distance minus `weight` x share x realism, called as the perceptual losses are, and with the shares.
 
-    Keeps the features of what it was called with, without their graph, until `critic_loss` takes them. Its parameters
+    Keeps the features of what it was called with, without their graph, until `critic_losses` takes them. Its parameters
     are the critic's alone; a call passes gradients to x_hat and not to them.
     """
 
@@ -100,8 +100,8 @@ class AdversarialLoss(nn.Module):
         opinion = realism(self.critic(features_hat))
         return feature_distance(features_hat, features) - self.weight * share * opinion
 
-    def critic_loss(self) -> Tensor | None:
-        """The critic's loss on all images since the last call; None without any."""
+    def critic_losses(self) -> Tensor | None:
+        """The critic's loss (N,) on each image since the last call; None without any."""
         losses = [hinge_loss(self.critic(real), self.critic(fake)) for fake, real in self.seen]
         self.seen.clear()
-        return torch.stack(losses).mean() if losses else None
+        return torch.cat(losses) if losses else None

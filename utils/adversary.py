@@ -25,14 +25,16 @@ class Adversary:
             group["lr"] = self.lr * factor
         self.optimizer.zero_grad(set_to_none=False)
         self.loss.critic.requires_grad_(True)
-        value = self.loss.critic_loss()
-        if value is not None:
-            value.backward()
+        losses = self.loss.critic_losses()
+        if losses is not None:
+            losses.sum().backward()
         self.loss.critic.requires_grad_(False)
-        # A process none of whose samples were judged has zeros to give.
+        # Every image counts alike, whichever process and pass judged it; one that judged none has zeros to give.
         flat = torch.cat([torch.zeros_like(p).view(-1) if p.grad is None else p.grad.view(-1) for p in self.parameters])
-        flat = self.accelerator.reduce(flat, "mean")
+        count = flat.new_full((1,), 0.0 if losses is None else len(losses))
+        flat, count = self.accelerator.reduce(torch.cat([flat, count]), "sum").split([len(flat), 1])
+        flat = flat / count.clamp(min=1)
         for parameter, gradient in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
             parameter.grad = gradient.view_as(parameter)
         self.optimizer.step()
-        return {} if value is None else {"critic": value.detach()}
+        return {} if losses is None else {"critic": losses.detach().mean()}

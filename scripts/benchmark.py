@@ -2,7 +2,8 @@
 
     python scripts/benchmark.py --ckpt checkpoints/small --json results/speed.json
 
-Prints a table and four ratios with their targets. Leave the machine alone meanwhile; its load is in the JSON.
+Prints a table, and ratios with their targets. Training is timed as `--preset` trains. Leave the machine alone
+meanwhile; its load is in the JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--ckpt", metavar="C", help="run, checkpoint folder or model file (default: fresh weights of --preset)")
-    add("--preset", default="small", help="ours where no checkpoint is given (default: small)")
+    add("--preset", default="small", help="ours without --ckpt, and how ours is trained (default: small)")
     add("--rate", type=float, default=0.5, metavar="R", help="0 smallest file to 1 largest (default: 0.5)")
     add("--steps", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="our decoding steps (default: 1 2 4)")
     add("--dataset", choices=("synthetic", "builtin"), default="synthetic", help="builtin: a real photograph's crops")

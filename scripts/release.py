@@ -42,15 +42,17 @@ def main() -> None:
     config = dataclasses.replace(loaded.config, data=data)
     if args.gamma is not None:
         config = dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, gamma=args.gamma))
-    target = args.out / MODEL_FILE
-    save_checkpoint(target, loaded.codec, config, loaded.step)
-    mebibytes = target.stat().st_size / 2**20
-    print(f"{target}: step {loaded.step}, {mebibytes:.1f} MiB, model tag {loaded.codec.entropy.identity()[:2].hex()}")
+    target, candidate = args.out / MODEL_FILE, args.out / f"{MODEL_FILE}.candidate"
+    save_checkpoint(candidate, loaded.codec, config, loaded.step)
+    mebibytes = candidate.stat().st_size / 2**20
     if mebibytes > LIMIT_MIB:
-        target.unlink()
+        candidate.unlink()
         raise CheckpointError(
-            f"The checkpoint has {mebibytes:.1f} MiB, more than the {LIMIT_MIB} MiB that a release may have."
+            f"The checkpoint has {mebibytes:.1f} MiB, more than the {LIMIT_MIB} MiB that a release may have; {target} "
+            "is as it was."
         )
+    candidate.replace(target)
+    print(f"{target}: step {loaded.step}, {mebibytes:.1f} MiB, model tag {loaded.codec.entropy.identity()[:2].hex()}")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ from modules.codec import Codec
 from modules.diffusion_codec import DiffusionCodec
 from modules.entropy import Coded
 from utils import cli
-from utils.benchmark import ours
+from utils.benchmark import ours, session
 from utils.benchmark.cost import count_flops, peak_memory
 from utils.benchmark.paper import StepClock
 from utils.benchmark.results import Goal, Row, judge, verdicts
 from utils.benchmark.subjects import Subject
 from utils.benchmark.timing import Times, Turns, take_turns
+from utils.benchmark.training import Stepper
 from utils.errors import ConfigError
 from utils.images import to_float, to_uint8
 
@@ -105,6 +106,14 @@ def test_a_quick_session(result: dict[str, Any]) -> None:
     assert result["command"].startswith("python benchmark.py --quick")
     assert "| dicm_paper | decode | 200 | 64x64 | float32 |" in result["printed"]
     assert result["printed"].count("target") == len(result["verdicts"])
+
+
+def test_training_is_timed_as_the_preset_trains_whatever_stage_the_checkpoint_is_of(presets: None) -> None:
+    stage_2 = tiny_config(model={"latent": 24}, train={"denoiser_only": True}, diffusion={"sampled_steps": 4})
+    timed = session.stage_1("small", session.Loaded(nn.Module(), stage_2, ""))  # type: ignore[arg-type]
+    assert timed == tiny_config(model={"latent": 24})
+    with pytest.raises(ValueError, match="training the whole codec"):
+        Stepper(stage_2, [], CPU)
 
 
 def _check_ratios(result: dict[str, Any], rows: dict[str, Any]) -> None:

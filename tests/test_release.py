@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from config import Config, DataConfig
-from modules.codec import Codec
+from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,3 +38,16 @@ def test_only_the_data_root_and_the_default_gamma_change(tiny: Config, tiny_code
 def test_a_gamma_out_of_range_is_a_sentence(tmp_path: Path) -> None:
     done = release(tmp_path, tmp_path / "out", "--gamma", "2")
     assert done.returncode == 1 and "--gamma is 2" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_model_too_large_leaves_the_release_that_is_there(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "out" / MODEL_FILE, tiny_codec, tiny, 80)
+    before = (tmp_path / "out" / MODEL_FILE).read_bytes()
+    large = replace(tiny, model=replace(tiny.model, unet_channels=(64, 256, 512)))
+    codec = build_codec(large)
+    codec.freeze()
+    save_checkpoint(tmp_path / "run" / MODEL_FILE, codec, large, 90)
+    done = release(tmp_path / "run", tmp_path / "out")
+    assert done.returncode == 1 and "more than the 16 MiB" in done.stderr and "is as it was" in done.stderr
+    assert [f.name for f in (tmp_path / "out").iterdir()] == [MODEL_FILE]
+    assert (tmp_path / "out" / MODEL_FILE).read_bytes() == before

@@ -87,7 +87,11 @@ class Commands:
         checkpoints = [{"sha256": hashlib.sha256(find_model_file(c).read_bytes()).hexdigest()} for c in asked.ckpt]
         summary = {
             "dataset": {"pairs": asked.limit or 11, "groups": 4, "split": asked.split},
-            "environment": {"commit": "abc", "checkpoints": checkpoints},
+            "environment": {
+                "commit": "abc",
+                "checkpoints": checkpoints,
+                "data_root": str(Path(asked.data_root).resolve()),
+            },
             "points": points,
         }
         Path(asked.out).mkdir(exist_ok=True)
@@ -188,6 +192,25 @@ def test_what_is_finished_is_not_repeated(study: Command, tmp_path: Path) -> Non
     commands.done.clear()
     study(words + " --limit 4", commands)
     assert len(commands.done) == 2 and all("--limit 4" in line and "val-first4" in line for line in commands.done)
+
+
+def test_runs_of_other_pairs_are_refused_and_their_evaluations_repeated(study: Command, tmp_path: Path) -> None:
+    words, commands = "fusion --steps 200 --seeds 0 --budgets pairs --variants add", Commands(BITS)
+    study(f"{words} --data-root {tmp_path / 'a'}", commands)
+    study(f"{words} --data-root {tmp_path / 'a' / '..' / 'a'}", commands)
+    assert len(commands.done) == 2
+    with pytest.raises(ConfigError, match=rf"trained on the pairs in {tmp_path / 'a'}, and --data-root now gives"):
+        study(f"{words} --data-root {tmp_path / 'b'}", commands)
+    summary = tmp_path / "runs" / "fusion" / "add" / "seed0-steps200-val" / "summary.json"
+    write_json(
+        summary,
+        {
+            **(content := json.loads(summary.read_text())),
+            "environment": {**content["environment"], "data_root": str(tmp_path / "b")},
+        },
+    )
+    study(f"{words} --data-root {tmp_path / 'a'}", commands)
+    assert [line.split()[0] for line in commands.done] == ["train.py", "evaluate.py", "evaluate.py"]
 
 
 def test_a_run_of_another_configuration_is_refused(study: Command, monkeypatch: pytest.MonkeyPatch) -> None:

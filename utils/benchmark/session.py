@@ -28,7 +28,6 @@ from utils.errors import ConfigError
 from utils.precision import bfloat16_instructions
 from utils.run import environment
 
-SKIPPABLE = ("paper", "anchors", "training")
 SEED = 0
 
 
@@ -36,6 +35,7 @@ SEED = 0
 class Settings:
     """What to measure. Sizes are (height, width); the published codec and training are measured at the first.
 
+    `preset` gives the codec where there is no checkpoint, and in any case the objective that training steps have.
     `dataset` is a source that makes pairs of any size it has room for; `batch` counts pairs of a training step.
     """
 
@@ -56,7 +56,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A codec to measure, the configuration that trains it, and where its weights are from."""
+    """A codec to measure, the configuration it was trained with, and where its weights are from."""
 
     codec: Codec
     config: Config
@@ -78,11 +78,16 @@ def load_ours(settings: Settings) -> Loaded:
     return loaded
 
 
+def of_preset(name: str) -> Config:
+    """The configuration of a preset. Raises ConfigError for an unknown one."""
+    if name not in presets.PRESETS:
+        raise ConfigError(f"There is no preset {name!r}; config.py has {', '.join(presets.PRESETS)}.")
+    return presets.PRESETS[name]()
+
+
 def fresh(preset: str, device: torch.device) -> Loaded:
     """The codec of a preset with fresh weights, frozen. Raises ConfigError for an unknown preset."""
-    if preset not in presets.PRESETS:
-        raise ConfigError(f"There is no preset {preset!r}; config.py has {', '.join(presets.PRESETS)}.")
-    config = presets.PRESETS[preset]()
+    config = of_preset(preset)
     torch.manual_seed(SEED)
     codec = build_codec(config)
     codec.freeze()
@@ -91,6 +96,11 @@ def fresh(preset: str, device: torch.device) -> Loaded:
         "file follows from training"
     )
     return Loaded(codec.to(device).eval(), config, weights)
+
+
+def stage_1(preset: str, loaded: Loaded) -> Config:
+    """The preset's training of a model like `loaded`: a checkpoint's own may be a stage that trains only a part."""
+    return replace(of_preset(preset), model=loaded.config.model)
 
 
 def our_subjects(settings: Settings, loaded: Loaded, pair: Pair) -> list[Subject]:
@@ -121,7 +131,7 @@ def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], 
         say(f"{height}x{width}: {len(subjects)} operations take turns")
         rows += measure_group(subjects, settings.turns, settings.device)
     if "training" not in settings.skip:
-        rows += measure_training(settings, us.config, None if them is None else them.config, say)
+        rows += measure_training(settings, stage_1(settings.preset, us), None if them is None else them.config, say)
     expected = goals(them.codec.default_steps if them is not None else 0)
     judged = {goal.name: judge(rows, goal) for goal in [*expected, *further_goals()]}
     ratios = {goal.name: (judged[goal.name] or {}).get("value") for goal in expected}

@@ -16,7 +16,7 @@ from utils.images import to_float
 
 
 class Stepper:
-    """A codec in training on one batch; `step` is what `train.py` does with a micro-batch, without accelerate.
+    """A codec in training, all of it, on one batch; `step` is a micro-batch of `train.py` without accelerate.
 
     The random numbers of step 0, 1, ... are the same in every session, and with them the share of samples that are
     denoised twice.
@@ -25,6 +25,8 @@ class Stepper:
     def __init__(self, config: Config, pairs: Sequence[Pair], device: torch.device) -> None:
         from train import build_optimizer
 
+        if config.train.receiver_only or config.train.denoiser_only:
+            raise ValueError("Steps are timed of training the whole codec.")
         if config.loss.perceptual_weight > 0 and config.loss.perceptual != "none":
             raise ValueError(f"loss.perceptual is {config.loss.perceptual}; steps are timed without perceptual loss.")
         self.config, self.device = config, device

@@ -81,16 +81,28 @@ def is_trained(run: Path, wanted: Config) -> bool:
                 f"The run {run} was trained with {field} = {before}, and the study now has {now}; choose another "
                 "--runs, or delete that folder."
             )
+    before, now = there.data.folder_root, wanted.data.folder_root
+    if not _same_place(before, now):
+        raise ConfigError(
+            f"The run {run} was trained on the pairs in {before}, and --data-root now gives {now}; choose another "
+            "--runs, or delete that folder."
+        )
     steps = wanted.train.steps
     # The best is written by the validation of the last step, which a signal may have put off.
     return all((run / "checkpoints" / part / MODEL_FILE).is_file() for part in (f"step_{steps:08d}", "best"))
 
 
+def _same_place(a: str, b: str) -> bool:
+    return Path(a).expanduser().resolve() == Path(b).expanduser().resolve()
+
+
 def read_summary(trial: Trial) -> dict[str, Any] | None:
-    """The summary of a trial's finished evaluation of the present weights, else None."""
+    """The summary of a trial's finished evaluation of the present weights and pairs, else None."""
     try:
         summary: dict[str, Any] = json.loads((trial.evaluation / "summary.json").read_text())
     except FileNotFoundError:
+        return None
+    if not _same_place(summary["environment"]["data_root"], trial.place.data_root):
         return None
     measured = [checkpoint["sha256"] for checkpoint in summary["environment"]["checkpoints"]]
     try:

@@ -30,8 +30,6 @@ class PaperAnalysis(nn.Module):
         super().__init__()
         widths = [in_channels, *(dim * mult for mult in mults)]
         self.latent_channels = widths[-1]
-        self.stride = 2 ** len(mults)
-        """Image pixels for each position of the latent."""
         layers: list[nn.Module] = []
         for level, (inputs, outputs) in enumerate(pairwise(widths)):
             layers += [ResnetBlock(inputs, outputs, kernel=3 if level else 7), downsample(outputs, outputs)]
@@ -55,7 +53,6 @@ class PaperSynthesis(nn.Module):
     def __init__(self, dim: int = 64, mults: Sequence[int] = (1, 2, 3, 4), out_channels: int = 3) -> None:
         super().__init__()
         widths = [dim * mult for mult in mults]
-        self.latent_channels = widths[-1]
         self.context_channels = (out_channels, *widths[:-1])
         """Widths of the context maps from fine to coarse: the U-Net's `context_channels`."""
         # The last block keeps its width and the transposed convolution alone goes down to out_channels.
@@ -78,8 +75,6 @@ class PaperHyperAnalysis(nn.Module):
     def __init__(self, latent_channels: int = 256, hyper_channels: Sequence[int] = (256, 256, 256)) -> None:
         super().__init__()
         widths = [latent_channels, *hyper_channels]
-        self.stride = 2 ** (len(hyper_channels) - 1)
-        """Latent positions for each position of the hyper-latent, in each direction."""
         self.layers = nn.ModuleList(
             nn.Conv2d(a, b, 5, stride=2, padding=2) if level else nn.Conv2d(a, b, 3, padding=1)
             for level, (a, b) in enumerate(pairwise(widths))

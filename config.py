@@ -161,6 +161,11 @@ class LossConfig:
     """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
     (`modules/critic.py`); 0: no critic."""
 
+    @property
+    def judges_images(self) -> bool:
+        """Whether a perceptual distance counts beside rate and distortion."""
+        return self.perceptual != "none" and self.perceptual_weight > 0
+
 
 @dataclass(frozen=True)
 class TrainConfig:

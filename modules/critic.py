@@ -60,12 +60,12 @@ def build_judge(loss: LossConfig, weights_dir: str | Path | None = None) -> nn.M
 
     Raises ConfigError for a critic without the features it works on, and what `build_perceptual` raises.
     """
-    if loss.adversarial_weight > 0 and (loss.perceptual != "effnet" or not loss.perceptual_weight > 0):
+    if loss.adversarial_weight > 0 and not (loss.judges_images and loss.perceptual == "effnet"):
         raise ConfigError(
             "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
             "works on its features, and its opinion is weighted with the distance."
         )
-    if not loss.perceptual_weight > 0:
+    if not loss.judges_images:
         return None
     if loss.adversarial_weight > 0:
         return AdversarialLoss(loss.adversarial_weight)

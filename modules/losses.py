@@ -61,7 +61,7 @@ def objective(
             parts[f"coarse_{i}"] = coarse.mean()
         parts[f"distortion_{i}"] = distortion.mean()
         judged = task.perceptual_weight > 0
-        if perceptual is not None and loss.perceptual_weight > 0 and bool(judged.any()):
+        if perceptual is not None and loss.judges_images and bool(judged.any()):
             images = (task.x0[judged].clamp(0, 1), task.image[judged])
             critic = (task.realism[judged],) if isinstance(perceptual, AdversarialLoss) else ()
             distance = perceptual(*images, *critic)

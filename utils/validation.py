@@ -26,8 +26,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def is_judge(loss: LossConfig) -> bool:
     """Whether the validation loss is what training minimises, rate + lambda x MSE, so that it can tell the best."""
-    judged = loss.perceptual_weight > 0 and loss.perceptual != "none"
-    return loss.lambda_on == "distortion" and loss.distortion == "mse" and loss.coarse_weight == 0 and not judged
+    plain = loss.distortion == "mse" and loss.coarse_weight == 0 and not loss.judges_images
+    return plain and loss.lambda_on == "distortion"
 
 
 def validate(

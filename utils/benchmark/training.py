@@ -27,7 +27,7 @@ class Stepper:
 
         if config.train.receiver_only or config.train.denoiser_only:
             raise ValueError("Steps are timed of training the whole codec.")
-        if config.loss.perceptual_weight > 0 and config.loss.perceptual != "none":
+        if config.loss.judges_images:
             raise ValueError(f"loss.perceptual is {config.loss.perceptual}; steps are timed without perceptual loss.")
         self.config, self.device = config, device
         self.x, self.x_side = (

@@ -45,7 +45,7 @@ class Model:
         from modules.perceptual import NETWORKS
 
         loss = self.config.loss
-        return NETWORKS[loss.perceptual] if loss.perceptual_weight > 0 and loss.perceptual != "none" else ""
+        return NETWORKS[loss.perceptual] if loss.judges_images else ""
 
 
 @dataclass(frozen=True)

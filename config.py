@@ -333,7 +333,8 @@ def small_no_side() -> Config:
     accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
 
     The channels that `small` spends on e_side and fusion widen g_s and the U-Net: 4.64 M parameters of decoder against
-    4.70 M. Time: as `small`.
+    4.70 M. Time: 1.2 s a step on two Xeon cores in float32, in two processes of one thread. Expect, after the 8400
+    steps of `checkpoints/small_no_side`: 26.0 dB at 0.289 bpp and 29.2 dB at 0.934 bpp on the sample's `val` split.
     """
     config = small()
     model = replace(config.model, fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
@@ -344,6 +345,8 @@ def small_no_side_mean() -> Config:
     """Stage 2 of `small_no_side`, first half, as `small_mean`.
 
     accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
+
+    Time: 1.3 s a step on two Xeon cores in float32, 8 minutes.
     """
     return _mean(small_no_side(), steps=400, lr=3e-4)
 
@@ -353,6 +356,8 @@ def small_no_side_one_step() -> Config:
 
     accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean \\
         --data.folder-root PATH_TO_KITTI_SAMPLE
+
+    Time: 4.2 s a step on two Xeon cores in float32, 42 minutes.
     """
     return _one_step(small_no_side(), steps=600, lr=5e-4)
 

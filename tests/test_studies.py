@@ -1,15 +1,12 @@
-"""Studies of variants: equal conditions, nothing done twice, signals handed on, figures that follow from the points."""
+"""Studies of variants: equal conditions, nothing done twice, figures that follow from the points."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
-import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +26,7 @@ from utils.errors import ConfigError
 from utils.run import RunFolder, write_json
 from utils.studies import timing
 from utils.studies.outcome import SideEffect, bd_rate, side_effect
-from utils.studies.perform import Stopped, configuration, run_child
+from utils.studies.perform import Stopped, configuration
 from utils.studies.plan import Place, trials
 from utils.studies.table import STUDIES, Study, Variant
 
@@ -330,38 +327,6 @@ def test_the_list_shows_commands_and_runs_none(study: Command, tmp_path: Path) -
 def test_requests_that_cannot_be_met(words: str, message: str, study: Command) -> None:
     with pytest.raises(ConfigError, match=message):
         study(words, Commands(BITS))
-
-
-CHILD = """
-import signal, sys, time
-caught = []
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda number, frame: caught.append(number))
-print("ready", file=open(sys.argv[1], "w"), flush=True)
-while not caught:
-    time.sleep(0.01)
-time.sleep(0.5)  # saving
-print(*caught, file=open(sys.argv[1], "w"), flush=True)
-sys.exit(130)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_handed_on_once_and_the_command_may_save(number: signal.Signals, tmp_path: Path) -> None:
-    note = tmp_path / "note"
-
-    def interrupt() -> None:
-        while not note.exists() or not note.read_text():
-            time.sleep(0.01)
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(Stopped) as stopped:
-        run_child([sys.executable, "-c", CHILD, str(note)])
-    thread.join()
-    assert note.read_text().split() == [str(int(number))] and stopped.value.status == 128 + number
-    assert run_child([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 def test_a_stopped_study_says_so_and_writes_no_report(study: Command, tmp_path: Path) -> None:

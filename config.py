@@ -139,6 +139,8 @@ class LossConfig:
     lambda_min: float = 0.0001
     lambda_max: float = 0.026
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
+    rates: tuple[float, ...] = (0.0, 1.0)
+    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
     lambda_on: Literal["distortion", "rate"] = "distortion"

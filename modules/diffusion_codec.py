@@ -25,7 +25,8 @@ from utils.errors import ConfigError
 
 def build(config: Config) -> DiffusionCodec:
     """The codec of a configuration with model.codec `diffusion`."""
-    return DiffusionCodec(config.model, config.diffusion, None if config.model.variable_rate else config.loss.lmbda)
+    lmbda = None if config.model.variable_rate else config.loss.lmbda
+    return DiffusionCodec(config.model, config.diffusion, lmbda, config.loss.rates)
 
 
 @dataclass
@@ -48,10 +49,22 @@ class DiffusionCodec(Codec):
     deviation gamma), and a random noise level. `gamma` conditions the network.
     """
 
-    def __init__(self, model: ModelConfig, diffusion: DiffusionConfig, lmbda: float | None) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        diffusion: DiffusionConfig,
+        lmbda: float | None,
+        rates: tuple[float, ...] = (0.0, 1.0),
+    ) -> None:
         super().__init__()
         self.name = "ours" if model.fusion != "none" else "ours_no_side"
         self.variable_rate, self.lmbda = model.variable_rate, lmbda
+        if len(rates) != 2 or not 0 <= rates[0] <= rates[1] <= 1:
+            raise ConfigError(
+                f"loss.rates is {', '.join(f'{rate:g}' for rate in rates)}; it has two rates, the lowest and the "
+                "highest, in 0 to 1."
+            )
+        self._trained_levels = [round(rate * (LEVELS - 1)) for rate in rates]
         self.needs_side = model.fusion != "none"
         self.accepts_no_side = not self.needs_side or model.side_dropout > 0
         self.side_dropout = model.side_dropout
@@ -120,7 +133,8 @@ class DiffusionCodec(Codec):
             level = torch.round(rate * (LEVELS - 1)).long() if rate is not None else _zeros(x).long()
             coded = self.analyse(x, level)
             return CodecOutput(coded.bits, _rate_of(level), coded.y_hat)
-        level = (draws.uniform("rate") * LEVELS).long() if self.variable_rate else _zeros(x).long()
+        first, last = self._trained_levels if self.variable_rate else (0, 0)
+        level = first + (draws.uniform("rate") * (last - first + 1)).long()
         rate = _rate_of(level)
         y = self.g_a(_channels_last(2 * x - 1), rate)
         coded = self.entropy(y, level, draws)

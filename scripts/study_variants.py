@@ -75,8 +75,8 @@ def show(study: Study, args: argparse.Namespace, place: Place) -> None:
 
 
 def under_equal_pairs(study: Study, args: argparse.Namespace, place: Place) -> list[Trial]:
-    """Every variant for `--steps` steps."""
-    return trials(study, args.variants, args.seeds, {v.name: args.steps for v in study.variants}, place)
+    """Every variant for `--steps` steps, or the multiple of them that its row of the table says."""
+    return trials(study, args.variants, args.seeds, {v.name: v.times * args.steps for v in study.variants}, place)
 
 
 def under_equal_seconds(

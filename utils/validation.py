@@ -15,7 +15,11 @@ from modules.losses import lambda_of
 from utils.files import png_bytes, write_whole
 from utils.images import to_float, to_uint8
 
-RATES = (0.0, 0.5, 1.0)
+
+def rates_of(loss: LossConfig) -> tuple[float, ...]:
+    """Of a variable-rate model those that are validated: the lowest that is trained, the middle and the highest."""
+    low, high = loss.rates
+    return tuple(sorted({low, (low + high) / 2, high}))
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -39,7 +43,7 @@ def validate(
     The first pair's original, side image and reconstructions go to `sample_file` as one picture. `codec` is frozen.
     `given_up` is asked before each pair; once it is true the result is None.
     """
-    rates: tuple[float | None, ...] = RATES if codec.variable_rate else (None,)
+    rates: tuple[float | None, ...] = rates_of(config.loss) if codec.variable_rate else (None,)
     values: dict[str, float] = {}
     losses = []
     strip: list[np.ndarray] = []

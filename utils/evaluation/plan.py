@@ -15,7 +15,8 @@ from utils.errors import ConfigError
 from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle
 from utils.run import FREE_TO_CHANGE
 
-DEFAULT_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+POINTS = 5
+"""Rates of a variable-rate curve, evenly over those that were trained."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ class Model:
 
         loss = self.config.loss
         return NETWORKS[loss.perceptual] if loss.judges_images else ""
+
+    @property
+    def rates(self) -> tuple[float | None, ...]:
+        """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
+        if not self.variable_rate:
+            return (None,)
+        low, high = self.config.loss.rates
+        return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
+
+    @property
+    def place(self) -> tuple[float, ...]:
+        """Where on a curve that several checkpoints share it is: lambda, or the rates that were trained."""
+        return self.config.loss.rates if self.lmbda is None else (self.lmbda,)
 
 
 @dataclass(frozen=True)
@@ -130,13 +144,14 @@ def describe_models(paths: Sequence[str]) -> list[Model]:
 def label_models(models: Sequence[Model]) -> list[Model]:
     """Gives each model its label: one for each curve.
 
-    Fixed-rate checkpoints that differ only in lambda share a curve. Where two curves have the same method, the run's
-    name, then the step, then a number tells them apart.
+    Fixed-rate checkpoints that differ only in lambda share a curve, and variable-rate ones that differ only in the one
+    rate that each was trained for. Where two curves have the same method, the run's name, then the step, then a number
+    tells them apart.
     """
     curves: dict[Any, list[Model]] = {}
     for model in models:
         signature: Any = _signature(model)
-        while any(member.lmbda == model.lmbda for member in curves.get(signature, [])):
+        while any(member.place == model.place for member in curves.get(signature, [])):
             signature = (signature, model.step, model.digest)
         curves.setdefault(signature, []).append(model)
     heads = [members[0] for members in curves.values()]
@@ -163,7 +178,7 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
     notes: list[str] = []
     points: list[Point] = []
     for label in dict.fromkeys(model.label for model in models):
-        curve = sorted((m for m in models if m.label == label), key=lambda m: m.lmbda or 0.0)
+        curve = sorted((m for m in models if m.label == label), key=lambda m: m.place)
         main = [point for model in curve for point in _curve_points(models, model, request)]
         points += main
         middle = main[(len(main) - 1) // 2]
@@ -175,7 +190,7 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
 
 
 def _curve_points(models: Sequence[Model], model: Model, request: Request) -> list[Point]:
-    rates: Sequence[float | None] = (request.rates or DEFAULT_RATES) if model.variable_rate else (None,)
+    rates = (request.rates or model.rates) if model.variable_rate else model.rates
     side = (request.side or CORRECT) if model.needs_side else NONE
     return [
         Point(
@@ -241,9 +256,12 @@ def check_rates(rates: Sequence[float]) -> None:
 
 
 def _signature(model: Model) -> str:
-    """The configuration without what does not change the method: lambda, names and paths."""
+    """The configuration without what does not change the method: lambda, a rate trained alone, names and paths."""
     values = to_dict(model.config)
     values["name"] = values["loss"]["lmbda"] = None
+    low, high = model.config.loss.rates
+    if low == high:
+        values["loss"]["rates"] = None
     for path in FREE_TO_CHANGE:
         section, field = path.split(".")
         if path not in ("train.steps", "train.decay"):

@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Trial:
-    """One curve: a variant trained for `steps` steps with a seed (once for each of its lambdas), and evaluated."""
+    """One curve: a variant trained for `steps` steps with a seed (once for each lambda or rate), and evaluated."""
 
     study: Study
     variant: Variant
@@ -59,6 +59,11 @@ class Trial:
     @property
     def _models(self) -> dict[str, tuple[str, ...]]:
         """Run -> the fields that set it apart from the variant's others."""
+        if self.variant.rates:
+            return {
+                f"{self.name}-rate{rate:.4g}": ("--loss.rates", f"{rate:.6g}", f"{rate:.6g}")
+                for rate in self.variant.rates
+            }
         if not self.variant.lambdas:
             return {self.name: ()}
         return {
@@ -70,12 +75,13 @@ class Trial:
         """The arguments of train.py for each run."""
         warmup, rate_warmup, decay = (str(round(share * self.steps)) for share in (WARMUP, RATE_WARMUP, DECAY))
         schedule = ["--train.steps", str(self.steps), "--train.warmup", warmup, "--train.decay", decay]
-        schedule += ["--loss.rate-warmup", rate_warmup, "--train.seed", str(self.seed)]
+        init = ["--init", self.study.init] if self.study.init else []
+        schedule += ["--loss.rate-warmup", "0" if init else rate_warmup, "--train.seed", str(self.seed)]
         upkeep = ["--train.val-every", str(self.steps), "--train.save-every", str(max(1, self.steps // 4))]
         upkeep += ["--train.log-every", str(max(1, self.steps // 100)), "--train.keep", "1"]
         return [
             [
-                *("--preset", self.study.preset, "--runs", str(self.folder), "--name", name),
+                *("--preset", self.study.preset, *init, "--runs", str(self.folder), "--name", name),
                 *("--data.folder-root", self.place.data_root, *self.study.fields, *self.variant.fields, *fields),
                 *schedule,
                 *upkeep,
@@ -87,7 +93,7 @@ class Trial:
         """The arguments of evaluate.py."""
         arguments = ["--ckpt", *map(str, self.runs), "--dataset", "folder", "--data-root", self.place.data_root]
         arguments += ["--split", "val", "--anchors", "none"]
-        if not self.variant.lambdas:
+        if not self.variant.lambdas and not self.variant.rates:
             arguments += ["--rates", *(f"{rate:.6g}" for rate in self.study.rates)]
         if not self.study.wrong_sides:
             arguments += ["--side", "correct"]

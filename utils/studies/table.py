@@ -11,11 +11,17 @@ LEVELS_APART = (0.0, 1 / 3, 2 / 3, 1.0)
 
 @dataclass(frozen=True)
 class Variant:
-    """One answer. `fields` are options of train.py; with `lambdas` a fixed-rate model is trained for each of them."""
+    """One answer. `fields` are options of train.py.
+
+    With `lambdas` a fixed-rate model is trained for each of them; with `rates` a model of variable form for each of
+    them alone, which can start from a variable-rate one. `times` as many steps are trained as of other variants.
+    """
 
     name: str
     fields: tuple[str, ...] = ()
     lambdas: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,9 @@ class Study:
     """A question, and the conditions that all its variants share.
 
     The first of `references` is the baseline, whose training time the others get under equal seconds; BD-rates are
-    given against each of them. `rates` are evaluated of variable-rate models. With `allowed`, the study fails if a
-    variant's PSNR BD-rate against the baseline is higher (percent).
+    given against each of them. `rates` are evaluated of variable-rate models. `init` is the checkpoint from which all
+    start, "" for fresh weights. With `allowed`, the study fails if a variant's PSNR BD-rate against the baseline is
+    higher (percent).
     """
 
     name: str
@@ -36,6 +43,7 @@ class Study:
     seeds: tuple[int, ...]
     rates: tuple[float, ...]
     preset: str = "small"
+    init: str = ""
     budgets: tuple[str, ...] = ("pairs",)
     wrong_sides: bool = False
     """Whether the evaluation also decodes with no and with a wrong side image, at the middle rate."""
@@ -55,10 +63,11 @@ SMALL_NETWORK = _words(
 
 ONE_TASK = _words(
     "--data.mixture.synthetic 0 --data.val-limit 1 --loss.perceptual none --loss.perceptual-weight 0 "
-    "--diffusion.denoise-fraction 0 --diffusion.start-fraction 1 --train.lr 1e-3 --train.ema 0.99 "
-    f"--loss.lambda-min {LAMBDA_MIN:g} --loss.lambda-max {LAMBDA_MAX:g}"
+    "--diffusion.denoise-fraction 0 --diffusion.start-fraction 1 --train.ema 0.99"
 )
 """Only real pairs and only the start of decoding with gamma 0: what the evaluation judges by PSNR and MS-SSIM."""
+
+FROM_SCRATCH = _words(f"--train.lr 1e-3 --loss.lambda-min {LAMBDA_MIN:g} --loss.lambda-max {LAMBDA_MAX:g}")
 
 
 def _fusion(kind: str) -> Variant:
@@ -71,7 +80,7 @@ STUDIES: dict[str, Study] = {
         Study(
             name="fusion",
             asks="Which fusion with the side image saves most bits, after equal pairs and after equal time?",
-            fields=(*SMALL_NETWORK, *ONE_TASK),
+            fields=(*SMALL_NETWORK, *ONE_TASK, *FROM_SCRATCH),
             variants=tuple(
                 _fusion(kind) for kind in ("add", "none", "row_attention", "both", "aligned", "pixel_aligned")
             ),
@@ -85,18 +94,31 @@ STUDIES: dict[str, Study] = {
         Study(
             name="rate",
             asks="How many more bits does one variable-rate model need than a model for each lambda?",
-            fields=(*SMALL_NETWORK, *ONE_TASK),
+            fields=(*SMALL_NETWORK, *ONE_TASK, *FROM_SCRATCH),
             variants=(
                 Variant(
                     "single_rate",
                     lambdas=tuple(LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** rate for rate in LEVELS_APART),
                 ),
                 Variant("variable_rate"),
+                Variant("variable_rate_all_pairs", times=len(LEVELS_APART)),
             ),
             references=("single_rate",),
             steps=1000,
             seeds=(0,),
             rates=LEVELS_APART,
+            allowed=3.0,
+        ),
+        Study(
+            name="trained_rate",
+            asks="How many more bits does a trained variable-rate model need than copies trained on for one rate each?",
+            fields=(*ONE_TASK, "--train.lr", "3e-4"),
+            variants=(Variant("single_rate", rates=LEVELS_APART), Variant("variable_rate")),
+            references=("single_rate",),
+            steps=400,
+            seeds=(0,),
+            rates=LEVELS_APART,
+            init="checkpoints/small_stage1",
             allowed=3.0,
         ),
     )

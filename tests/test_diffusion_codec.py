@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import batch_of_pairs, smooth_pair, untrained_codec
+from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
-from modules.codec import Codec
+from modules.codec import Codec, build_codec
 from modules.diffusion_codec import Context
 from modules.noise import Draws
 from modules.transforms import BlockDCT
@@ -106,6 +106,27 @@ def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) 
         torch.testing.assert_close(parts, getattr(whole, name), rtol=1e-4, atol=1e-4)
     first = torch.cat([half.predictions[0].x0 for half in halves])
     torch.testing.assert_close(first, whole.predictions[0].x0, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rates", "levels"), [((0.0, 1.0), range(256)), ((0.2, 0.4), range(51, 103)), ((0.6, 0.6), (153,))]
+)
+def test_training_draws_every_rate_it_is_asked_for_and_no_other(rates: tuple[float, float], levels: range) -> None:
+    codec = build_codec(tiny_config(loss={"rates": rates}))
+    x, x_side = batch_of_pairs(1)
+    with torch.no_grad():
+        output = codec(x.expand(64, -1, -1, -1), x_side.expand(64, -1, -1, -1), Draws(list(range(64))))
+    drawn = (255 * output.rate).round().int()
+    assert set(drawn.tolist()) <= set(levels)
+    middle = (levels[0] + levels[-1]) / 2
+    width = len(levels)
+    assert abs(float(drawn.float().mean()) - middle) < width / 8 and drawn.max() - drawn.min() >= 0.9 * (width - 1)
+
+
+@pytest.mark.parametrize("rates", [(0.4,), (0.5, 0.4), (-0.1, 1.0), (0.0, 1.1), (0.0, 0.5, 1.0)])
+def test_rates_that_are_no_range_are_refused(rates: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"loss\.rates is .*the lowest and the highest, in 0 to 1"):
+        build_codec(tiny_config(loss={"rates": rates}))
 
 
 def test_training_drops_the_side_image_as_often_as_asked(tiny_codec: Codec) -> None:

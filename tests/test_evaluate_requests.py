@@ -101,6 +101,21 @@ def test_fixed_rate_models_give_a_point_each_and_one_curve(tiny: Config, tmp_pat
         plan_points(models, Request(rates=(0.5,)), list("aabb"))
 
 
+def test_models_of_one_rate_each_give_one_curve(tiny: Config, tmp_path: Path) -> None:
+    """Variable-rate in form: each is evaluated at the rate it was trained for, and one of a range at that range."""
+    paths = []
+    for rates in ((0.6, 0.6), (0.2, 0.2), (0.25, 0.75), (0.0, 1.0)):
+        config = replace(tiny, name=f"from{rates[0]}", loss=replace(tiny.loss, rates=rates))
+        paths.append(str(write_untrained(tmp_path / str(rates[0]), config)))
+    models = describe_models(paths)
+    assert models[0].label == models[1].label and len({model.label for model in models}) == 3
+    points, notes = plan_points(models, Request(side="correct"), list("aabb"))
+    assert [p.rate for p in points] == [0.2, 0.6, 0.25, 0.375, 0.5, 0.625, 0.75, 0, 0.25, 0.5, 0.75, 1] and not notes
+    assert [p.checkpoint for p in points[:3]] == [paths[1], paths[0], paths[2]]
+    assert len({p.key for p in points}) == len(points)
+    assert [p.rate for p in plan_points(models[:1], Request(rates=(0.1, 0.9)), list("aabb"))[0]][:2] == [0.1, 0.9]
+
+
 def test_models_that_differ_in_more_than_lambda_are_curves_of_their_own(tiny: Config, tmp_path: Path) -> None:
     paths = [
         str(write_untrained(tmp_path / name, replace(tiny, name=name), fusion=fusion))

@@ -117,7 +117,11 @@ BITS = {"add": 1.0, "none": 1.25, "row_attention": 1.0, "both": 0.9, "aligned": 
 
 @pytest.mark.parametrize(
     ("name", "may_differ", "count"),
-    [("fusion", {"model.fusion"}, 6), ("rate", {"model.variable_rate", "loss.lmbda", "name"}, 5)],
+    [
+        ("fusion", {"model.fusion"}, 6),
+        ("rate", {"model.variable_rate", "loss.lmbda", "name"}, 6),
+        ("trained_rate", {"loss.rates", "name"}, 5),
+    ],
 )
 def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_differ: set[str], count: int) -> None:
     """And train.py takes every field."""
@@ -130,17 +134,32 @@ def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_dif
     assert len({str(run) for trial in planned for run in trial.runs}) == len(configs) == count
     for config in configs:
         assert (config.train.seed, config.train.steps, config.train.decay) == (7, 1200, 960)
-        assert config.data.folder_root == "data" and 0 < config.loss.rate_warmup < 300
+        assert config.data.folder_root == "data" and (0 < config.loss.rate_warmup < 300) == (not of_study.init)
         assert config.diffusion.denoise_fraction == 0 and config.loss.perceptual == "none"
 
 
 def test_single_rates_are_levels_of_the_variable_one() -> None:
-    single, variable = STUDIES["rate"].variants
+    single, variable, all_pairs = STUDIES["rate"].variants
     config = configuration(trials(STUDIES["rate"], None, [0], {variable.name: 9}, Place(Path(), ""))[0].training()[0])
     assert config.model.variable_rate and len(single.lambdas) == len(STUDIES["rate"].rates) == 4
     for value, rate in zip(single.lambdas, STUDIES["rate"].rates, strict=True):
         assert value == pytest.approx(0.0001 * 200**rate) and 255 * rate == pytest.approx(round(255 * rate))
     assert (config.loss.lambda_min, config.loss.lambda_max) == (single.lambdas[0], single.lambdas[-1])
+    assert all_pairs.times == len(single.lambdas)
+
+
+def test_a_study_may_start_from_a_checkpoint_and_train_a_copy_for_each_rate() -> None:
+    of_study = STUDIES["trained_rate"]
+    steps = {variant.name: 100 for variant in of_study.variants}
+    single, variable = trials(of_study, None, [0], steps, Place(Path("runs"), "data"))
+    for arguments in [*single.training(), *variable.training()]:
+        config, switches = parse_command_line(arguments)
+        assert switches.init == of_study.init and config.loss.rate_warmup == 0
+    levels = [round(255 * rate) for rate in of_study.rates]
+    trained = [configuration(arguments).loss.rates for arguments in single.training()]
+    assert [(round(255 * low), round(255 * high)) for low, high in trained] == [(level, level) for level in levels]
+    assert "--rates" not in single.evaluating() and "--rates" in variable.evaluating()
+    assert len(single.runs) == len(set(single.runs)) == 4 and configuration(variable.training()[0]).loss.rates == (0, 1)
 
 
 def test_a_study_compares_what_was_measured(study: Command, tmp_path: Path) -> None:
@@ -284,10 +303,12 @@ def test_without_a_pace_there_is_no_equal_time(study: Command) -> None:
 
 @pytest.mark.parametrize(("bits", "status"), [(1.029, 0), (1.031, 1)])
 def test_the_target_of_the_variable_rate_is_judged(bits: float, status: int, study: Command) -> None:
-    commands = Commands({"single_rate": 1.0, "variable_rate": bits})
+    commands = Commands({"single_rate": 1.0, "variable_rate": bits, "variable_rate_all_pairs": 1.0})
     found, out = study("rate --steps 200 --seeds 0", commands)
     assert found == status and ("3 % are allowed" in out) == bool(status)
-    assert [line.split()[0] for line in commands.done] == [*["train.py"] * 4, "evaluate.py", "train.py", "evaluate.py"]
+    trainings = [word for count in (4, 1, 1) for word in [*["train.py"] * count, "evaluate.py"]]
+    assert [line.split()[0] for line in commands.done] == trainings
+    assert "--train.steps 200 " in commands.done[5] and "--train.steps 800 " in commands.done[7]
     evaluation = commands.done[4]
     assert evaluation.count("-lambda") == 4 and "--rates" not in evaluation and "--side correct" in evaluation
     assert "| single_rate | 4 x " in out
@@ -352,7 +373,11 @@ def test_the_real_commands_serve_a_study(study: Command, tmp_path: Path, monkeyp
         name="fusion",
         asks="Does it work?",
         fields=tuple(TINY.split()),
-        variants=(Variant("add", ("--model.fusion", "add")), Variant("fixed", lambdas=(0.001, 0.01))),
+        variants=(
+            Variant("add", ("--model.fusion", "add")),
+            Variant("fixed", lambdas=(0.001, 0.01)),
+            Variant("one_rate", ("--model.fusion", "add"), rates=(0.0, 1.0)),
+        ),
         references=("add",),
         steps=3,
         seeds=(0,),
@@ -372,7 +397,8 @@ def test_the_real_commands_serve_a_study(study: Command, tmp_path: Path, monkeyp
     status, out = study(f"fusion --data-root {data} --json", in_process)
     assert status == 0
     rows = {row["variant"]: row for row in json.loads(out.splitlines()[-1])["rows"]}
-    assert [len(rows[name]["points"]["0"]) for name in ("add", "fixed")] == [4, 4]
-    assert rows["fixed"]["models"] == 2 and rows["fixed"]["pace"]["intervals"] == 4
+    assert [len(rows[name]["points"]["0"]) for name in ("add", "fixed", "one_rate")] == [4, 4, 4]
+    assert [point["rate"] for point in rows["one_rate"]["points"]["0"]] == [0, 1, 0, 0]
+    assert rows["fixed"]["models"] == rows["one_rate"]["models"] == 2 and rows["fixed"]["pace"]["intervals"] == 4
     assert "none for seed 0: a curve has 2 points; 4 are needed" in out
     assert all(row["sides"][0]["shuffled"] is not None for row in rows.values())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from config import Config, LossConfig
 from data.pair import Pair, PairSource
 from modules.codec import Codec
-from utils.validation import validate
+from utils.validation import rates_of, validate
 
 SIZE = (16, 32)
 BYTES = {None: 64, 0.0: 32, 0.5: 64, 1.0: 128}
@@ -81,6 +81,13 @@ def test_the_loss_is_of_true_bits_and_of_8_bit_errors(on: str, expected: list[fl
     assert values["val/loss"] == pytest.approx(np.mean(expected))
     sample = np.asarray(Image.open(tmp_path / "sample.png"))
     assert [int(sample[i * SIZE[0], 0, 0]) for i in range(5)] == [100, 100, 108, 104, 102]
+
+
+def test_only_rates_that_are_trained_are_validated(tmp_path: Path) -> None:
+    values = values_of(tmp_path, True, rates=(0.5, 0.5))
+    assert {name for name in values if "bpp" in name} == {"val/bpp@0.5"}
+    assert values["val/loss"] == pytest.approx(1 + 0.2 * 16)
+    assert rates_of(LossConfig()) == (0.0, 0.5, 1.0) and rates_of(LossConfig(rates=(0.5, 0.75))) == (0.5, 0.625, 0.75)
 
 
 def test_a_fixed_rate_codec_has_one_point_at_its_own_lambda(tmp_path: Path) -> None:

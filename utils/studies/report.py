@@ -130,6 +130,7 @@ def lines_of(study: Study, trials: Sequence[Trial], rows: Sequence[Row], command
     ]
     machines = dict.fromkeys(f"{e['processor']}, {e['threads']} threads" for e in environments)
     commits = dict.fromkeys(str(e["commit"]) for e in [*environments, *(s["environment"] for s in summaries)])
+    start = f" from the weights of `{study.init}`" if study.init else ""
     how = "Seconds a step: median and quartiles between logged steps of a row's own runs."
     if len(study.budgets) > 1:
         how += (
@@ -141,8 +142,9 @@ def lines_of(study: Study, trials: Sequence[Trial], rows: Sequence[Row], command
     return [
         f"`{command}`",
         "",
-        f"{study.asks} Preset {study.preset} with `{' '.join(study.fields)}`; seeds {seeds}; measured on {pairs} from "
-        f"true files; {'; '.join(machines) or 'nothing trained'}; code {', '.join(commits) or 'unknown'}. {how} "
+        f"{study.asks} Preset {study.preset}{start} with `{' '.join(study.fields)}`; seeds {seeds}; measured on "
+        f"{pairs} from true files; {'; '.join(machines) or 'nothing trained'}; code {', '.join(commits) or 'unknown'}. "
+        f"{how} "
         "BD-rates: mean over seeds, each against the reference of the same seed, and in brackets every seed's; "
         "negative: fewer bits.",
         "",

@@ -38,7 +38,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default="protocol",
         help="full: the original resolution (default: protocol)",
     )
-    add("--rates", nargs="+", type=float, metavar="R", help="0 smallest file to 1 largest (default: 0 0.25 0.5 0.75 1)")
+    add(
+        "--rates", nargs="+", type=float, metavar="R",
+        help="0 smallest file to 1 largest (default: five, evenly over the rates that were trained)",
+    )  # fmt: skip
     add("--steps", type=int, metavar="N", help="decoding steps (default: the checkpoint's)")
     add("--gamma", type=float, metavar="G", help="noise that decoding starts from, 0 to 1 (default: the checkpoint's)")
     add(

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from config import Config, TrainConfig
+from config import Config, LossConfig, TrainConfig
 from data.mixture import Mixture, make_loader
 from data.sources import open_source, verify
 from data.transforms import Augment
@@ -62,6 +62,11 @@ def check(config: Config, device: torch.device) -> None:
         raise ConfigError(
             f"loss.perceptual is {config.loss.perceptual}, but loss.perceptual_weight is "
             f"{config.loss.perceptual_weight:g}: give it a weight above 0, or choose none."
+        )
+    if tuple(config.loss.rates) != LossConfig().rates and not config.model.variable_rate:
+        raise ConfigError(
+            f"loss.rates is {', '.join(f'{rate:g}' for rate in config.loss.rates)}, but a fixed-rate model has none: "
+            "set loss.lmbda, or model.variable_rate to True."
         )
     for name, value in dataclasses.asdict(config.model).items():
         if isinstance(value, tuple) and len(value) != SCALES:
@@ -159,14 +164,15 @@ class Trainer:
         self.perceptual = build_judge(config.loss, weights_dir)
         if self.perceptual is not None:
             self.perceptual.to(device)
-        self.run = RunFolder(runs, config, writes=self.main)
         codec = build_codec(config)
-        self.run.started_from(initialise(codec, init) if init else None)
+        start = initialise(codec, init) if init else None
         self.keeps_sender = train.receiver_only or train.denoiser_only
-        if train.receiver_only or train.denoiser_only:
-            if not init:
-                which = "denoiser_only keeps the rest" if train.denoiser_only else "receiver_only keeps the sender"
-                raise ConfigError(f"train.{which} of a checkpoint: give one with --init.")
+        if self.keeps_sender and start is None:
+            which = "denoiser_only keeps the rest" if train.denoiser_only else "receiver_only keeps the sender"
+            raise ConfigError(f"train.{which} of a checkpoint: give one with --init.")
+        self.run = RunFolder(runs, config, writes=self.main)  # After all that a wrong command could be refused for.
+        self.run.started_from(start)
+        if self.keeps_sender:
             for name, part in codec.named_children():
                 trains = name in codec.denoiser if train.denoiser_only else name not in codec.sender
                 part.requires_grad_(trains)

@@ -24,13 +24,12 @@ from modules.codec import Codec
 from modules.diffusion_codec import DiffusionCodec
 from modules.entropy import Coded
 from utils import cli
-from utils.benchmark import ours, session
+from utils.benchmark import ours, session, training
 from utils.benchmark.cost import count_flops, peak_memory
 from utils.benchmark.paper import StepClock
 from utils.benchmark.results import Goal, Row, judge, verdicts
 from utils.benchmark.subjects import Subject
 from utils.benchmark.timing import Times, Turns, take_turns
-from utils.benchmark.training import Stepper
 from utils.errors import ConfigError
 from utils.images import to_float, to_uint8
 
@@ -112,8 +111,10 @@ def test_training_is_timed_as_the_preset_trains_whatever_stage_the_checkpoint_is
     stage_2 = tiny_config(model={"latent": 24}, train={"denoiser_only": True}, diffusion={"sampled_steps": 4})
     timed = session.stage_1("small", session.Loaded(nn.Module(), stage_2, ""))  # type: ignore[arg-type]
     assert timed == tiny_config(model={"latent": 24})
-    with pytest.raises(ValueError, match="training the whole codec"):
-        Stepper(stage_2, [], CPU)
+    with pytest.raises(ConfigError, match="trains only a part"):
+        training.check(stage_2, "small")
+    with pytest.raises(ConfigError, match=r"cannot train the model of --ckpt: .*cosine"):
+        training.check(tiny_config(diffusion={"schedule": "linear"}), "small")
 
 
 def _check_ratios(result: dict[str, Any], rows: dict[str, Any]) -> None:
@@ -172,6 +173,7 @@ def test_profile(presets: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         (("--device", "meta"), "cannot be used"),
         (("--preset", "larger"), "no preset 'larger'"),
         (("--preset", "dicm_paper"), "model.codec diffusion"),
+        (("--preset", "small_one_step"), "--preset small_one_step trains only a part"),
         (("--paper-steps", 1, "--sizes", "64x64"), "2 to 200"),
     ],
 )

@@ -114,6 +114,8 @@ def test_models_of_one_rate_each_give_one_curve(tiny: Config, tmp_path: Path) ->
     assert [p.checkpoint for p in points[:3]] == [paths[1], paths[0], paths[2]]
     assert len({p.key for p in points}) == len(points)
     assert [p.rate for p in plan_points(models[:1], Request(rates=(0.1, 0.9)), list("aabb"))[0]][:2] == [0.1, 0.9]
+    with pytest.raises(ConfigError, match=r"--rates does not apply to .* shares a curve"):
+        plan_points(models[:2], Request(rates=(0.1, 0.9)), list("aabb"))
 
 
 def test_models_that_differ_in_more_than_lambda_are_curves_of_their_own(tiny: Config, tmp_path: Path) -> None:

@@ -73,8 +73,21 @@ def test_a_receiver_trained_alone_reads_the_same_files(folder_data: Path, tmp_pa
     assert changed == {name for name, _ in new.named_children()} - set(new.sender)
     x = batch_of_pairs(1)[0][0]
     assert new.compress(x, 0.5) == old.compress(x, 0.5)
+
+
+def test_a_refused_command_leaves_no_run_that_refuses_the_right_one(folder_data: Path, tmp_path: Path) -> None:
+    whole = config_on(folder_data, "whole", train={"steps": 2})
+    with pytest.raises(ConfigError, match=r"loss\.rates is 0\.5"):
+        trainer(config_on(folder_data, "whole", train={"steps": 2}, loss={"rates": (0.5,)}), tmp_path)
+    trainer(whole, tmp_path).train()
+    part = config_on(folder_data, "part", train={"receiver_only": True, "steps": 2})
     with pytest.raises(ConfigError, match=r"receiver_only keeps the sender .* --init"):
-        trainer(config_on(folder_data, "third", train={"receiver_only": True}), tmp_path)
+        trainer(part, tmp_path)
+    with pytest.raises(CheckpointError, match="another architecture"):
+        other = config_on(folder_data, "part", train={"receiver_only": True}, model={"fusion": "add"})
+        trainer(other, tmp_path, init=str(tmp_path / "whole"))
+    assert not (tmp_path / "part").exists()
+    assert trainer(part, tmp_path, init=str(tmp_path / "whole")).step == 0
 
 
 def test_a_denoiser_trained_alone_leaves_gamma_0_as_it_was(folder_data: Path, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class Commands:
     def train(self, arguments: list[str]) -> None:
         config, switches = parse_command_line(arguments)
         run = RunFolder(Path(switches.runs), config, writes=True)
+        run.started_from(find_model_file(switches.init) if switches.init else None)
         for part in (f"step_{config.train.steps:08d}", "best"):
             (run.checkpoints / part).mkdir(exist_ok=True)
             (run.checkpoints / part / MODEL_FILE).write_text(str(run.path))
@@ -238,6 +239,24 @@ def test_a_run_of_another_configuration_is_refused(study: Command, monkeypatch: 
         study(words, Commands(BITS))
 
 
+def test_a_run_from_other_first_weights_is_refused(
+    study: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = tmp_path / "first" / MODEL_FILE
+    first.parent.mkdir()
+    first.write_text("weights")
+    monkeypatch.setitem(STUDIES, "trained_rate", replace(STUDIES["trained_rate"], init=str(first.parent)))
+    commands = Commands({"single_rate": 1.0, "variable_rate": 1.0})
+    words = "trained_rate --steps 200"
+    status, out = study(words, commands)
+    assert status == 0 and len(commands.done) == 7 and f"from the weights of `{first.parent}`" in out
+    commands.done.clear()
+    assert study(words, commands) == (status, out) and commands.done == []
+    first.write_text("other weights")
+    with pytest.raises(ConfigError, match=r"did not start from the weights that .*first has now"):
+        study(words, commands)
+
+
 def test_equal_seconds_follow_from_the_pace_of_equal_pairs(study: Command, tmp_path: Path) -> None:
     """The baseline's run serves both budgets; the pace stays as it was first measured, whatever comes later."""
     commands = Commands(BITS, {"add": 0.2, "aligned": 0.25, "none": 0.16})
@@ -311,7 +330,8 @@ def test_the_target_of_the_variable_rate_is_judged(bits: float, status: int, stu
     assert "--train.steps 200 " in commands.done[5] and "--train.steps 800 " in commands.done[7]
     evaluation = commands.done[4]
     assert evaluation.count("-lambda") == 4 and "--rates" not in evaluation and "--side correct" in evaluation
-    assert "| single_rate | 4 x " in out
+    (row,) = [line for line in out.splitlines() if "| single_rate | 4 x " in line]
+    assert "| 200 | 4 x 1,600 |" in row
 
 
 def test_a_curve_too_short_for_a_bd_rate_gives_its_reason(study: Command) -> None:

@@ -302,11 +302,13 @@ def test_fp16_on_a_cpu_is_an_error(folder_data: Path, tmp_path: Path) -> None:
         ("train", {"ema": 1.0}, r"train\.ema is 1\.0"),
         ("model", {"side_dropout": 1.5}, r"model\.side_dropout is 1\.5"),
         ("model", {"unet_channels": (8, 16)}, r"model\.unet_channels has 2 entries"),
+        ("loss", {"rates": (0.5, 0.5)}, r"loss\.rates is 0\.5, 0\.5, but a fixed-rate model has none"),
     ],
 )
 def test_impossible_settings_are_errors(part: str, fields: dict[str, Any], message: str) -> None:
+    config = tiny_config(**{part: fields})
     with pytest.raises(ConfigError, match=message):
-        check(tiny_config(**{part: fields}), CPU)
+        check(replace(config, model=replace(config.model, variable_rate=part != "loss")), CPU)
 
 
 def test_the_crop_must_suit_the_hyperprior() -> None:

@@ -115,6 +115,9 @@ def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], 
     check(settings)
     start = load_average()
     us = load_ours(settings)
+    trained = None if "training" in settings.skip else stage_1(settings.preset, us)
+    if trained is not None:
+        training.check(trained, settings.preset)
     them = None if "paper" in settings.skip else fresh(paper.NAME, settings.device)
     rows: list[Row] = []
     notes: list[str] = []
@@ -130,8 +133,8 @@ def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], 
             notes += missing
         say(f"{height}x{width}: {len(subjects)} operations take turns")
         rows += measure_group(subjects, settings.turns, settings.device)
-    if "training" not in settings.skip:
-        rows += measure_training(settings, stage_1(settings.preset, us), None if them is None else them.config, say)
+    if trained is not None:
+        rows += measure_training(settings, trained, None if them is None else them.config, say)
     expected = goals(them.codec.default_steps if them is not None else 0)
     judged = {goal.name: judge(rows, goal) for goal in [*expected, *further_goals()]}
     ratios = {goal.name: (judged[goal.name] or {}).get("value") for goal in expected}

@@ -12,6 +12,7 @@ from modules.codec import Codec, build_codec
 from modules.losses import objective
 from modules.noise import Draws
 from utils.benchmark.subjects import PRECISIONS, Subject, computing_in, parameters_of
+from utils.errors import ConfigError
 from utils.images import to_float
 
 
@@ -25,8 +26,6 @@ class Stepper:
     def __init__(self, config: Config, pairs: Sequence[Pair], device: torch.device) -> None:
         from train import build_optimizer
 
-        if config.train.receiver_only or config.train.denoiser_only:
-            raise ValueError("Steps are timed of training the whole codec.")
         if config.loss.judges_images:
             raise ValueError(f"loss.perceptual is {config.loss.perceptual}; steps are timed without perceptual loss.")
         self.config, self.device = config, device
@@ -52,6 +51,20 @@ class Stepper:
         torch.nn.utils.clip_grad_norm_(self.clipped, self.config.train.clip)
         self.optimizer.step()
         self.taken += 1
+
+
+def check(config: Config, preset: str) -> None:
+    """Raises ConfigError unless steps of this configuration, the model as `preset` trains it, can be timed."""
+    if config.train.receiver_only or config.train.denoiser_only:
+        raise ConfigError(
+            f"--preset {preset} trains only a part, and steps of the whole codec are timed: give its stage 1, or skip "
+            "training."
+        )
+    try:
+        with torch.device("meta"):
+            build_codec(config)
+    except ConfigError as error:
+        raise ConfigError(f"--preset {preset} cannot train the model of --ckpt: {error}") from None
 
 
 def subjects(name: str, config: Config, pairs: Sequence[Pair], device: torch.device, note: str) -> list[Subject]:

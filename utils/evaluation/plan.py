@@ -232,6 +232,11 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
                 f"--rates does not apply to {model.given}: it is a fixed-rate model (lambda {model.lmbda:g}) and "
                 "gives one point; leave --rates out, or evaluate variable-rate checkpoints separately."
             )
+        if request.rates is not None and any(m.label == model.label for m in models if m is not model):
+            raise ConfigError(
+                f"--rates does not apply to {model.given}: it shares a curve with other checkpoints, each of which was "
+                "trained for one rate; leave --rates out, or evaluate them one by one."
+            )
         if request.side == NONE and model.needs_side and not model.accepts_no_side:
             raise ConfigError(
                 f"--side none does not apply to {model.given}: it was trained without side dropout, so it has no null "

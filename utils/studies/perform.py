@@ -70,8 +70,11 @@ def configuration(arguments: list[str]) -> Config:
     return config
 
 
-def is_trained(run: Path, wanted: Config) -> bool:
-    """Whether a run has ended. Raises ConfigError if it is the run of another configuration."""
+def is_trained(run: Path, wanted: Config, init: Path | None = None) -> bool:
+    """Whether a run has ended. Raises ConfigError if it is the run of another configuration, or from other weights.
+
+    `init`: the checkpoint that it is to have started from. Raises CheckpointError if there is none.
+    """
     if not (run / "config.json").is_file():
         return False
     there = from_dict(Config, json.loads((run / "config.json").read_text()), str(run), fill=True)
@@ -87,9 +90,23 @@ def is_trained(run: Path, wanted: Config) -> bool:
             f"The run {run} was trained on the pairs in {before}, and --data-root now gives {now}; choose another "
             "--runs, or delete that folder."
         )
+    if init is not None and _first_weights(run) != sha256(find_model_file(init)):
+        raise ConfigError(
+            f"The run {run} did not start from the weights that {init} has now; choose another --runs, or delete that "
+            "folder."
+        )
     steps = wanted.train.steps
     # The best is written by the validation of the last step, which a signal may have put off.
     return all((run / "checkpoints" / part / MODEL_FILE).is_file() for part in (f"step_{steps:08d}", "best"))
+
+
+def _first_weights(run: Path) -> str | None:
+    """The digest of the file that a run started from, None if from none or nobody knows."""
+    try:
+        found: str | None = json.loads((run / "init.json").read_text())["sha256"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return found
 
 
 def _same_place(a: str, b: str) -> bool:
@@ -115,7 +132,8 @@ def read_summary(trial: Trial) -> dict[str, Any] | None:
 def perform(trial: Trial, launch: Launch) -> str | None:
     """Train and evaluate what is not finished: None, or the sentence of what failed. Raises Stopped, ConfigError."""
     for run, arguments in zip(trial.runs, trial.training(), strict=True):
-        if not is_trained(run, configuration(arguments)) and (reason := _do("train.py", arguments, launch)):
+        trained = is_trained(run, configuration(arguments), trial.init)
+        if not trained and (reason := _do("train.py", arguments, launch)):
             return reason
     return None if read_summary(trial) is not None else _do("evaluate.py", trial.evaluating(), launch)
 

@@ -46,6 +46,11 @@ class Trial:
         return self.place.runs / self.study.name / self.variant.name
 
     @property
+    def init(self) -> Path | None:
+        """The checkpoint that its runs start from, as seen from here."""
+        return Path(os.path.relpath(ROOT / self.study.init)) if self.study.init else None
+
+    @property
     def runs(self) -> list[Path]:
         """The run folders."""
         return [self.folder / name for name in self._models]
@@ -75,7 +80,7 @@ class Trial:
         """The arguments of train.py for each run."""
         warmup, rate_warmup, decay = (str(round(share * self.steps)) for share in (WARMUP, RATE_WARMUP, DECAY))
         schedule = ["--train.steps", str(self.steps), "--train.warmup", warmup, "--train.decay", decay]
-        init = ["--init", self.study.init] if self.study.init else []
+        init = ["--init", str(self.init)] if self.init else []
         schedule += ["--loss.rate-warmup", "0" if init else rate_warmup, "--train.seed", str(self.seed)]
         upkeep = ["--train.val-every", str(self.steps), "--train.save-every", str(max(1, self.steps // 4))]
         upkeep += ["--train.log-every", str(max(1, self.steps // 100)), "--train.keep", "1"]

@@ -44,8 +44,9 @@ class Row:
     def cells(self, study: Study) -> list[str]:
         """For the table; see `columns`."""
         pace = "-" if self.pace is None else f"{self.pace.median:.3f} [{self.pace.low:.3f}, {self.pace.high:.3f}]"
-        cells = [BUDGETS[self.budget], self.variant, f"{self.models} x " * (self.models > 1) + f"{self.parameters:,}"]
-        cells += [pace, str(self.steps), f"{self.steps * self.batch:,}"]
+        each = f"{self.models} x " * (self.models > 1)
+        cells = [BUDGETS[self.budget], self.variant, f"{each}{self.parameters:,}"]
+        cells += [pace, str(self.steps), f"{each}{self.steps * self.batch:,}"]
         cells.append("-" if self.seconds is None else f"{self.seconds:.0f}")
         for reference in study.references:
             cells += [self.bd_rates[reference][metric].cell if reference != self.variant else "-" for metric in METRICS]

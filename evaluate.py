@@ -53,6 +53,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--out", metavar="DIR", help="default: results/NAME-DATASET-SPLIT-XXXXXX, the end made from the settings")
     add("--weights-dir", metavar="DIR", help="pretrained weights of metrics, prepared by scripts/fetch_weights.py")
     add("--tile-rows", type=int, metavar="N", help="rows of an image coded at a time, at least 192 (default: 1024)")
+    add(
+        "--precision", choices=("no", "bf16", "auto"), default="no",
+        help="of the decoder's networks: bf16, or auto for it where the device has it (default: no, float32)",
+    )  # fmt: skip
     add("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     return parser.parse_args(arguments)
 
@@ -88,6 +92,7 @@ def main() -> None:
             out=arguments.out,
             weights_dir=arguments.weights_dir,
             tile_rows=arguments.tile_rows,
+            precision=arguments.precision,
             device=arguments.device,
         )
     )

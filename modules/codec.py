@@ -87,6 +87,9 @@ class Codec(nn.Module, ABC):
     """The parts that decide what a file holds; all others are the receiver's."""
     denoiser: tuple[str, ...] = ("unet",)
     """The receiver's part that works on noise."""
+    decoding_dtype: torch.dtype | None = None
+    """The number format of the receiver's networks by autocast; None: float32. What a file holds does not depend on
+    it: the entropy model's integers are the same in every format."""
     tile_rows: int | None = 1024
     """Rows of an image coded at a time (`modules/tiling.py`) by families that can; None: all. Memory grows with it."""
 
@@ -191,7 +194,10 @@ class Codec(nn.Module, ABC):
             x_side = pad(x_side[None].to(device), HYPER_STRIDE)
         y_hat = self.decode_latent(stream)
         seed = payload_seed(stream.payload) if seed is None else seed
-        x_hat = self.synthesise(y_hat, x_side, torch.tensor([stream.level], device=device), steps, gamma, seed)
+        level = torch.tensor([stream.level], device=device)
+        dtype = self.decoding_dtype
+        with contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+            x_hat = self.synthesise(y_hat, x_side, level, steps, gamma, seed)
         x_hat = x_hat[0, :, : size[0], : size[1]].float()
         if not bool(torch.isfinite(x_hat).all()):
             raise BitstreamError(

@@ -7,8 +7,8 @@ Of a folder, every NAME.bin directly in it becomes OUT_DIR/NAME.png, with the si
 ending). The same command again continues: whole images are kept. Bad files are reported at the end, and the exit status
 is then 1.
 
-The same file, side image, checkpoint, steps, gamma and tile rows give the same pixels on the same device, build and
-threads.
+The same file, side image, checkpoint, steps, gamma, precision and tile rows give the same pixels on the same device,
+build and threads.
 """
 
 from __future__ import annotations
@@ -51,6 +51,12 @@ def main() -> int:
         help="rows of an image that are decoded at a time, at least 192: fewer take less memory and more time "
         "(default: 1024)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("no", "bf16", "auto"),
+        default="no",
+        help="bf16: networks in bfloat16, faster where the processor has it; auto: only there (default: no, float32)",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes for a folder (default: 1), one thread each")
     arguments = parser.parse_args()
 
@@ -65,6 +71,7 @@ def main() -> int:
     from utils.errors import BitstreamError, ConfigError
     from utils.files import png_bytes, read_whole, write_whole
     from utils.images import to_float, to_uint8
+    from utils.precision import set_decoding_precision
     from utils.tiles import set_tile_rows
 
     folder = arguments.file.is_dir()
@@ -90,9 +97,10 @@ def main() -> int:
     if arguments.side is None and codec.needs_side and not codec.accepts_no_side:
         raise ConfigError("--side is missing, and this model was trained without side dropout: give the side image.")
     set_tile_rows(codec, arguments.tile_rows)
+    set_decoding_precision(codec, arguments.precision)
     options = {"steps": arguments.steps, "gamma": arguments.gamma, "max_pixels": max_pixels}
     if data is None:
-        options["tile_rows"] = arguments.tile_rows
+        options |= {"tile_rows": arguments.tile_rows, "precision": arguments.precision}
         return decompress_folder(arguments.file, arguments.out, arguments.side, arguments.ckpt, workers, **options)
     try:
         x_hat = codec.decompress(data, None if side is None else to_float(side), **options)

@@ -284,6 +284,7 @@ def test_the_command_line_is_the_documented_one() -> None:
         "out": None,
         "weights_dir": None,
         "tile_rows": None,
+        "precision": "no",
         "device": None,
     }
 

@@ -18,6 +18,7 @@ from utils.checkpoint import find_model_file, load_checkpoint
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
 from utils.images import to_float, to_uint8
+from utils.precision import resolve, set_decoding_precision
 from utils.tiles import set_tile_rows
 
 IMAGES = (*EXTENSIONS, ".bmp")
@@ -116,6 +117,12 @@ class Decompress(CodingTask):
     steps: int | None
     gamma: float | None
     max_pixels: int
+    precision: str = "no"
+
+    def start(self) -> None:
+        """See CodingTask."""
+        super().start()
+        set_decoding_precision(self.loaded(), self.precision)
 
     def whole(self, job: Job) -> bool:
         """A PNG with an end, of the file's size."""
@@ -172,6 +179,7 @@ def decompress_folder(
     gamma: float | None,
     max_pixels: int,
     tile_rows: int | None = None,
+    precision: str = "no",
 ) -> int:
     """Every file directly in `folder` -> OUT/STEM.png, with the image in `side` of the same stem; the exit status."""
     files = files_by_stem(folder, (ENDING,))
@@ -202,9 +210,10 @@ def decompress_folder(
         "gamma": gamma,
         "side": None if side is None else str(side.resolve()),
         "tile_rows": tile_rows,
+        "precision": resolve(precision, "cpu"),
     }
     kept = keep_settings(out, "decompress.json", settings)
-    task = Decompress(model, kept, steps, gamma, max_pixels, tile_rows=tile_rows)
+    task = Decompress(model, kept, steps, gamma, max_pixels, precision, tile_rows=tile_rows)
     return run_batch(task, jobs, workers, out, lost)
 
 

@@ -29,6 +29,7 @@ from utils.evaluation.store import Store
 from utils.evaluation.summary import Results, collect, summarise, text_table, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
 from utils.metrics import MetricSuite
+from utils.precision import resolve, set_decoding_precision
 from utils.run import environment, write_json
 from utils.tiles import set_tile_rows
 
@@ -57,6 +58,7 @@ class Options:
     out: str | None = None
     weights_dir: str | None = None
     tile_rows: int | None = None
+    precision: str = "no"
     device: str | None = None
 
 
@@ -74,7 +76,8 @@ def evaluate(options: Options) -> Path | None:
     points, notes = plan_points(models, request, list(source.groups))
     usable_anchors = [name for name in wanted_anchors if anchors.unavailable(name) is None]
     notes += [str(anchors.unavailable(name)) for name in wanted_anchors if name not in usable_anchors]
-    settings = _settings(options, models, source, points, usable_anchors)
+    precision = resolve(options.precision, device.type)
+    settings = _settings(options, models, source, points, usable_anchors, precision)
     out = Path(options.out) if options.out else _default_out(settings, models)
 
     store = Store(out, source.ids, state.process_index)
@@ -93,6 +96,7 @@ def evaluate(options: Options) -> Path | None:
         if sweep.todo(mine):
             codec = load_checkpoint(model.file, device).codec
             set_tile_rows(codec, options.tile_rows)
+            set_decoding_precision(codec, options.precision)
             coder = ModelCoder(codec, device)
             coder.warm_up(source[0].x, mine[0])
             sweep.run(mine, coder, model.label, progress=state.is_main_process)
@@ -206,7 +210,12 @@ def _open(options: Options, models: Sequence[Model]) -> PairSource:
 
 
 def _settings(
-    options: Options, models: Sequence[Model], source: PairSource, points: Sequence[Point], used: Sequence[str]
+    options: Options,
+    models: Sequence[Model],
+    source: PairSource,
+    points: Sequence[Point],
+    used: Sequence[str],
+    precision: str,
 ) -> dict[str, Any]:
     """What the rows of an output folder depend on."""
     root = options.data_root or models[0].config.data.root(source.name)
@@ -220,6 +229,7 @@ def _settings(
         "protocol": models[0].config.data.protocol if source.name == "kitti" else None,
         "limit": options.limit,
         "tile_rows": options.tile_rows,
+        "precision": precision,
         "pairs": [len(source), pairs.hexdigest()[:16]],
         "points": [point.key for point in points],
         "anchors": list(used),
@@ -274,6 +284,7 @@ def _facts(
         **environment(),
         "command": options.command,
         "device": str(device),
+        "decoding_precision": resolve(options.precision, device.type),
         "processes": state.num_processes,
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_mib": round(kilobytes / (2**20 if sys.platform == "darwin" else 2**10)),

@@ -218,6 +218,7 @@ def _missing(results: Results) -> str:
 def _environment(facts: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items() if version)
     protocol = facts.get("protocol")
+    precision = "bfloat16" if facts.get("decoding_precision") == "bf16" else "float32"
     gpus = ", ".join(facts.get("gpus", [])) or "none"
     checkpoints = [f"{c['path']}, step {c['step']}, SHA-256 {c['sha256'][:16]}" for c in facts.get("checkpoints", [])]
     lines = [
@@ -225,7 +226,7 @@ def _environment(facts: Mapping[str, Any]) -> str:
         ("Data", f"{facts.get('data_root') or 'made here'}" + (f", {protocol}" if protocol else "")),
         ("Commit", facts.get("commit") or "unknown"),
         ("Processor", f"{facts.get('processor')}, {facts.get('cores')} cores, {facts.get('threads')} threads in use"),
-        ("GPUs", f"{gpus}; computed on {facts.get('device')}"),
+        ("GPUs", f"{gpus}; computed on {facts.get('device')}, decoded in {precision}"),
         ("Processes", str(facts.get("processes"))),
         ("This run", f"{facts.get('seconds'):g} s, at most {facts.get('peak_memory_mib')} MiB in the main process"),
         ("System", f"Python {facts.get('python')}, {facts.get('platform')}"),

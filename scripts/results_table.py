@@ -6,12 +6,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.errors import DataError
+
+if TYPE_CHECKING:
+    from utils.rd import Difference
 
 METRICS = ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet")
 
@@ -47,23 +50,33 @@ def main() -> None:
             *(_entry(point["metrics"].get(name, {})) for name in args.metrics),
         ]
         print("| " + " | ".join(cells) + " |")
-    _print_differences(points, args.metrics)
+    _print_differences(summary, args.summary.with_name("images.csv"), args.metrics)
 
 
-def _print_differences(points: list[dict[str, Any]], metrics: list[str]) -> None:
-    """BD-rates in percent: negative means fewer bits at equal quality."""
-    from utils.rd import differences
+def _print_differences(summary: dict[str, Any], images: Path, metrics: list[str]) -> None:
+    """BD-rates in percent, negative for fewer bits at equal quality, with 95 % intervals over groups of images."""
+    from utils.bd_intervals import Images, with_intervals
 
-    found = [d for d in differences(points) if d.metric in metrics]
+    points = [
+        point | {"metrics": {name: point["metrics"][name] for name in metrics if name in point["metrics"]}}
+        for point in summary["points"]
+    ]
+    found = with_intervals(points, Images.of_csv(images, summary))
     references = list(dict.fromkeys(d.reference for d in found))
     if not found:
         return
     print("\n| BD-rate of | in | " + " | ".join(f"against {name}" for name in references) + " |")
     print("|" + "---|" * (2 + len(references)))
     for test, metric in dict.fromkeys((d.test, d.metric) for d in found):
-        row = {d.reference: d.rate for d in found if (d.test, d.metric) == (test, metric)}
-        cells = ["-" if row.get(name) is None else f"{row[name]:+.1f} %" for name in references]
-        print("| " + " | ".join([test, metric, *cells]) + " |")
+        row = {d.reference: _rate(d) for d in found if (d.test, d.metric) == (test, metric)}
+        print("| " + " | ".join([test, metric, *(row.get(name, "-") for name in references)]) + " |")
+
+
+def _rate(difference: Difference) -> str:
+    if difference.rate is None:
+        return "-"
+    interval = difference.rate_interval
+    return f"{difference.rate:+.1f} %" + (f" [{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "")
 
 
 def _entry(entry: dict[str, Any]) -> str:

@@ -6,8 +6,9 @@ Works on the points of summary.json, so that it serves any evaluation that was k
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Curve:
     bpp: tuple[float, ...]
     values: tuple[float, ...]
     intervals: tuple[tuple[float, float] | None, ...]
+    places: tuple[int, ...] = ()
+    """Of the points in the summary."""
 
     @property
     def is_anchor(self) -> bool:
@@ -44,6 +47,9 @@ class Curve:
         """Name in a legend."""
         name = ANCHOR_LABELS.get(self.codec, self.codec)
         return name if self.side in (None, "correct") else f"{name}, side {self.side}"
+
+
+RateInterval = Callable[[str, Curve, Curve], tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Difference:
     quality_overlap: float
     reason_rate: str = ""
     reason_quality: str = ""
+    rate_interval: tuple[float, float] | None = None
+    """95 %, over groups of images."""
 
 
 def value_of(entry: Mapping[str, Any] | None) -> float | None:
@@ -95,13 +103,14 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
 
     Fixed-rate checkpoints that differ only in lambda share a codec's name, and so a curve.
     """
-    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for point in points:
+    grouped: dict[tuple[Any, ...], list[int]] = {}
+    for place, point in enumerate(points):
         if value_of(point["metrics"].get(metric)) is not None:
-            grouped.setdefault((point["codec"], point["side"], point["steps"], point["gamma"]), []).append(point)
+            grouped.setdefault((point["codec"], point["side"], point["steps"], point["gamma"]), []).append(place)
     result = []
-    for (codec, side, steps, gamma), members in grouped.items():
-        members = sorted(members, key=lambda point: point["bpp"])
+    for (codec, side, steps, gamma), places in grouped.items():
+        places = sorted(places, key=lambda place: points[place]["bpp"])
+        members = [points[place] for place in places]
         entries = [point["metrics"][metric] for point in members]
         result.append(
             Curve(
@@ -112,6 +121,7 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
                 tuple(float(point["bpp"]) for point in members),
                 tuple(float(value_of(entry) or 0.0) for entry in entries),
                 tuple(interval_of(entry) for entry in entries),
+                tuple(places),
             )
         )
     return result
@@ -119,37 +129,45 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
 
 def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
     """BD-rate and BD-quality of `test` against `reference`, by piecewise cubic (pchip) interpolation over log rate."""
-    better = 1.0 if METRICS[metric].higher_is_better else -1.0
-    values = [better * np.array(curve.values) for curve in (reference, test)]
-    rates = [np.array(curve.bpp) for curve in (reference, test)]
-    common = _guard(rates, values)
+    rates, values = _arrays(reference, test, metric)
     quality_overlap = _overlap(*values)
     rate_overlap = _overlap(*(np.log(r) for r in rates))
-    reason_rate = common or _too_little(quality_overlap, "quality") or _not_rising(values)
-    reason_quality = common or _too_little(rate_overlap, "rate")
-    rate = quality = None
-    if not reason_rate:
-        rate, reason_rate = _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
+    rate, reason_rate = bd_rate(reference, test, metric)
+    reason_quality = _guard(rates, values) or _too_little(rate_overlap, "rate")
+    quality = None
     if not reason_quality:
         quality, reason_quality = _finite(_package("bd_psnr")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
-        quality = None if quality is None else better * quality
+        quality = quality if quality is None or METRICS[metric].higher_is_better else -quality
     return Difference(
         metric, test.label, reference.label, rate, quality, rate_overlap, quality_overlap, reason_rate, reason_quality
     )
 
 
-def differences(points: Sequence[Mapping[str, Any]]) -> list[Difference]:
+def bd_rate(reference: Curve, test: Curve, metric: str) -> tuple[float | None, str]:
+    """The BD-rate alone, or None and the reason."""
+    rates, values = _arrays(reference, test, metric)
+    reason = _guard(rates, values) or _too_little(_overlap(*values), "quality") or _not_rising(values)
+    if reason:
+        return None, reason
+    return _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
+
+
+def differences(points: Sequence[Mapping[str, Any]], interval: RateInterval | None = None) -> list[Difference]:
     """For every metric, each of our curves against every anchor, and against our curves before it.
 
-    Single points (side variants) are no curves.
+    Single points (side variants) are no curves. `interval` of the metric, the reference and the test is asked wherever
+    there is a BD-rate.
     """
     result = []
     for info in metrics_of(points):
         lines = [curve for curve in curves(points, info.name) if len(curve.bpp) > 1]
         ours = [curve for curve in lines if not curve.is_anchor]
         for i, test in enumerate(ours):
-            references = ours[:i] + [curve for curve in lines if curve.is_anchor]
-            result += [bjontegaard(reference, test, info.name) for reference in references]
+            for reference in ours[:i] + [curve for curve in lines if curve.is_anchor]:
+                found = bjontegaard(reference, test, info.name)
+                if interval is not None and found.rate is not None:
+                    found = replace(found, rate_interval=interval(info.name, reference, test))
+                result.append(found)
     return result
 
 
@@ -209,6 +227,14 @@ def styles(found: Sequence[Curve]) -> list[tuple[str, str, str]]:
 _OPTIONS = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
 
 
+def _arrays(reference: Curve, test: Curve, metric: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The rates of both curves, and their values turned so that higher is better."""
+    better = 1.0 if METRICS[metric].higher_is_better else -1.0
+    both = (reference, test)
+    return [np.array(curve.bpp) for curve in both], [better * np.array(curve.values) for curve in both]
+
+
+@cache
 def _package(name: str) -> Any:
     import matplotlib
 

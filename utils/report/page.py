@@ -10,6 +10,7 @@ from typing import Any
 
 from data.pair import PairSource
 from utils import rd
+from utils.bd_intervals import Images, with_intervals
 from utils.evaluation.store import Store
 from utils.evaluation.summary import Results
 from utils.metrics.info import METRICS
@@ -30,10 +31,11 @@ from utils.report.tables import (
 def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
     """Write report.html: self-contained, images embedded losslessly."""
     points = results.summary["points"]
+    found = with_intervals(points, Images.of_results(results))
     sections = [
         ("Rate and distortion", _CURVES + _absent(points), _charts(points)),
         ("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
-        ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(rd.differences(points))}</div>'),
+        ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(found)}</div>'),
         ("What the side image is worth", _SIDE, _side(results)),
         ("Pictures", _pictures_lead(source), pictures(results, source, store)),
         ("What each number means", "", f"<dl>{meanings(points)}</dl>"),
@@ -42,7 +44,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     ]
     sections = [section for section in sections if section[2]]
     contents = "".join(f'<a href="#s{i}">{name}</a>' for i, (name, _, _) in enumerate(sections))
-    body = _header(results) + _cards(results) + f"<nav>{contents}</nav>"
+    body = _header(results) + _cards(results, found) + f"<nav>{contents}</nav>"
     for i, (name, lead, content) in enumerate(sections):
         text = f'<p class="lead">{lead}</p>' if lead else ""
         body += f'<section id="s{i}"><h2>{name}</h2>{text}{content}</section>'
@@ -107,7 +109,7 @@ def _header(results: Results) -> str:
     )
 
 
-def _cards(results: Results) -> str:
+def _cards(results: Results, differences: Sequence[rd.Difference]) -> str:
     """The first of our curves in a few figures, at its middle point."""
     points = results.summary["points"]
     mine = [i for i, p in enumerate(results.points) if p.codec == _methods(results)[0]]
@@ -123,7 +125,7 @@ def _cards(results: Results) -> str:
         (f"{point['bpp']:.3f} bpp", f"{mean_bytes:,.0f} bytes a file {where}; {percent(100 * over)} to the estimate"),
         *_psnr_card(point),
         *_side_card(results, middle),
-        *_bd_cards(points),
+        *_bd_cards(differences),
         (
             f"{milliseconds(point['decode_ms'])} ms",
             f"to decode an image ({point['steps']} step{'s' if point['steps'] != 1 else ''}), "
@@ -155,9 +157,9 @@ def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
     return []
 
 
-def _bd_cards(points: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _bd_cards(differences: Sequence[rd.Difference]) -> list[tuple[str, str]]:
     """The comparison in PSNR with the anchor that is hardest to beat; none if not every anchor can be compared."""
-    found = [d for d in rd.differences(points) if d.metric == "psnr" and d.reference in rd.ANCHOR_LABELS.values()]
+    found = [d for d in differences if d.metric == "psnr" and d.reference in rd.ANCHOR_LABELS.values()]
     found = [d for d in found if d.test == found[0].test]
     rates = [(d.rate, d.reference) for d in found if d.rate is not None]
     if found and len(rates) == len(found):

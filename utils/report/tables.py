@@ -84,7 +84,9 @@ def _difference_cell(difference: Difference | None) -> str:
         rate = f'<span class="none">no BD-rate: {escape(difference.reason_rate)}</span>'
     else:
         word = "good" if difference.rate < 0 else "bad"
-        over = f'<span class="over">over {difference.quality_overlap:.0%}</span>'
+        sure = difference.rate_interval
+        between = f"{percent(sure[0])} to {percent(sure[1])}, " if sure else ""
+        over = f'<span class="over">{between}over {difference.quality_overlap:.0%}</span>'
         rate = f'<b class="{word}">{percent(difference.rate)}</b> {over}'
     if difference.quality is None:
         quality = f'<small class="none">no BD-quality: {escape(difference.reason_quality)}</small>'
@@ -188,7 +190,8 @@ _MEANINGS = (
     ),
     (
         "95 % intervals",
-        "Cluster bootstrap over groups (recordings, cities): images of one group are not independent samples.",
+        "Cluster bootstrap over groups (recordings, cities): images of one group are not independent samples. A "
+        "BD-rate's is of both curves with the same images drawn.",
     ),
     (
         "BD-rate, BD-quality",

@@ -9,14 +9,19 @@ A block of a document that was made by commands looks like this, and only such b
     what the last command printed
     <!-- end -->
 
-The commands are run one after the other from the repository's root; evaluations that are complete are not repeated. If
-one fails, its block and all that follow stay as they are, and the exit status is 1. `--list` shows the commands only.
+The commands are run one after the other from the repository's root. Evaluations that are complete are not repeated, and
+those made by another version of the code are refused: `--fresh` deletes them first, and all are measured anew. If a
+command fails, its block and all that follow stay as they are, and the exit status is 1. `--list` only shows the
+commands.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,8 +50,10 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--fresh", action="store_true", help="delete the evaluations that the commands name, first")
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
     args = parser.parse_args()
+    cleared: set[Path] = set()
     for document in args.documents:
         try:
             text = document.read_text()
@@ -56,10 +63,23 @@ def main() -> None:
             output = ""
             for command in commands:
                 print(f"$ {command}", file=sys.stdout if args.list else sys.stderr)
+                if args.fresh and not args.list:
+                    clear(command, cleared)
                 output = "" if args.list else _run(command)
             if not args.list:
                 text = refresh(text, number, output)
                 document.write_text(text)
+
+
+def clear(command: str, cleared: set[Path]) -> None:
+    """Delete the evaluation that a command's --out names, unless it is in `cleared`: this call has made it anew."""
+    words = shlex.split(command)
+    for flag, value in itertools.pairwise(words):
+        out = (ROOT / value).resolve()
+        if flag == "--out" and out not in cleared and (out / "work" / "settings.json").is_file():
+            shutil.rmtree(out)
+        if flag == "--out":
+            cleared.add(out)
 
 
 def _run(command: str) -> str:

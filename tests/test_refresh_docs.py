@@ -55,6 +55,27 @@ def test_list_runs_nothing(tmp_path: Path) -> None:
     assert call(str(tmp_path / "none.md")).returncode == 1
 
 
+def test_fresh_deletes_the_evaluations_that_are_named_and_only_those(tmp_path: Path) -> None:
+    for name in ("evaluation", "other", "pictures"):
+        (tmp_path / name / "work").mkdir(parents=True)
+        (tmp_path / name / "old").touch()
+    for name in ("evaluation", "other"):
+        (tmp_path / name / "work" / "settings.json").touch()
+    out = tmp_path / "evaluation"
+    again = f"mkdir -p {out}/work; touch {out}/work/settings.json; echo x >> {out}/made"
+    block = (
+        f"<!-- run\n{again} # --out {out}\n{again} # --out {out}\necho --out {tmp_path / 'pictures'}\n-->\n<!-- end -->"
+    )
+    document = tmp_path / "doc.md"
+    document.write_text(block)
+    assert call(str(document), "--list", "--fresh").returncode == 0 and (out / "old").exists()
+    assert call(str(document)).returncode == 0 and (out / "old").exists()
+    (out / "made").unlink()
+    assert call(str(document), "--fresh").returncode == 0
+    assert not (out / "old").exists() and (out / "made").read_text() == "x\nx\n"
+    assert (tmp_path / "other" / "old").exists() and (tmp_path / "pictures" / "old").exists()
+
+
 def test_the_projects_documents_have_commands() -> None:
     for name in ("docs/results.md", "README.md"):
         found = commands_of((ROOT / name).read_text())

@@ -121,7 +121,7 @@ BITS = {"add": 1.0, "none": 1.25, "row_attention": 1.0, "both": 0.9, "aligned": 
     [
         ("fusion", {"model.fusion"}, 6),
         ("rate", {"model.variable_rate", "loss.lmbda", "name"}, 6),
-        ("trained_rate", {"loss.rates", "name"}, 5),
+        ("trained_rate", {"loss.rates", "name"}, 6),
     ],
 )
 def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_differ: set[str], count: int) -> None:
@@ -152,7 +152,7 @@ def test_single_rates_are_levels_of_the_variable_one() -> None:
 def test_a_study_may_start_from_a_checkpoint_and_train_a_copy_for_each_rate() -> None:
     of_study = STUDIES["trained_rate"]
     steps = {variant.name: 100 for variant in of_study.variants}
-    single, variable = trials(of_study, None, [0], steps, Place(Path("runs"), "data"))
+    single, variable, _ = trials(of_study, None, [0], steps, Place(Path("runs"), "data"))
     for arguments in [*single.training(), *variable.training()]:
         config, switches = parse_command_line(arguments)
         assert switches.init == of_study.init and config.loss.rate_warmup == 0
@@ -246,10 +246,10 @@ def test_a_run_from_other_first_weights_is_refused(
     first.parent.mkdir()
     first.write_text("weights")
     monkeypatch.setitem(STUDIES, "trained_rate", replace(STUDIES["trained_rate"], init=str(first.parent)))
-    commands = Commands({"single_rate": 1.0, "variable_rate": 1.0})
+    commands = Commands({"single_rate": 1.0, "variable_rate": 1.0, "variable_rate_all_pairs": 1.0})
     words = "trained_rate --steps 200"
     status, out = study(words, commands)
-    assert status == 0 and len(commands.done) == 7 and f"from the weights of `{first.parent}`" in out
+    assert status == 0 and len(commands.done) == 9 and f"from the weights of `{first.parent}`" in out
     commands.done.clear()
     assert study(words, commands) == (status, out) and commands.done == []
     first.write_text("other weights")

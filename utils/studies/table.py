@@ -113,7 +113,11 @@ STUDIES: dict[str, Study] = {
             name="trained_rate",
             asks="How many more bits does a trained variable-rate model need than copies trained on for one rate each?",
             fields=(*ONE_TASK, "--train.lr", "3e-4"),
-            variants=(Variant("single_rate", rates=LEVELS_APART), Variant("variable_rate")),
+            variants=(
+                Variant("single_rate", rates=LEVELS_APART),
+                Variant("variable_rate"),
+                Variant("variable_rate_all_pairs", times=len(LEVELS_APART)),
+            ),
             references=("single_rate",),
             steps=400,
             seeds=(0,),

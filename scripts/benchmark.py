@@ -47,6 +47,7 @@ def parse() -> argparse.Namespace:
         help="the published codec's decoding steps that are run; the others are multiplied (default: 5; 200: all)",
     )  # fmt: skip
     add("--quality", type=int, default=30, metavar="Q", help="of JPEG, WebP and AVIF, 1 to 100 (default: 30)")
+    add("--compile", action="store_true", help="time our encoding and decoding with torch.compile too")
     add("--skip", nargs="+", choices=("paper", "anchors", "training"), default=[], help="do not measure these")
     add("--quick", action="store_true", help="two turns of single calls, 2 published steps, batch 1: no true figures")
     add("--profile", action="store_true", help="print the top operators of our encode and decode instead")
@@ -107,6 +108,7 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         paper_steps=arguments.paper_steps or (2 if quick else 5),
         batch=arguments.batch or (1 if quick else 4),
         skip=tuple(arguments.skip),
+        compiled=arguments.compile,
     )
 
 

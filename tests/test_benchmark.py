@@ -30,6 +30,7 @@ from utils.benchmark.paper import StepClock
 from utils.benchmark.results import Goal, Row, judge, verdicts
 from utils.benchmark.subjects import Subject
 from utils.benchmark.timing import Times, Turns, take_turns
+from utils.compiling import compile_networks
 from utils.errors import ConfigError
 from utils.images import to_float, to_uint8
 
@@ -157,6 +158,31 @@ def test_profile(presets: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     printed = capsys.readouterr().out
     assert "ours/encode/64x64/float32" in printed and "ours/decode@1/64x64/bfloat16" in printed
     assert "encode.coder" not in printed and "conv" in printed
+
+
+def test_compiled_networks_are_rows_of_their_own(
+    presets: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole operations only; they count the FLOPs of the same operation, and no ratio is of them."""
+    compiled: list[Codec] = []
+    monkeypatch.setattr(session, "compile_networks", compiled.append)
+    words = ("--quick", "--turns", 1, "--sizes", "64x64", "--steps", 1, 2, "--skip", "paper", "anchors", "training")
+    file = tmp_path / "speed.json"
+    assert benchmark(monkeypatch, *words, "--compile", "--json", file) == 0
+    found = json.loads(file.read_text())
+    rows = {row["key"]: row for row in found["rows"]}
+    keys = [f"{o}/64x64/{p}" for p in ("float32", "bfloat16") for o in ("encode", "decode@1", "decode@2")]
+    assert {key for key in rows if key.startswith("ours_compiled/")} == {f"ours_compiled/{key}" for key in keys}
+    for key in keys:
+        assert rows[f"ours_compiled/{key}"]["gflop"] == rows[f"ours/{key}"]["gflop"] > 0
+    (codec,) = compiled
+    assert isinstance(codec, DiffusionCodec) and set(found["ratios"].values()) == {None}
+
+
+def test_every_network_is_compiled(own_codec: Codec) -> None:
+    compile_networks(own_codec)
+    waiting = {name for name, part in own_codec.named_modules() if part._compiled_call_impl is not None}
+    assert waiting == {"g_a", "e_side", "g_s", "mean", "unet", "entropy.h_a"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,11 +25,13 @@ from utils.benchmark.results import Row, further_goals, goals, judge
 from utils.benchmark.subjects import EIGHT_BIT, Subject, parameters_of
 from utils.benchmark.timing import Turns, take_turns
 from utils.checkpoint import load_checkpoint
+from utils.compiling import compile_networks
 from utils.errors import ConfigError
 from utils.precision import bfloat16_instructions
 from utils.run import environment
 
 SEED = 0
+COMPILED = f"{ours.NAME}_compiled"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Settings:
     """What to measure. Sizes are (height, width); the published codec and training are measured at the first.
 
     `preset` gives the codec where there is no checkpoint, and in any case the objective that training steps have.
-    `dataset` is a source that makes pairs of any size it has room for; `batch` counts pairs of a training step.
+    `dataset` is a source that makes pairs of any size it has room for; `batch` counts pairs of a training step. With
+    `compiled`, our codec is measured by torch.compile as well.
     """
 
     device: torch.device
@@ -52,6 +56,7 @@ class Settings:
     paper_steps: int = 5
     batch: int = 4
     skip: tuple[str, ...] = ()
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,18 @@ def our_subjects(settings: Settings, loaded: Loaded, pair: Pair) -> list[Subject
     return ours.subjects(loaded.codec, pair, rate, settings.steps)
 
 
+def compiled_subjects(settings: Settings, eager: Sequence[Subject], pair: Pair) -> list[Subject]:
+    """Whole encoding and decoding of `eager` once more, by a codec whose networks are compiled; FLOPs are the same."""
+    copy = load_ours(settings)
+    compile_networks(copy.codec)
+    counts = {(s.operation, s.steps, s.precision): partial(count_flops, s.run) for s in eager}
+    return [
+        replace(s, codec=COMPILED, flops=counts[s.operation, s.steps, s.precision])
+        for s in our_subjects(settings, copy, pair)
+        if s.operation in ("encode", "decode")
+    ]
+
+
 def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], dict[str, Any]]:
     """All rows, and the whole result as plain JSON types; `say` is told what goes on. Raises ConfigError."""
     check(settings)
@@ -124,6 +141,8 @@ def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], 
     for number, (height, width) in enumerate(settings.sizes):
         pair = pairs_of(settings, "test", (height, width), 1)[0]
         subjects = our_subjects(settings, us, pair)
+        if settings.compiled:
+            subjects += compiled_subjects(settings, subjects, pair)
         if them is not None and number == 0:
             assert isinstance(them.codec, DICM)
             subjects += paper.subjects(them.codec, pair, settings.paper_steps)

@@ -89,9 +89,9 @@ def _compile(codec: Codec) -> None:
     """
     import torch
 
+    from utils.compiling import compile_networks
+
     torch._dynamo.config.cache_size_limit = 64  # Square, narrow and single-position latents each have their own graph.
-    networks = [child for child in codec.children() if child is not codec.entropy]
-    for network in (*networks, codec.entropy.h_a):
-        network.compile(fullgraph=True, dynamic=True)
+    compile_networks(codec, fullgraph=True, dynamic=True)
     h_s = codec.entropy.h_s
     h_s.integer_forward = torch.compile(h_s.integer_forward, fullgraph=True, dynamic=True)  # type: ignore[method-assign]

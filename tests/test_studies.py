@@ -41,7 +41,8 @@ def curve(bits: float = 1.0, side: str = "correct") -> list[dict[str, Any]]:
 
 def point(rate: float | None, bpp: float, psnr: float, side: str = "correct") -> dict[str, Any]:
     metrics = {"psnr": {"mean": psnr}, "ms_ssim_db": {"unavailable": "The image is too small."}}
-    return {"codec": "ours", "rate": rate, "steps": 1, "gamma": 0.0, "side": side, "bpp": bpp, "metrics": metrics}
+    place = {"codec": "ours", "checkpoint": "run", "rate": rate, "steps": 1, "gamma": 0.0, "side": side}
+    return place | {"bpp": bpp, "metrics": metrics}
 
 
 class Commands:
@@ -345,6 +346,9 @@ def test_what_side_images_do_needs_all_of_them() -> None:
     assert side_effect(points) == SideEffect(correct=2.5, shuffled=-1.5)
     assert side_effect(points[:-1]) == SideEffect(correct=2.5, shuffled=None)
     assert side_effect(curve()) == side_effect(curve(side="none")) == SideEffect(None, None)
+    fixed = [point(None, 0.1 * i, 20 + i) | {"checkpoint": str(i)} for i in range(3)]
+    fixed += [point(None, 0.1, 18.0, side) | {"checkpoint": "1"} for side in ("none", "shuffled")]
+    assert side_effect(fixed) == SideEffect(correct=3.0, shuffled=0.0)
 
 
 def test_the_list_shows_commands_and_runs_none(study: Command, tmp_path: Path) -> None:

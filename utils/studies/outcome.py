@@ -79,9 +79,11 @@ class SideEffect:
 
 def side_effect(points: Points) -> SideEffect:
     """What is missing (a model without side dropout or without side image, pairs of one group) is None."""
-    rates = {point["side"]: point["rate"] for point in points if point["side"] not in ("correct", None)}
+    middle = next(((p["checkpoint"], p["rate"]) for p in points if p["side"] == "none"), None)
     value = {
-        point["side"]: value_of(point["metrics"].get("psnr")) for point in points if point["rate"] == rates.get("none")
+        point["side"]: value_of(point["metrics"].get("psnr"))
+        for point in points
+        if (point["checkpoint"], point["rate"]) == middle
     }
     none = value.get("none")
     found = {side: value.get(side) for side in ("correct", "shuffled")}

@@ -92,7 +92,13 @@ class DiffusionCodec(Codec):
             LayerSpec(latent, 2 * latent, kernel=1, activation="none"),
         ]
         self.entropy = Hyperprior(
-            latent, hyper, HyperAnalysis(latent, hyper), IntegerSynthesis(h_s, levels), levels, gains=(0.5, 3.0)
+            latent,
+            hyper,
+            HyperAnalysis(latent, hyper),
+            IntegerSynthesis(h_s, levels),
+            levels,
+            gains=(0.5, 3.0),
+            mean_before_gain=model.mean_before_gain,
         )
         self.e_side = SideEncoder(model.side_channels, model.side_blocks) if self.needs_side else None
         self.g_s = FusionSynthesis(

@@ -111,12 +111,15 @@ class Hyperprior(nn.Module):
     """Entropy model of a latent y (B, M, h, w); h_a and h_s are given, so that every codec family can use it.
 
     h_a maps y to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels: the mean of y x gain, and the index of its scale.
-    `levels` rate levels share one set of weights (1: a fixed-rate model without gain).
+    `levels` rate levels share one set of weights (1: a fixed-rate model without gain). With `mean_before_gain` the mean
+    is that of y, so that the weights need not scale it with the rate: it is multiplied by the gain where symbols are
+    chosen, and y_hat = symbol / gain + mean.
 
     Exactness at both ends of h_s, where `modules/integer.py` has the proof for its layers:
     - what goes in, 2^8 times a symbol of z plus a median, must be an activation: at most 2^20 - 1 (`check_exact`);
     - y_hat = (2^8 symbol + mean) x inverse gain / 2^28 has a numerator of at most
-      (2^8 255 + 2^20 - 1) (2^31 - 1) < 2^52 and is rounded once, to float32.
+      (2^8 255 + 2^20 - 1) (2^31 - 1) < 2^52 and is rounded once, to float32; so is, with `mean_before_gain`,
+      (symbol x inverse gain + 2^12 mean) / 2^20, whose numerator is below 2^40.
     """
 
     z_frequencies: Tensor
@@ -133,10 +136,12 @@ class Hyperprior(nn.Module):
         h_s: IntegerSynthesis,
         levels: int,
         gains: tuple[float, float] = (1.0, 1.0),
+        mean_before_gain: bool = False,
     ) -> None:
         super().__init__()
         self.latent, self.hyper, self.levels = latent, hyper, levels
         self.h_a, self.h_s = h_a, h_s
+        self.mean_before_gain = mean_before_gain
         with torch.no_grad():  # Begin with moderate scales: a symbol of 1 under the smallest costs 20 bits.
             h_s.convolutions()[-1].bias[:, latent:] = SCALES / 4
             for layer in h_s.convolutions()[:-1]:  # While z is all zeros, these alone give the later layers gradients.
@@ -180,6 +185,7 @@ class Hyperprior(nn.Module):
         medians = self.prior.medians().detach()[:, None, None]
         z_hat = round_ste(z - medians) + medians
         mean, index = self.h_s(z_hat, level).chunk(2, dim=1)
+        mean = mean * gain if self.mean_before_gain else mean
         scale = SCALE_MIN * torch.exp(SCALE_STEP * self._index_low(index).clamp(max=SCALES - 1))
         noise = draws.uniform("y", tuple(y.shape[1:])) - 0.5
         y_likelihood = self._likelihood_low(gaussian_likelihood(scaled + noise - mean, scale))
@@ -267,7 +273,7 @@ class Hyperprior(nn.Module):
         return self._identity.get(self._integers(), self._digest)
 
     def _digest(self) -> bytes:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(b"mean_before_gain;" if self.mean_before_gain else b"")
         for layer in self.h_s.convolutions():
             spec = layer.spec
             digest.update(f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};".encode())
@@ -283,22 +289,24 @@ class Hyperprior(nn.Module):
         return mean, torch.floor(index * 2.0**-ACTIVATION_BITS + 0.5).clamp(0, SCALES - 1)
 
     def _dequantise(self, y_symbols: Tensor, mean: Tensor, level: Tensor) -> Tensor:
-        """(symbol + mean) x inverse gain: every factor is an integer times a power of two, so the product is exact."""
+        """(symbol + mean) x inverse gain, or symbol x inverse gain + mean: integers times powers of two, so exact."""
         inverse = self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None] * 2.0**-GAIN_BITS
-        y_hat = (y_symbols.cpu().double() + mean * 2.0**-ACTIVATION_BITS) * inverse
+        symbols, mean = y_symbols.cpu().double(), mean * 2.0**-ACTIVATION_BITS
+        y_hat = symbols * inverse + mean if self.mean_before_gain else (symbols + mean) * inverse
         return y_hat.to(torch.float32, memory_format=torch.contiguous_format)
 
     @torch.no_grad()
     def quantise(self, y: Tensor, level: Tensor) -> Quantised:
         """y (B, M, h, w) float32 -> the symbols a file carries, the y_hat a decoder recovers, the estimated bits."""
         self.tables()
-        gain = 2.0**GAIN_BITS / self.inverse_gain.cpu()[level.cpu()].double()
-        scaled = y * gain[:, :, None, None].float().to(y.device)
+        gain = 2.0**GAIN_BITS / self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None]
+        scaled = y * gain.float().to(y.device)
         z = self.h_a(scaled)
         medians = (self.z_medians.float() * 2.0**-ACTIVATION_BITS)[:, None, None]
         z_symbols = torch.round(z - medians).clamp(-Z_LIMIT, Z_LIMIT)
         mean, index = self._parameters_from(z_symbols, level)
-        y_symbols = torch.round(scaled.cpu().double() - mean * 2.0**-ACTIVATION_BITS).clamp(-Y_LIMIT, Y_LIMIT)
+        offset = mean * 2.0**-ACTIVATION_BITS * (gain if self.mean_before_gain else 1)
+        y_symbols = torch.round(scaled.cpu().double() - offset).clamp(-Y_LIMIT, Y_LIMIT)
         y_hat = self._dequantise(y_symbols, mean, level).to(y.device)
         return Quantised(
             y_hat, lambda: self._estimate(z_symbols + medians, y_symbols, index), z_symbols, y_symbols, index

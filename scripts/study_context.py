@@ -72,6 +72,8 @@ def main() -> None:
     codec = loaded.codec
     if not isinstance(codec, DiffusionCodec) or not codec.variable_rate:
         raise ConfigError(f"{loaded.path} is not of the variable-rate codec `diffusion`, the only one studied here.")
+    if codec.entropy.mean_before_gain:
+        raise ConfigError(f"{loaded.path} has model.mean_before_gain, and contexts are studied for means of y x gain.")
     if args.channels > codec.entropy.latent:
         raise ConfigError(f"--channels is {args.channels}, but y has {codec.entropy.latent}.")
     args.work.mkdir(parents=True, exist_ok=True)

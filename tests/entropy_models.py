@@ -12,7 +12,7 @@ from modules.transforms import HyperAnalysis
 LATENT = 16
 
 
-def fresh(levels: int = 256) -> Hyperprior:
+def fresh(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
     """An untrained entropy model with gains 2 to 12."""
     torch.manual_seed(0)
     h_s = IntegerSynthesis(
@@ -23,7 +23,8 @@ def fresh(levels: int = 256) -> Hyperprior:
         ],
         levels,
     )
-    return Hyperprior(LATENT, 8, HyperAnalysis(LATENT, 8), h_s, levels, gains=(2.0, 12.0))
+    h_a = HyperAnalysis(LATENT, 8)
+    return Hyperprior(LATENT, 8, h_a, h_s, levels, gains=(2.0, 12.0), mean_before_gain=mean_before_gain)
 
 
 def latent(batch: int = 4, size: int = 4, spread: float = 1.0) -> Tensor:

@@ -99,6 +99,7 @@ def test_fixed_rate_models_of_one_method_differ_in_beta_alone() -> None:
     ("preset", "part", "fields", "message"),
     [
         ("dicm_paper", "model", {"variable_rate": True}, "variable_rate"),
+        ("dicm_paper", "model", {"mean_before_gain": True}, "has no gain"),
         ("dicm_paper", "model", {"fusion": "both"}, "fusion"),
         ("dicm_paper", "model", {"side_dropout": 0.1}, "side_dropout"),
         ("cdc_eps", "model", {"fusion": "add"}, "fusion"),

@@ -121,7 +121,7 @@ BITS = {"add": 1.0, "none": 1.25, "row_attention": 1.0, "both": 0.9, "aligned": 
     ("name", "may_differ", "count"),
     [
         ("fusion", {"model.fusion"}, 6),
-        ("rate", {"model.variable_rate", "loss.lmbda", "name"}, 6),
+        ("rate", {"model.variable_rate", "model.mean_before_gain", "loss.lmbda", "name"}, 7),
         ("trained_rate", {"loss.rates", "name"}, 6),
     ],
 )
@@ -141,7 +141,7 @@ def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_dif
 
 
 def test_single_rates_are_levels_of_the_variable_one() -> None:
-    single, variable, all_pairs = STUDIES["rate"].variants
+    single, variable, all_pairs, _ = STUDIES["rate"].variants
     config = configuration(trials(STUDIES["rate"], None, [0], {variable.name: 9}, Place(Path(), ""))[0].training()[0])
     assert config.model.variable_rate and len(single.lambdas) == len(STUDIES["rate"].rates) == 4
     for value, rate in zip(single.lambdas, STUDIES["rate"].rates, strict=True):
@@ -323,10 +323,11 @@ def test_without_a_pace_there_is_no_equal_time(study: Command) -> None:
 
 @pytest.mark.parametrize(("bits", "status"), [(1.029, 0), (1.031, 1)])
 def test_the_target_of_the_variable_rate_is_judged(bits: float, status: int, study: Command) -> None:
-    commands = Commands({"single_rate": 1.0, "variable_rate": bits, "variable_rate_all_pairs": 1.0})
+    all_bits = {"single_rate": 1.0, "variable_rate": bits, "variable_rate_all_pairs": 1.0, "mean_before_gain": 0.9}
+    commands = Commands(all_bits)
     found, out = study("rate --steps 200 --seeds 0", commands)
     assert found == status and ("3 % are allowed" in out) == bool(status)
-    trainings = [word for count in (4, 1, 1) for word in [*["train.py"] * count, "evaluate.py"]]
+    trainings = [word for count in (4, 1, 1, 1) for word in [*["train.py"] * count, "evaluate.py"]]
     assert [line.split()[0] for line in commands.done] == trainings
     assert "--train.steps 200 " in commands.done[5] and "--train.steps 800 " in commands.done[7]
     evaluation = commands.done[4]

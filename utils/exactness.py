@@ -59,6 +59,7 @@ class FloatEntropy(nn.Module):
         medians = entropy.prior.medians()[:, None, None]
         z_symbols = torch.round(entropy.h_a(scaled) - medians)
         mean, index = entropy.h_s(z_symbols + medians, level).chunk(2, dim=1)
+        mean = mean * gain if entropy.mean_before_gain else mean
         scale = SCALE_MIN * torch.exp(SCALE_STEP * index.clamp(0, SCALES - 1))
         y_symbols = torch.round(scaled - mean)
         bits = _bits(entropy.prior.values_likelihood(z_symbols + medians)) + _bits(

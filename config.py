@@ -69,7 +69,7 @@ class ModelConfig:
     """256 rate levels by gain units; otherwise one model a lambda."""
     mean_before_gain: bool = False
     """Whether h_s predicts the mean of y itself, the same at all rates, instead of that of y x gain
-    (`modules/entropy.py`); `diffusion` only."""
+    (`modules/entropy.py`); variable rate only."""
     fusion: Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
     """`modules/fusion.py`: `aligned` is `both` with a warp of features at the finest scale, and gates;
     `pixel_aligned` refines that warp and moves the pixels of the side image as well."""

@@ -32,8 +32,6 @@ def check(config: Config) -> None:
     model = config.model
     if model.variable_rate:
         raise ConfigError(f"model.codec {model.codec} has one rate a model: set model.variable_rate to False.")
-    if model.mean_before_gain:
-        raise ConfigError(f"model.mean_before_gain has no meaning for model.codec {model.codec}, which has no gain.")
     if config.loss.lambda_on != "rate":
         raise ConfigError(f"With model.codec {model.codec} lambda is the papers' beta: set loss.lambda_on to rate.")
     for name in ("dim", "finest_context"):

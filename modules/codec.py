@@ -225,6 +225,8 @@ def build_codec(config: Config) -> Codec:
         raise ConfigError(f"model.codec is {config.model.codec!r}; choose from {', '.join(BUILDERS)}.")
     if config.model.variable_rate and config.loss.lambda_on == "rate":
         raise ConfigError("loss.lambda_on is rate, which needs a fixed-rate model: set model.variable_rate to False.")
+    if config.model.mean_before_gain and not config.model.variable_rate:
+        raise ConfigError("model.mean_before_gain needs a variable-rate model: a fixed-rate one has no gain.")
     codec: Codec = importlib.import_module(BUILDERS[config.model.codec]).build(config)
     return codec
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from script_files import load_script
 
 from utils.bd_intervals import Images, with_intervals
 from utils.errors import DataError
@@ -20,7 +20,6 @@ from utils.rd import Difference
 from utils.report.format import percent
 from utils.report.tables import differences_table
 
-ROOT = Path(__file__).resolve().parents[1]
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 4096
@@ -94,7 +93,8 @@ def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
     read = Images.of_csv(tmp_path / "images.csv", of.summary)
     assert with_intervals(of.summary["points"], read) == list(found_in(of).values())
     shorter = of.summary | {"points": of.summary["points"][1:]}
-    for file, summary in (("images.csv", shorter), ("nothing.csv", of.summary)):
+    other = results(dict.fromkeys("abcd", 0.8), without=2).summary
+    for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):
         with pytest.raises(DataError, match=f"{file} cannot be used with its summary"):
             Images.of_csv(tmp_path / file, summary)
 
@@ -105,10 +105,7 @@ def test_the_table_shows_them(
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9})
     write_csv(tmp_path / "images.csv", of)
     (tmp_path / "summary.json").write_text(json.dumps(of.summary))
-    spec = importlib.util.spec_from_file_location("results_table", ROOT / "scripts" / "results_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("results_table")
     monkeypatch.setattr(
         sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "kd_effnet"]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from evaluation_files import options, summary_of
 from image_files import encode, write
+from script_files import load_script
 from tiny import smooth_pair
 
 import utils.precision
@@ -25,8 +25,6 @@ from utils.evaluation.pipeline import evaluate
 from utils.images import to_uint8
 from utils.precision import set_decoding_precision
 from utils.validation import psnr
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -66,10 +64,7 @@ def test_the_script_takes_it_for_files_and_for_folders(
     (tmp_path / "sides").mkdir()
     (tmp_path / "files" / "a.bin").write_bytes(codec.compress(x, 0.5))
     write(tmp_path / "sides" / "a.png", encode(to_uint8(x_side)))
-    spec = importlib.util.spec_from_file_location("decompress", ROOT / "scripts" / "decompress.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("decompress")
 
     def decompress(file: str, side: str, out: str, *words: str) -> np.ndarray:
         paths = [str(tmp_path / "files" / file), str(tmp_path / out), "--side", str(tmp_path / "sides" / side)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from script_files import load_script
 from tiny import smooth_pair, untrained_codec
 
 from data.sources import open_source
@@ -34,16 +34,10 @@ from utils.disparity_study import best_heads, loss_without, name_of, read_all, s
 from utils.errors import ConfigError
 from utils.images import to_uint8
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "figure_disparity.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("figure_disparity", SCRIPT)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("figure_disparity")
 
 
 ATTEND = (False, True, True)

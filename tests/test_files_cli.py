@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from evaluation_files import write_checkpoint, write_untrained
 from image_files import encode, png16, write
 from PIL import Image
+from script_files import load_script
 from tiny import smooth_pair
 
 from config import Config
@@ -27,14 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 Command = Callable[..., tuple[int, str, str]]
 
 
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a script's `main` as the script does: (exit status, stdout, stderr)."""
@@ -42,7 +33,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.run(_load(name).main)
+            cli.run(load_script(name).main)
         captured = capsys.readouterr()
         return int(stopped.value.code or 0), captured.out, captured.err
 

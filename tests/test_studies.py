@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import signal
 import sys
@@ -16,21 +15,20 @@ import pytest
 from accelerate.state import AcceleratorState, PartialState
 from evaluation_files import write_split
 from image_files import write_pairs
+from script_files import load_script
 from torch.utils.tensorboard import SummaryWriter
 
 import evaluate
 import train
 from utils.checkpoint import MODEL_FILE, find_model_file
-from utils.configio import differences, parse_command_line
+from utils.configio import parse_command_line
 from utils.errors import ConfigError
 from utils.run import RunFolder, write_json
 from utils.studies import timing
 from utils.studies.outcome import SideEffect, bd_rate, side_effect
-from utils.studies.perform import Stopped, configuration
-from utils.studies.plan import Place, trials
+from utils.studies.perform import Stopped
 from utils.studies.table import STUDIES, Study, Variant
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "study_variants.py"
 Command = Callable[..., tuple[int, str]]
 
 
@@ -100,13 +98,10 @@ class Commands:
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The script with some words of a command line -> exit status, stdout. Runs go to tmp_path / "runs"."""
-    spec = importlib.util.spec_from_file_location("study_variants", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("study_variants")
 
     def command(words: str, commands: Callable[[str, list[str]], int] | None = None) -> tuple[int, str]:
-        line = [str(SCRIPT), *words.split(), "--runs", str(tmp_path / "runs")]
+        line = ["scripts/study_variants.py", *words.split(), "--runs", str(tmp_path / "runs")]
         monkeypatch.setattr(sys, "argv", line)
         status = module.main(commands)
         return status, capsys.readouterr().out
@@ -115,53 +110,6 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 BITS = {"add": 1.0, "none": 1.25, "row_attention": 1.0, "both": 0.9, "aligned": 0.8, "pixel_aligned": 0.75}
-
-
-@pytest.mark.parametrize(
-    ("name", "may_differ", "count"),
-    [
-        ("fusion", {"model.fusion"}, 6),
-        ("rate", {"model.variable_rate", "model.mean_before_gain", "loss.lmbda", "name"}, 7),
-        ("trained_rate", {"loss.rates", "name"}, 6),
-    ],
-)
-def test_variants_differ_in_what_is_asked_and_in_nothing_else(name: str, may_differ: set[str], count: int) -> None:
-    """And train.py takes every field."""
-    of_study = STUDIES[name]
-    steps = {variant.name: 1200 for variant in of_study.variants}
-    planned = trials(of_study, None, [7], steps, Place(Path("runs"), "data"))
-    configs = [configuration(arguments) for trial in planned for arguments in trial.training()]
-    found = {field for config in configs for field in differences(configs[0], config)}
-    assert found == may_differ
-    assert len({str(run) for trial in planned for run in trial.runs}) == len(configs) == count
-    for config in configs:
-        assert (config.train.seed, config.train.steps, config.train.decay) == (7, 1200, 960)
-        assert config.data.folder_root == "data" and (0 < config.loss.rate_warmup < 300) == (not of_study.init)
-        assert config.diffusion.denoise_fraction == 0 and config.loss.perceptual == "none"
-
-
-def test_single_rates_are_levels_of_the_variable_one() -> None:
-    single, variable, all_pairs, _ = STUDIES["rate"].variants
-    config = configuration(trials(STUDIES["rate"], None, [0], {variable.name: 9}, Place(Path(), ""))[0].training()[0])
-    assert config.model.variable_rate and len(single.lambdas) == len(STUDIES["rate"].rates) == 4
-    for value, rate in zip(single.lambdas, STUDIES["rate"].rates, strict=True):
-        assert value == pytest.approx(0.0001 * 200**rate) and 255 * rate == pytest.approx(round(255 * rate))
-    assert (config.loss.lambda_min, config.loss.lambda_max) == (single.lambdas[0], single.lambdas[-1])
-    assert all_pairs.times == len(single.lambdas)
-
-
-def test_a_study_may_start_from_a_checkpoint_and_train_a_copy_for_each_rate() -> None:
-    of_study = STUDIES["trained_rate"]
-    steps = {variant.name: 100 for variant in of_study.variants}
-    single, variable, _ = trials(of_study, None, [0], steps, Place(Path("runs"), "data"))
-    for arguments in [*single.training(), *variable.training()]:
-        config, switches = parse_command_line(arguments)
-        assert switches.init == of_study.init and config.loss.rate_warmup == 0
-    levels = [round(255 * rate) for rate in of_study.rates]
-    trained = [configuration(arguments).loss.rates for arguments in single.training()]
-    assert [(round(255 * low), round(255 * high)) for low, high in trained] == [(level, level) for level in levels]
-    assert "--rates" not in single.evaluating() and "--rates" in variable.evaluating()
-    assert len(single.runs) == len(set(single.runs)) == 4 and configuration(variable.training()[0]).loss.rates == (0, 1)
 
 
 def test_a_study_compares_what_was_measured(study: Command, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 from evaluation_files import write_untrained
+from script_files import load_script
 
 from config import Config
 from data.sources import open_source
@@ -16,14 +16,9 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
 from utils.images import to_float
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "study_rates.py"
-
 
 def study(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    spec = importlib.util.spec_from_file_location("study_rates", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("study_rates")
     monkeypatch.setattr(sys, "argv", ["scripts/study_rates.py", *words])
     module.main()
 

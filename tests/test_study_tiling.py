@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from evaluation_files import write_untrained
 from image_files import encode, write
+from script_files import load_script
 from tiny import smooth_pair, tiny_config, untrained_codec
 from tiny_paper import tiny_paper
 from torch import Tensor
@@ -145,11 +145,7 @@ def test_the_scripts_take_tile_rows(
     write(tmp_path / "right.png", right)
 
     def command(name: str, *words: str) -> int:
-        path = ROOT / "scripts" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(name)
         monkeypatch.setattr(sys, "argv", [name, *words, "--ckpt", str(ckpt)])
         with pytest.raises(SystemExit) as stopped:
             cli.run(module.main)

@@ -60,7 +60,10 @@ class Images:
             def table(name: str) -> NDArray[np.float64]:
                 return np.array([float(row[name] or "nan") for row in rows]).reshape(len(points), pairs)
 
-            return cls([row["group"] for row in rows[:pairs]], table("bpp"), {name: table(name) for name in names})
+            bpp = table("bpp")
+            if not np.allclose(bpp.mean(axis=1), [point["bpp"] for point in points], rtol=1e-6):
+                raise ValueError("its rates are not those of the summary")
+            return cls([row["group"] for row in rows[:pairs]], bpp, {name: table(name) for name in names})
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(f"{path} cannot be used with its summary ({error}); run evaluate.py again.") from None
 

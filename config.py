@@ -133,7 +133,8 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + perceptual_weight x P).
+    """rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
+    + perceptual_weight x P).
 
     D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in the units of the codec's
     prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or unit noise.
@@ -159,6 +160,9 @@ class LossConfig:
     distortion_weight: float = 1.0
     coarse_weight: float = 0.0
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
+    ms_ssim_weight: float = 0.0
+    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/structure.py`), beside D; the published models for this
+    metric have 1250 times the lambda of those for `mse` (Begaint et al. 2020, arXiv 2011.03029)."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
@@ -281,33 +285,49 @@ def small() -> Config:
 
 
 def _mean(config: Config, steps: int, lr: float) -> Config:
-    """Stage 2, first half: the context's own image, which is that of gamma 0, gets better to look at.
+    """Stage 2, first half: the context's own image, which is that of gamma 0, gets better to look at; files change too.
 
-    A perceptual distance, and errors of 4x4 means count more; see docs/decisions.md for what was compared. There is no
-    noise in it (start_fraction 1), and with sampled_steps no second task without noise, so the denoiser rests.
+    MS-SSIM, errors of 4x4 means and a perceptual distance take most of the weight of the squared error; see
+    docs/decisions.md for what was compared. There is no noise in it (start_fraction 1), and with sampled_steps no
+    second task without noise, so the denoiser rests.
     """
     return replace(
         config,
         name=f"{config.name}_mean",
         data=replace(config.data, augment=replace(config.data.augment, scaled=0.0)),
         diffusion=replace(config.diffusion, start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
-        loss=replace(config.loss, rate_warmup=0, coarse_weight=3.0, perceptual="effnet", perceptual_weight=4000.0),
-        train=replace(config.train, receiver_only=True, steps=steps, lr=lr, warmup=20, decay=steps - 50),
+        loss=replace(
+            config.loss,
+            rate_warmup=0,
+            distortion_weight=0.2,
+            coarse_weight=0.4,
+            ms_ssim_weight=1500.0,
+            perceptual="effnet",
+            perceptual_weight=1000.0,
+        ),
+        train=replace(config.train, steps=steps, lr=lr, warmup=20, decay=steps - 50),
     )
 
 
 def _one_step(config: Config, steps: int, lr: float) -> Config:
     """Stage 2, second half: the denoiser learns to make that image realistic in one step, and better in two to four.
 
-    With perceptual distance and a critic, both the more the larger gamma is.
+    With perceptual distance and a critic, both the more the larger gamma is. Files, and images at gamma 0, stay.
     """
     mean = _mean(config, steps, lr)
     return replace(
         mean,
         name=f"{config.name}_one_step",
         diffusion=replace(mean.diffusion, start_fraction=0.0, denoise_fraction=1.0, gamma=0.25),
-        loss=replace(mean.loss, adversarial_weight=0.08),
-        train=replace(mean.train, denoiser_only=True),
+        loss=replace(
+            mean.loss,
+            distortion_weight=0.5,
+            coarse_weight=1.5,
+            ms_ssim_weight=2000.0,
+            perceptual_weight=4000.0,
+            adversarial_weight=0.08,
+        ),
+        train=replace(mean.train, receiver_only=True, denoiser_only=True),
     )
 
 
@@ -318,7 +338,7 @@ def small_mean() -> Config:
 
     Time: 0.4 s a step on two EPYC cores in bfloat16, 3 minutes in all.
     """
-    return _mean(small(), steps=400, lr=3e-4)
+    return _mean(small(), steps=800, lr=3e-4)
 
 
 def small_one_step() -> Config:
@@ -353,7 +373,7 @@ def small_no_side_mean() -> Config:
 
     Time: 1.3 s a step on two Xeon cores in float32, 8 minutes.
     """
-    return _mean(small_no_side(), steps=400, lr=3e-4)
+    return _mean(small_no_side(), steps=800, lr=3e-4)
 
 
 def small_no_side_one_step() -> Config:

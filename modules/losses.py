@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from config import LossConfig
 from modules.codec import CodecOutput
 from modules.critic import AdversarialLoss
+from modules.structure import ms_ssim_loss
 
 COARSE = 4
 """Rows and columns of a block whose mean counts as a coarse value."""
@@ -59,6 +60,10 @@ def objective(
             coarse = distortion_of(F.avg_pool2d(difference.float(), COARSE), loss)
             total = total + (weight * task.weight * loss.coarse_weight * coarse).mean()
             parts[f"coarse_{i}"] = coarse.mean()
+        if loss.ms_ssim_weight > 0:
+            structure = ms_ssim_loss(task.x0, task.image)
+            total = total + (weight * task.weight * loss.ms_ssim_weight * structure).mean()
+            parts[f"ms_ssim_loss_{i}"] = structure.mean()
         parts[f"distortion_{i}"] = distortion.mean()
         judged = task.perceptual_weight > 0
         if perceptual is not None and loss.judges_images and bool(judged.any()):

@@ -30,7 +30,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def is_judge(loss: LossConfig) -> bool:
     """Whether the validation loss is what training minimises, rate + lambda x MSE, so that it can tell the best."""
-    plain = loss.distortion == "mse" and loss.coarse_weight == 0 and not loss.judges_images
+    plain = loss.distortion == "mse" and loss.coarse_weight == 0 and loss.ms_ssim_weight == 0 and not loss.judges_images
     return plain and loss.lambda_on == "distortion"
 
 

@@ -30,6 +30,7 @@ from utils.checkpoint import MODEL_FILE, initialise, save_checkpoint
 from utils.cli import run
 from utils.configio import parse_command_line
 from utils.errors import ConfigError, ProjectError
+from utils.metrics.image import MsSsimDb
 from utils.precision import resolve
 from utils.run import RunFolder
 from utils.schedule import learning_rate, micro_batch, sample_indices
@@ -50,6 +51,12 @@ def check(config: Config, device: torch.device) -> None:
     if crop.height % 64 or crop.width % 64:
         raise ConfigError(
             f"The training crop is {crop.width}x{crop.height}; data.augment.height and width must be multiples of 64."
+        )
+    if config.loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MsSsimDb.min_side:
+        raise ConfigError(
+            f"The training crop is {crop.width}x{crop.height}, but MS-SSIM, which loss.ms_ssim_weight "
+            f"{config.loss.ms_ssim_weight:g} asks for, needs {MsSsimDb.min_side} pixels a side: enlarge "
+            "data.augment.height and width, or set loss.ms_ssim_weight to 0."
         )
     for name in ("steps", "batch_size", "accumulation", "log_every", "val_every", "save_every", "keep"):
         if getattr(config.train, name) < 1:

@@ -14,6 +14,7 @@ from config import LossConfig
 from modules.codec import Codec, CodecOutput, Prediction, build_codec
 from modules.losses import lambda_of, objective
 from modules.noise import Draws
+from modules.structure import ms_ssim_loss
 
 LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1, balance=0.0)
 
@@ -62,6 +63,21 @@ def test_a_coarse_error_counts_beside_that_of_pixels(pattern: str, share: float)
     error = 0.01 * 255**2
     assert float(parts["coarse_0"]) == pytest.approx(share * error, rel=1e-4, abs=1e-6)
     assert float(total - plain) == pytest.approx(3 * share * error * 0.01, rel=1e-3, abs=1e-6)
+
+
+def test_ms_ssim_counts_beside_the_distortion() -> None:
+    """1 - MS-SSIM of x0 and the original, by lambda and the weight of the task."""
+    generator = torch.Generator().manual_seed(0)
+    image, noise = torch.rand(2, 3, 128, 128, generator=generator), torch.rand(2, 3, 128, 128, generator=generator)
+    x0 = 0.9 * image + 0.1 * noise
+    weight = torch.full((2,), 2.0)
+    task = Prediction(torch.arange(2), image, x0, x0, image, weight, weight, weight)
+    coded = CodecOutput(torch.ones(2), torch.tensor([0.0, 1.0]), torch.zeros(2, 1, 1, 1), [task])
+    plain, _ = objective(coded, LOSS, True, None, 0)
+    total, parts = objective(coded, replace(LOSS, ms_ssim_weight=30.0), True, None, 0)
+    each = ms_ssim_loss(x0, image)
+    assert float(each.min()) > 0 and float(parts["ms_ssim_loss_0"]) == pytest.approx(float(each.mean()))
+    assert float(total - plain) == pytest.approx(2 * 30 * float(0.001 * each[0] + 0.1 * each[1]) / 2, rel=1e-3)
 
 
 def test_the_price_of_bits_rises_with_the_optimizer_step() -> None:

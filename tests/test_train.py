@@ -128,6 +128,7 @@ def test_the_last_validated_is_kept_where_the_validation_loss_is_not_the_objecti
         {"perceptual": "effnet", "perceptual_weight": 1.0},
         {"distortion": "l1"},
         {"lambda_on": "rate"},
+        {"ms_ssim_weight": 1.0},
     )
     assert not any(is_judge(replace(mse, **fields)) for fields in others)
 
@@ -309,6 +310,16 @@ def test_impossible_settings_are_errors(part: str, fields: dict[str, Any], messa
     config = tiny_config(**{part: fields})
     with pytest.raises(ConfigError, match=message):
         check(replace(config, model=replace(config.model, variable_rate=part != "loss")), CPU)
+
+
+def test_the_crop_must_suit_ms_ssim() -> None:
+    config = tiny_config(loss={"ms_ssim_weight": 1.0})
+    sides = {"height": 64, "width": 128}
+    small = replace(config, data=replace(config.data, augment=replace(config.data.augment, **sides)))
+    with pytest.raises(ConfigError, match=r"128x64, but MS-SSIM.* needs 97 pixels a side"):
+        check(small, CPU)
+    large = replace(config.data.augment, height=128, width=128)
+    check(replace(config, data=replace(config.data, augment=large)), CPU)
 
 
 def test_the_crop_must_suit_the_hyperprior() -> None:

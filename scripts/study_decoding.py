@@ -1,7 +1,7 @@
-"""What steps and gamma do to the same files: checkpoints x steps x gamma at one rate, with 95 % intervals over groups.
+"""What steps and gamma do to the same files: checkpoints x steps x gamma at a rate, with 95 % intervals over groups.
 
 Quality, realism, high-frequency energy, and how far two seeds differ. Prints a Markdown table and writes it, with the
-command, to OUT. Checkpoints whose sender is the same (stage 1 and stage 2) read the same files.
+command, to OUT.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ def main() -> None:
     )
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--split", default="val", choices=["train", "val", "test"])
-    parser.add_argument("--rate", type=float, default=0.5, help="0 (smallest file) to 1")
+    parser.add_argument(
+        "--rate", type=float, nargs="+", default=[0.5], help="0 (smallest file) to 1; one, or one for each checkpoint"
+    )
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 25])
     parser.add_argument("--gamma", type=float, nargs="+", default=[0.0, 1.0])
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="Markdown file to write")
     args = parser.parse_args()
+    if len(args.rate) not in (1, len(args.ckpt)):
+        parser.error(f"--rate has {len(args.rate)} values for {len(args.ckpt)} checkpoints; give one, or one for each.")
 
     import numpy as np
 
@@ -51,9 +55,9 @@ def main() -> None:
     energy = np.mean([high_frequency_energy(pair.x) for pair in pairs])
 
     rows, rates = [], []
-    for path in args.ckpt:
+    for path, rate in zip(args.ckpt, args.rate * (len(args.ckpt) // len(args.rate)), strict=True):
         codec = load_checkpoint(path).codec
-        files = [codec.compress(to_float(pair.x), args.rate if codec.variable_rate else None) for pair in pairs]
+        files = [codec.compress(to_float(pair.x), rate if codec.variable_rate else None) for pair in pairs]
         bpp = np.mean([8 * len(f) / (p.x.shape[0] * p.x.shape[1]) for f, p in zip(files, pairs, strict=True)])
         rates.append(f"{Path(path).name} {bpp:.4f}")
         for steps in args.steps:

@@ -41,10 +41,10 @@ def test_it_is_what_its_card_says_and_codes(name: str) -> None:
     assert 7 < len(small) < len(large) / 4 and errors[1] < errors[0] < float((x - x.mean()).square().mean())
 
 
-def test_both_stages_read_the_same_files_and_the_baseline_reads_none_of_them() -> None:
-    codecs = {name: load_checkpoint(CHECKPOINTS / name).codec for name in NAMES}
-    assert codecs["small"].entropy.identity() == codecs["small_stage1"].entropy.identity()
-    assert codecs["small_no_side"].entropy.identity() != codecs["small"].entropy.identity()
+def test_no_checkpoint_reads_files_of_another() -> None:
+    """Stage 2 trains the sender too, so a file names the checkpoint that made it."""
+    identities = [load_checkpoint(CHECKPOINTS / name).codec.entropy.identity() for name in NAMES]
+    assert len(set(identities)) == len(NAMES)
 
 
 def test_the_baselines_decoder_is_as_large_and_sees_no_side_image() -> None:

@@ -327,7 +327,7 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
             perceptual_weight=4000.0,
             adversarial_weight=0.08,
         ),
-        train=replace(mean.train, receiver_only=True, denoiser_only=True),
+        train=replace(mean.train, denoiser_only=True),
     )
 
 

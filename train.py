@@ -213,6 +213,7 @@ class Trainer:
         if self.main:
             sweep_up(self.run.checkpoints)
             folder = newest_good(self.run.checkpoints, self.run.log)
+            prune(self.run.checkpoints, self.config.train.keep)  # A process killed after saving may not have.
         (folder,) = broadcast_object_list([folder])
         if folder is not None:
             self.step, extra = load_training_state(folder, *self._state())

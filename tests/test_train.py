@@ -73,6 +73,16 @@ def test_a_finished_run_does_nothing(folder_data: Path, tmp_path: Path) -> None:
     assert_same(before, state(tmp_path, "run", 2))
 
 
+def test_a_start_removes_the_old_checkpoint_that_a_killed_process_did_not(folder_data: Path, tmp_path: Path) -> None:
+    config = config_on(folder_data, train={"steps": 3, "save_every": 1, "keep": 2})
+    first = trainer(config, tmp_path)
+    with patch.object(training, "prune"):  # As if killed between a save and this, each time.
+        first.train()
+    assert [f.name[-1] for f in step_folders(first.run.checkpoints)] == ["1", "2", "3"]
+    trainer(config, tmp_path).train()
+    assert [f.name[-1] for f in step_folders(first.run.checkpoints)] == ["2", "3"]
+
+
 def test_resumed_moments_keep_their_memory_format(folder_data: Path, tmp_path: Path) -> None:
     config = config_on(folder_data, train={"steps": 2})
     trainer(config, tmp_path).train()

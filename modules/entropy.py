@@ -88,18 +88,23 @@ class Coded:
 
 
 class Quantised(Coded):
-    """A `Coded` whose bits may be a function, called when they are first asked for: no file needs them."""
+    """A `Coded` whose y_hat and bits may be functions, called when they are first asked for: no file needs them."""
 
     def __init__(
         self,
-        y_hat: Tensor,
+        y_hat: Tensor | Callable[[], Tensor],
         bits: Tensor | Callable[[], Tensor],
         z_symbols: Tensor,
         y_symbols: Tensor,
         indices: Tensor,
     ) -> None:
-        self.y_hat, self._bits = y_hat, bits
+        self._y_hat, self._bits = y_hat, bits
         self.z_symbols, self.y_symbols, self.indices = z_symbols, y_symbols, indices
+
+    @cached_property
+    def y_hat(self) -> Tensor:  # type: ignore[override]
+        """(B, M, h, w)."""
+        return self._y_hat if isinstance(self._y_hat, Tensor) else self._y_hat()
 
     @cached_property
     def bits(self) -> Tensor:  # type: ignore[override]
@@ -288,6 +293,7 @@ class Hyperprior(nn.Module):
         mean, index = self.h_s.integer_forward(z_fixed, level).chunk(2, dim=1)
         return mean, torch.floor(index * 2.0**-ACTIVATION_BITS + 0.5).clamp(0, SCALES - 1)
 
+    @torch.no_grad()
     def _dequantise(self, y_symbols: Tensor, mean: Tensor, level: Tensor) -> Tensor:
         """(symbol + mean) x inverse gain, or symbol x inverse gain + mean: integers times powers of two, so exact."""
         inverse = self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None] * 2.0**-GAIN_BITS
@@ -307,9 +313,12 @@ class Hyperprior(nn.Module):
         mean, index = self._parameters_from(z_symbols, level)
         offset = mean * 2.0**-ACTIVATION_BITS * (gain if self.mean_before_gain else 1)
         y_symbols = torch.round(scaled.cpu().double() - offset).clamp(-Y_LIMIT, Y_LIMIT)
-        y_hat = self._dequantise(y_symbols, mean, level).to(y.device)
         return Quantised(
-            y_hat, lambda: self._estimate(z_symbols + medians, y_symbols, index), z_symbols, y_symbols, index
+            lambda: self._dequantise(y_symbols, mean, level).to(y.device),
+            lambda: self._estimate(z_symbols + medians, y_symbols, index),
+            z_symbols,
+            y_symbols,
+            index,
         )
 
     @torch.no_grad()

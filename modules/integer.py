@@ -143,28 +143,31 @@ class IntegerConv(nn.Module):
         """
         batch, _, height, width = x.shape
         ratio, outputs = self.spec.upsample, self.spec.outputs
-        phases, bias = self._float64.get([self.weight_int, self.bias_int], self._to_float64)
-        bias = (self._level_bias(bias, level) * 2**WEIGHT_BITS)[:, None]
+        phases, biases = self._float64.get([self.weight_int, self.bias_int], self._to_float64)
+        bias = biases[level if len(biases) > 1 else torch.zeros_like(level)][:, None]
         windows = phases.windows(x.permute(0, 2, 3, 1))
         out = x.new_empty(batch, height, ratio, width, ratio, outputs)
         rows = max(1, STRIP_BYTES // phases.bytes_of(batch * width))
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            strip = self._finish(phases.sums(windows, top, bottom, width) + bias)
+            strip = self._finish(phases.sums(windows, top, bottom, width).add_(bias))
             strip = strip.view(ratio, ratio, batch, bottom - top, width, outputs)
             out[:, top:bottom] = strip.permute(2, 3, 0, 4, 1, 5)
         return out.view(batch, ratio * height, ratio * width, outputs).permute(0, 3, 1, 2)
 
     def _to_float64(self) -> tuple[Phases, Tensor]:
-        return Phases.of(self.weight_int.cpu().double(), self.spec.upsample), self.bias_int.cpu().double()
+        """The merged kernels, and the biases (levels, outputs) in the unit of the sums."""
+        knots = self.bias_int.cpu().double() * 2**WEIGHT_BITS
+        levels = torch.arange(max(1, KNOT_SPACING * (len(knots) - 1)))
+        return Phases.of(self.weight_int.cpu().double(), self.spec.upsample), self._level_bias(knots, levels)
 
     def _finish(self, total: Tensor) -> Tensor:
-        """Sums with 22 fractional bits -> activation, rounded to 8 fractional bits and clamped."""
+        """Sums with 22 fractional bits -> activation, rounded to 8 fractional bits and clamped, in place."""
         if self.spec.activation == "relu":
-            total = total.clamp(min=0)
+            total.clamp_(min=0)
         elif self.spec.activation == "leaky_relu":
-            total = F.leaky_relu(total, LEAKY_SLOPE)
-        return torch.floor(total * 2.0**-WEIGHT_BITS + 0.5).clamp(1 - ACTIVATION_LIMIT, ACTIVATION_LIMIT - 1)
+            F.leaky_relu(total, LEAKY_SLOPE, inplace=True)
+        return total.mul_(2.0**-WEIGHT_BITS).add_(0.5).floor_().clamp_(1 - ACTIVATION_LIMIT, ACTIVATION_LIMIT - 1)
 
 
 class IntegerSynthesis(nn.Module):

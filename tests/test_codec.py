@@ -103,6 +103,16 @@ def test_training_sees_nearly_the_latent_that_arrives(tiny_codec: Codec) -> None
     assert same > 0.95, f"only {same:.3f} of the latent is within a twentieth of a symbol"
 
 
+def test_a_latent_is_recovered_only_when_it_is_asked_for(tiny_codec: Codec) -> None:
+    """No file needs y_hat; asked for later, it is what a receiver reads."""
+    x, _ = smooth_pair(64, 128, seed=3)
+    with patch.object(type(tiny_codec.entropy), "_dequantise", side_effect=AssertionError):
+        coded = tiny_codec.code(x, 0.5)
+        data = tiny_codec.pack(x, coded, 0.5)
+    assert data == tiny_codec.compress(x, 0.5)
+    assert torch.equal(decoded_latent(tiny_codec, data), coded.y_hat) and not coded.y_hat.is_inference()
+
+
 # ---------------------------------------------------------------- files
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def to_float(image: NDArray[np.uint8]) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
 
 
 def to_uint8(image: Tensor) -> NDArray[np.uint8]:

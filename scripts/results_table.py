@@ -25,32 +25,38 @@ def main() -> None:
     parser.add_argument("summary", type=Path, help="summary.json of an evaluation")
     parser.add_argument("--metrics", nargs="+", default=list(METRICS))
     parser.add_argument("--codecs", nargs="+", default=None, help="only these rows, for example ours avif")
+    parser.add_argument("--no-intervals", action="store_true", help="points without their 95 %% intervals")
+    parser.add_argument("--only", choices=("points", "bd-rates"), help="one of the two tables")
     args = parser.parse_args()
     try:
         summary = json.loads(args.summary.read_text())
-        points = summary["points"]
+        points = [p for p in summary["points"] if not args.codecs or p["codec"] in args.codecs]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{args.summary} is no summary of an evaluation ({error}); run evaluate.py first.") from None
     data = summary["dataset"]
     print(
-        f"{data['name']}, split {data['split']}, size {data['size']}, {data['pairs']} pairs, {data['groups']} groups.\n"
+        f"{data['name']}, split {data['split']}, size {data['size']}, {data['pairs']} pairs, {data['groups']} groups."
     )
-    print("| method | rate | side image | bpp | file / estimate | " + " | ".join(args.metrics) + " |")
-    print("|" + "---|" * (5 + len(args.metrics)))
+    if args.only != "bd-rates":
+        _print_points(points, args.metrics, intervals=not args.no_intervals)
+    if args.only != "points":
+        _print_differences(summary, args.summary.with_name("images.csv"), args.metrics)
+
+
+def _print_points(points: list[dict[str, Any]], metrics: list[str], *, intervals: bool) -> None:
+    """A row a point. Steps and gamma have columns if the models' points differ in them."""
+    settings = [name for name in ("steps", "gamma") if len({p[name] for p in points if p.get(name) is not None}) > 1]
+    titles = ["method", "rate", *settings, "side image", "bpp", *metrics]
+    print("\n| " + " | ".join(titles) + " |\n|" + "---|" * len(titles))
     for point in points:
-        if args.codecs and point["codec"] not in args.codecs:
-            continue
-        estimate = point["bpp_estimated"]
         cells = [
             point["codec"],
-            "" if point["rate"] is None else f"{point['rate']:g}",
+            *("" if point[name] is None else f"{point[name]:g}" for name in ("rate", *settings)),
             point["side"] or "",
             f"{point['bpp']:.4f}",
-            "" if estimate is None else f"{point['bpp'] / estimate:.3f}",
-            *(_entry(point["metrics"].get(name, {})) for name in args.metrics),
+            *(_entry(point["metrics"].get(name, {}), intervals=intervals) for name in metrics),
         ]
         print("| " + " | ".join(cells) + " |")
-    _print_differences(summary, args.summary.with_name("images.csv"), args.metrics)
 
 
 def _print_differences(summary: dict[str, Any], images: Path, metrics: list[str]) -> None:
@@ -79,12 +85,12 @@ def _rate(difference: Difference) -> str:
     return f"{difference.rate:+.1f} %" + (f" [{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "")
 
 
-def _entry(entry: dict[str, Any]) -> str:
-    """A value with its 95 % interval, where it has one."""
+def _entry(entry: dict[str, Any], *, intervals: bool) -> str:
+    """A value, with its 95 % interval where it has one and it is wanted."""
     value = entry.get("mean", entry.get("value"))
     if value is None:
         return "-"
-    interval = entry.get("ci95")
+    interval = entry.get("ci95") if intervals else None
     return f"{value:.4g}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
 
 

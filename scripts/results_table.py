@@ -47,7 +47,7 @@ def main() -> None:
             point["side"] or "",
             f"{point['bpp']:.4f}",
             "" if estimate is None else f"{point['bpp'] / estimate:.3f}",
-            *(_entry(point["metrics"].get(name, {})) for name in args.metrics),
+            *(_entry(point["metrics"].get(name)) for name in args.metrics),
         ]
         print("| " + " | ".join(cells) + " |")
     _print_differences(summary, args.summary.with_name("images.csv"), args.metrics)
@@ -69,7 +69,8 @@ def _print_differences(summary: dict[str, Any], images: Path, metrics: list[str]
     print("|" + "---|" * (2 + len(references)))
     for test, metric in dict.fromkeys((d.test, d.metric) for d in found):
         row = {d.reference: _rate(d) for d in found if (d.test, d.metric) == (test, metric)}
-        print("| " + " | ".join([test, metric, *(row.get(name, "-") for name in references)]) + " |")
+        count = next(d.count for d in found if (d.test, d.metric) == (test, metric))
+        print("| " + " | ".join([test, metric + count, *(row.get(name, "-") for name in references)]) + " |")
 
 
 def _rate(difference: Difference) -> str:
@@ -79,13 +80,14 @@ def _rate(difference: Difference) -> str:
     return f"{difference.rate:+.1f} %" + (f" [{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "")
 
 
-def _entry(entry: dict[str, Any]) -> str:
-    """A value with its 95 % interval, where it has one."""
-    value = entry.get("mean", entry.get("value"))
+def _entry(entry: dict[str, Any] | None) -> str:
+    """A value with the number of images it is over, if not all, and its 95 % interval, where it has one."""
+    from utils.rd import count_of, interval_of, value_of
+
+    value, interval = value_of(entry), interval_of(entry)
     if value is None:
         return "-"
-    interval = entry.get("ci95")
-    return f"{value:.4g}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
+    return f"{value:.4g}{count_of(entry)}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
 
 
 if __name__ == "__main__":

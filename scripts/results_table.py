@@ -54,7 +54,7 @@ def _print_points(points: list[dict[str, Any]], metrics: list[str], *, intervals
             *("" if point[name] is None else f"{point[name]:g}" for name in ("rate", *settings)),
             point["side"] or "",
             f"{point['bpp']:.4f}",
-            *(_entry(point["metrics"].get(name, {}), intervals=intervals) for name in metrics),
+            *(_entry(point["metrics"].get(name), intervals=intervals) for name in metrics),
         ]
         print("| " + " | ".join(cells) + " |")
 
@@ -75,7 +75,8 @@ def _print_differences(summary: dict[str, Any], images: Path, metrics: list[str]
     print("|" + "---|" * (2 + len(references)))
     for test, metric in dict.fromkeys((d.test, d.metric) for d in found):
         row = {d.reference: _rate(d) for d in found if (d.test, d.metric) == (test, metric)}
-        print("| " + " | ".join([test, metric, *(row.get(name, "-") for name in references)]) + " |")
+        count = next(d.count for d in found if (d.test, d.metric) == (test, metric))
+        print("| " + " | ".join([test, metric + count, *(row.get(name, "-") for name in references)]) + " |")
 
 
 def _rate(difference: Difference) -> str:
@@ -85,13 +86,14 @@ def _rate(difference: Difference) -> str:
     return f"{difference.rate:+.1f} %" + (f" [{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else "")
 
 
-def _entry(entry: dict[str, Any], *, intervals: bool) -> str:
-    """A value, with its 95 % interval where it has one and it is wanted."""
-    value = entry.get("mean", entry.get("value"))
+def _entry(entry: dict[str, Any] | None, *, intervals: bool) -> str:
+    """A value with the number of images it is over, if not all, and its 95 % interval, where it has one."""
+    from utils.rd import count_of, interval_of, value_of
+
+    value, interval = value_of(entry), interval_of(entry) if intervals else None
     if value is None:
         return "-"
-    interval = entry.get("ci95") if intervals else None
-    return f"{value:.4g}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
+    return f"{value:.4g}{count_of(entry)}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
 
 
 if __name__ == "__main__":

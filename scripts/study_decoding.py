@@ -110,11 +110,13 @@ def high_frequency_energy(image):  # type: ignore[no-untyped-def]
 
 
 def _with_interval(entry):  # type: ignore[no-untyped-def]
+    from utils.rd import count_of
+
     if "unavailable" in entry:
         return "unavailable"
     value = entry["mean"] if "mean" in entry else entry["value"]
     interval = entry.get("ci95")
-    return f"{value:.4g}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
+    return f"{value:.4g}{count_of(entry)}" + (f" [{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "")
 
 
 if __name__ == "__main__":

@@ -79,12 +79,23 @@ def test_a_gain_that_differs_between_recordings_is_as_uncertain_as_they_differ()
 
 
 def test_what_has_no_interval() -> None:
-    """Metrics of sets, metrics that an image lacks, and a single recording."""
+    """Metrics of sets, and a single recording."""
     factors = dict.fromkeys("abcd", 0.8)
-    of = found_in(results(factors, without=3))
-    assert of["psnr"].rate_interval and of["ssim"].rate is not None and of["ssim"].rate_interval is None
+    of = found_in(results(factors))
+    assert of["psnr"].rate_interval
     assert of["kd_effnet"].rate is not None and of["kd_effnet"].rate_interval is None
     assert found_in(results(factors, groups=["a"] * 10))["psnr"].rate_interval is None
+
+
+def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
+    factors = {"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}
+    of = results(factors, groups=list("aabbbccccd"), without=9)
+    mine = Images.of_results(of)
+    others = Images(mine.groups[:9], mine.bpp[:, :9], {name: values[:, :9] for name, values in mine.metrics.items()})
+    points = of.summary["points"]
+    some, without_it = ({d.metric: d for d in with_intervals(points, images)} for images in (mine, others))
+    assert some["ssim"].rate_interval == pytest.approx(without_it["ssim"].rate_interval)
+    assert some["psnr"].rate_interval != pytest.approx(without_it["psnr"].rate_interval)
 
 
 def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
@@ -117,3 +128,19 @@ def test_the_table_shows_them(
     assert f"| ours | psnr | {psnr.rate:+.1f} % [{low:+.1f}, {high:+.1f}] |" in lines
     assert any(line.startswith("| ours | kd_effnet | ") and "[" not in line for line in lines)
     assert not any("ssim" in line for line in lines)
+
+
+def test_the_table_says_how_many_images_a_mean_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = results(dict.fromkeys("abcd", 0.8), without=0)
+    for entry in of.summary["points"]:
+        entry["metrics"]["ssim"] |= {"n": 9, "of": 10}
+    write_csv(tmp_path / "images.csv", of)
+    (tmp_path / "summary.json").write_text(json.dumps(of.summary))
+    monkeypatch.setattr(sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "ssim"])
+    load_script("results_table").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("| 0.5 (9 of 10) |" in line for line in lines) == 2  # the lowest rate of both
+    assert any(line.startswith("| ours | ssim (9 of 10) | -20.0 %") for line in lines)
+    assert any(line.startswith("| ours | psnr | -20.0 %") for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,7 +26,6 @@ from utils.evaluation.coders import ModelCoder
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.store import Store
-from utils.evaluation.summary import collect
 from utils.metrics import METRICS, MetricSuite
 from utils.validation import psnr, to_float, to_uint8
 
@@ -224,8 +224,8 @@ def test_rows_of_another_version_of_the_code_are_refused(
 ) -> None:
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 1}
     evaluate(options(ckpt, tmp_path / "out", **fields))
-    monkeypatch.setattr(pipeline, "code_digest", lambda: "another")
-    with pytest.raises(ConfigError, match="code of the model"):
+    monkeypatch.setattr(pipeline, "code_digest", lambda _: "another")
+    with pytest.raises(ConfigError, match="code that measures"):
         evaluate(options(ckpt, tmp_path / "out", **fields))
 
 
@@ -335,10 +335,33 @@ def test_a_damaged_image_is_found_before_anything_is_measured(
         evaluate(options(ckpt, tmp_path / "out", data_root=str(root)))
 
 
+def test_a_small_picture_takes_no_metric_from_the_others(
+    ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_split(tmp_path / "pairs", "val", ["a", "b", "b"], 112, 112)
+    write_split(tmp_path / "small", "val", ["a"], 64, 64)
+    for side in ("left", "right"):
+        shutil.copy(tmp_path / "small" / "val" / side / "pair0.png", root / "val" / side / "pair0.png")
+    out = tmp_path / "out"
+    evaluate(options(ckpt, out, data_root=str(root), rates=(0.0, 1.0), side="correct", anchors=("jpeg",)))
+    assert capsys.readouterr().out.count("(2 of 3)") == len(summary_of(out)["points"])
+    rows = images_of(out)
+    for number, point in enumerate(summary_of(out)["points"]):
+        entry, mine = point["metrics"]["ms_ssim_db"], rows[3 * number : 3 * number + 3]
+        assert [bool(row["ms_ssim_db"]) for row in mine] == [False, True, True]
+        assert (entry["n"], entry["of"], entry["groups"]) == (2, 3, 1)
+        assert entry["mean"] == pytest.approx(np.mean([float(row["ms_ssim_db"]) for row in mine[1:]]))
+        assert entry["bpp"] == pytest.approx(np.mean([float(row["bpp"]) for row in mine[1:]]))
+        assert entry["bpp"] != pytest.approx(point["bpp"])
+        assert point["metrics"]["psnr"]["n"] == 3 and "of" not in point["metrics"]["psnr"]
+    assert (out / "rd_ms_ssim_db.png").is_file()
+    assert "1 of 3 images has no value" in (out / "report.html").read_text()
+
+
 def test_rows_lost_from_the_logs_are_a_sentence(ckpt: Path, tmp_path: Path, evaluation_data: Path) -> None:
     points, _ = plan_points(describe_models([str(ckpt)]), Request(rates=(0.5,), side="none"), GROUPS)
     with pytest.raises(DataError, match="lack 5 measured images"):
-        collect(points, Store(tmp_path, open_source("folder", split="val", root=evaluation_data).ids), len(GROUPS))
+        Store(tmp_path, open_source("folder", split="val", root=evaluation_data).ids).collect(points)
 
 
 def test_the_points_are_printed(ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:

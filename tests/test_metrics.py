@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from PIL import Image
 from scipy.ndimage import correlate1d
 
 from modules.perceptual import NETWORKS, build_perceptual
+from utils.bootstrap import ClusterBootstrap
 from utils.errors import ConfigError
 from utils.metrics import METRICS, MetricSuite, independent_of
 from utils.metrics import effnet as effnet_metrics
+from utils.metrics.sets import SET_METRICS
 
 OFFLINE = ["psnr", "ssim", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet", "fd_effnet"]
 NEED_WEIGHTS = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
@@ -126,12 +129,79 @@ def test_ms_ssim_window_and_decibels(suite, size, window):
     assert abs(row["ms_ssim_db"] - other) > 5e-3  # the window changes the value, so it is stated
 
 
-def test_ms_ssim_of_a_small_image_is_unavailable_with_the_reason(suite):
-    rows = [suite.measure(photograph(height), noisy(photograph(height), 5)) for height in (96, 97)]
-    assert "ms_ssim_db" not in rows[0] and "ms_ssim_db" in rows[1]
-    features = suite.features(photograph(96), photograph(97))
-    entry = suite.summarise(rows, ["a", "b"], features, features)["ms_ssim_db"]
-    assert "97 pixels" in entry["unavailable"] and "1 of 2" in entry["unavailable"]
+def summary_of(suite: MetricSuite, rows: list[dict[str, float]], groups: list[str]) -> dict:
+    nothing: list[dict] = [{}] * len(rows)
+    return suite.summarise(rows, groups, nothing, nothing)
+
+
+def test_a_mean_is_over_the_images_for_which_the_metric_is_defined(suite):
+    heights, groups = (96, 97, 192, 128, 40), list("aabcd")
+    rows = [suite.measure(photograph(h), noisy(photograph(h), 2 + i)) for i, h in enumerate(heights)]
+    assert [i for i, row in enumerate(rows) if "ms_ssim_db" in row] == [1, 2, 3]
+    result = summary_of(suite, rows, groups)
+    entry = result["ms_ssim_db"]
+    assert entry["mean"] == pytest.approx(np.mean([rows[i]["ms_ssim_db"] for i in (1, 2, 3)]))
+    assert entry["ci95"] == pytest.approx(ClusterBootstrap(list("abc")).mean([r["ms_ssim_db"] for r in rows[1:4]]))
+    assert (entry["n"], entry["of"], entry["groups"], entry["window"]) == (3, 5, 3, [7, 11])
+    assert "2 of 5 images have no value" in entry["left_out"] and "97 pixels" in entry["left_out"]
+    assert result["psnr"]["n"] == 5 and "of" not in result["psnr"]
+
+
+def test_a_metric_that_no_image_has_is_unavailable_with_the_reason(suite):
+    rows = [suite.measure(photograph(96), noisy(photograph(96), 5))] * 2
+    entry = summary_of(suite, rows, ["a", "b"])["ms_ssim_db"]
+    assert set(entry) == {"unavailable"}
+    assert "2 of 2" in entry["unavailable"] and "97 pixels" in entry["unavailable"]
+
+
+def test_a_value_that_is_not_finite_counts_as_none(monkeypatch):
+    suite = MetricSuite(["psnr", "ssim"])
+    values = iter([0.5, math.nan, 0.7, math.inf])
+
+    class Failing:
+        min_side = 11
+
+        def __call__(self, *_: object) -> float:
+            return next(values)
+
+    monkeypatch.setitem(suite._image, "ssim", Failing())
+    rows = [suite.measure(photograph(16, 16), photograph(16, 16)) for _ in range(4)]
+    entry = summary_of(suite, rows, list("abcd"))["ssim"]
+    assert entry["mean"] == pytest.approx(0.6) and (entry["n"], entry["of"]) == (2, 4)
+    assert "finite" in entry["left_out"]
+
+
+@pytest.mark.parametrize("name", ["fid", "kid"])
+def test_a_set_of_too_few_images_is_a_sentence_and_of_enough_a_finite_number(name):
+    rng, least = np.random.default_rng(0), SET_METRICS[name].least
+    for n in (1, 2, least - 1, least):
+        x, y = ([{"inception": rng.normal(size=2048).astype(np.float32)} for _ in range(n)] for _ in range(2))
+        entry = SET_METRICS[name].summarise(x, y, ClusterBootstrap(["a"] * n))
+        if n < least:
+            assert set(entry) == {"unavailable"}
+            assert f"n is {n}" in entry["unavailable"] and "evaluate more" in entry["unavailable"]
+        else:
+            assert math.isfinite(entry["value"]) and entry["n"] == n
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_are_a_sentence(suite, value):
+    features = suite.features(*(photograph(left=30 * i) for i in range(6)))
+    broken = [features[0] | {"effnet": np.full_like(features[0]["effnet"], value)}, *features[1:]]
+    result = suite.summarise([{"psnr": 30.0}] * 6, list("abcdef"), features, broken)
+    assert all("not finite" in result[name]["unavailable"] for name in ("kd_effnet", "fd_effnet"))
+    assert result["psnr"]["mean"] == 30
+
+
+@pytest.mark.parametrize("levels", [(0, 1), (0, 4), (252, 256)], ids=["black", "dark", "white"])
+def test_dark_and_bright_images_are_measured_without_a_word(suite, levels, caplog):
+    rng = np.random.default_rng(0)
+    x, x_hat = (rng.integers(*levels, (128, 128, 3)).astype(np.uint8) for _ in range(2))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        row = suite.measure(x, x_hat)
+    assert set(row) == {"psnr", "ssim", "ms_ssim_db", "ms_ssim_window", "cvvdp", "effnet_dist"}
+    assert not caplog.records and not warned
 
 
 def test_identical_images(suite):
@@ -224,7 +294,7 @@ def test_one_group_gives_no_interval(suite):
     features = suite.features(x)
     entry = suite.summarise([suite.measure(x, noisy(x, 5))], ["only"], features, features)
     assert entry["psnr"]["ci95"] is None and entry["psnr"]["groups"] == 1
-    assert "at least two" in entry["kd_effnet"]["unavailable"]
+    assert "at least 2 images" in entry["kd_effnet"]["unavailable"]
 
 
 def test_a_sweep_can_be_stored_reordered_and_summarised_later(suite, tmp_path):

@@ -1,5 +1,6 @@
 """Metrics on downloaded networks, tested on stand-in weights: plumbing and ranges, never values."""
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from utils.metrics import MetricSuite
+from utils.metrics.sets import SET_METRICS
 from utils.metrics.statistics import frechet_distance
 
 NAMES = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
@@ -47,6 +49,13 @@ def images() -> list[np.ndarray]:
     return [np.ascontiguousarray(photo[100:164, 40 * i : 40 * i + 96]) for i in range(4)]
 
 
+@pytest.fixture
+def few_images(monkeypatch):
+    """FID and KID of two images or more, to test what they compute on little."""
+    for name in ("fid", "kid"):
+        monkeypatch.setitem(SET_METRICS, name, replace(SET_METRICS[name], least=2))
+
+
 def distort(image: np.ndarray, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0, 12, image.shape)
     return (image + noise).round().clip(0, 255).astype(np.uint8)
@@ -62,7 +71,7 @@ def test_stand_ins_are_refused_unless_allowed(folder):
     assert all("not the published" in reason for reason in suite.unavailable.values())
 
 
-def test_stand_ins_are_never_reported_as_the_metric(suite, images):
+def test_stand_ins_are_never_reported_as_the_metric(suite, images, few_images):
     rows = [suite.measure(x, distort(x)) for x in images]
     references, hats = map(list, zip(*(suite.features(x, distort(x)) for x in images), strict=True))
     result = suite.summarise(rows, ["a", "a", "b", "b"], references, hats)
@@ -97,6 +106,23 @@ def test_no_dropout_no_parameters_no_training_mode(suite, images, name):
     assert suite._image[name](*pair) == value
 
 
+def test_the_smallest_images(suite, images):
+    """AlexNet's strides leave nothing of an image under 31 pixels; all other networks take 16."""
+    for side, without in ((16, {"lpips_alex"}), (30, {"lpips_alex"}), (31, set())):
+        x = images[0][:side, :side]
+        row = suite.measure(x, distort(x))
+        assert set(row) == {"lpips_alex", "lpips_vgg", "dists"} - without
+        assert all(np.isfinite(value) for value in row.values())
+    tiny = images[0][:16, :16]
+    rows = [suite.measure(x, distort(x)) for x in (tiny, images[1])]
+    features = suite.features(tiny, images[1])
+    result = suite.summarise(rows, ["a", "b"], features, features)
+    assert (result["lpips_alex"]["unverified"]["n"], result["lpips_alex"]["unverified"]["of"]) == (1, 2)
+    assert "31 pixels" in result["lpips_alex"]["unverified"]["left_out"]
+    assert result["lpips_vgg"]["unverified"]["n"] == 2
+    assert "n is 2" in result["fid"]["unavailable"] and "n is 2" in result["kid"]["unavailable"]
+
+
 def test_lpips_trunk_is_the_file(folder, suite):
     state = torch.load(folder / "alexnet-owt-7be5be79.pth", weights_only=True)
     network = suite._image["lpips_alex"]._network.net
@@ -122,7 +148,7 @@ def test_dists_is_torchmetrics(folder, suite, images):
     assert suite.measure(x, x)["dists"] == pytest.approx(0, abs=1e-5)
 
 
-def test_inception_features_are_torch_fidelitys(folder, suite, images):
+def test_inception_features_are_torch_fidelitys(folder, suite, images, few_images):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric

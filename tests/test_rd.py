@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.rd import Curve, bjontegaard, curves, differences, interval_of, metrics_of, plot, styles, value_of
+from utils.rd import (
+    Curve,
+    bjontegaard,
+    count_of,
+    counts_of,
+    curves,
+    differences,
+    interval_of,
+    metrics_of,
+    plot,
+    styles,
+    value_of,
+)
 
 BPP = (0.1, 0.15, 0.22, 0.3, 0.42)
 DB = (24.0, 25.2, 26.5, 27.4, 28.6)
@@ -107,6 +119,35 @@ def test_points_become_curves_by_codec_and_decoding() -> None:
     assert found[0].intervals == ((23.5, 24.5), (26.5, 27.5))
     assert curves(points, "dists") == []
     assert [info.name for info in metrics_of(points)] == ["psnr", "kd_effnet"]
+
+
+def of_some(codec: str, n: int = 3) -> list[dict[str, Any]]:
+    """The points of a curve whose PSNR is over `n` of 5 images, which have twice the rate of all."""
+    points = [point(codec, b, v) for b, v in zip(BPP, DB, strict=True)]
+    for p in points:
+        p["metrics"]["psnr"] |= {"n": n, "of": 5, "bpp": 2 * p["bpp"]}
+    return points
+
+
+def test_a_curve_over_some_images_has_the_rate_of_these_and_their_number() -> None:
+    points = of_some("ours")
+    assert count_of(points[0]["metrics"]["psnr"]) == counts_of(points, "psnr") == " (3 of 5)"
+    assert count_of(points[0]["metrics"]["kd_effnet"]) == counts_of(points, "kd_effnet") == ""
+    psnr, kd = curves(points, "psnr")[0], curves(points, "kd_effnet")[0]
+    assert psnr.bpp == tuple(2 * b for b in BPP) and psnr.counts == (" (3 of 5)",) * 5
+    assert kd.bpp == BPP and kd.counts == ("",) * 5
+
+
+def test_a_difference_says_how_many_images_it_is_over_and_is_refused_where_curves_differ_in_that() -> None:
+    same = {d.metric: d for d in differences([*of_some("ours"), *of_some("webp")])}
+    assert same["psnr"].rate == pytest.approx(0, abs=1e-9) and same["psnr"].count == " (3 of 5)"
+    assert same["kd_effnet"].count == ""
+    mixed = of_some("ours")
+    mixed[2] = of_some("ours", n=4)[2]
+    for ours, webp in ((of_some("ours", n=4), of_some("webp")), (mixed, of_some("webp"))):
+        (found,) = [d for d in differences([*ours, *webp]) if d.metric == "psnr"]
+        assert found.rate is None and found.quality is None
+        assert found.reason_rate == found.reason_quality == "the points are means over different numbers of images"
 
 
 def test_figures_of_entries() -> None:

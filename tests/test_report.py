@@ -184,6 +184,24 @@ def test_pictures_are_embedded_without_loss(page: str) -> None:
     assert embed(noise(32, 64, 0)) in page and embed(noise(32, 64, 50)) in page
 
 
+def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path: Path) -> None:
+    source = Source()
+    results, store = results_of(source, tmp_path)
+    sentence = "1 of 3 images has no value, which takes both sides of at least 97 pixels"
+    for point, entry in zip(results.points, results.summary["points"], strict=True):
+        entry["metrics"]["effnet_dist"] |= {"n": 2, "of": 3, "left_out": sentence}
+        del results.rows[point.key][1].metrics["effnet_dist"]
+    write_report(tmp_path / "report.html", results, source, store)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    parts = re.split(r"<h2>", page)
+    curves, points, bd, side, _, _, missing = parts[1:8]
+    assert curves.count("</span> (2 of 3)</h3>") == 1  # of the two charts
+    assert curves.count("(2 of 3) at ") == points.count("(2 of 3)") == len(results.points)
+    assert bd.count("(2 of 3)</th>") == 1
+    assert side.count("(2 of 3)") == 3
+    assert f"<b>EfficientNet distance</b>: {sentence}" in missing
+
+
 def test_large_images_are_cropped_and_this_is_said(tmp_path: Path) -> None:
     source = Source(400, 600)
     results, store = results_of(source, tmp_path, rates=(0.5,))

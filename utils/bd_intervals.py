@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +74,29 @@ def with_intervals(points: Sequence[Mapping[str, Any]], images: Images) -> list[
 
     Metrics of sets of images have none, nor has a difference of which some replicates cannot be had.
     """
-    bootstrap = ClusterBootstrap(images.groups, draws=DRAWS)
+
+    @cache
+    def bootstrap(chosen: tuple[int, ...]) -> ClusterBootstrap:
+        return ClusterBootstrap([images.groups[i] for i in chosen], draws=DRAWS)
 
     def interval(metric: str, reference: Curve, test: Curve) -> Interval | None:
         values = images.metrics.get(metric)
-        if values is None or not np.isfinite(values[[*reference.places, *test.places]]).all():
+        if values is None:
+            return None
+        # The images that have a value at every point, which are those that the curves' means are over.
+        chosen = np.flatnonzero(np.isfinite(values[[*reference.places, *test.places]]).all(axis=0))
+        if not len(chosen):
             return None
 
         def resampled(curve: Curve, weights: NDArray[np.float64]) -> Curve:
             share = weights / weights.sum()
-            places = list(curve.places)
-            return replace(curve, bpp=tuple(images.bpp[places] @ share), values=tuple(values[places] @ share))
+            bpp, quality = (figures[list(curve.places)][:, chosen] @ share for figures in (images.bpp, values))
+            return replace(curve, bpp=tuple(bpp), values=tuple(quality))
 
         def rate(weights: NDArray[np.float64]) -> float:
             found, _ = bd_rate(resampled(reference, weights), resampled(test, weights), metric)
             return float("nan") if found is None else found
 
-        return bootstrap.statistic(rate)
+        return bootstrap(tuple(chosen)).statistic(rate)
 
     return differences(points, interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ class ClusterBootstrap:
     def __init__(self, groups: Sequence[str], *, draws: int = 2000, seed: int = 0, level: float = 0.95) -> None:
         if not 0 < level < 1:
             raise ValueError(f"level is {level}; it must lie between 0 and 1.")
+        self._options: dict[str, Any] = {"draws": draws, "seed": seed, "level": level}
         names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         self.groups = len(names)
         """Number of groups G; below two there is no interval."""
@@ -29,6 +31,10 @@ class ClusterBootstrap:
         counts = rng.multinomial(self.groups, np.full(self.groups, 1 / max(self.groups, 1)), size=draws)
         self._weights = counts[:, index].astype(np.float64)
         self._tails = _expanded_tails(self.groups, level)
+
+    def of(self, groups: Sequence[str]) -> ClusterBootstrap:
+        """One with the same draws, seed and level for other samples, of `groups`: those that have a value."""
+        return ClusterBootstrap(groups, **self._options)
 
     def mean(self, values: NDArray[np.floating] | Sequence[float]) -> Interval | None:
         """Interval of the mean over samples of `values` (n,); None with fewer than two groups."""

@@ -36,6 +36,8 @@ class Curve:
     intervals: tuple[tuple[float, float] | None, ...]
     places: tuple[int, ...] = ()
     """Of the points in the summary."""
+    counts: tuple[str, ...] = ()
+    """`count_of` each point's figure; `bpp` is the rate of the same images."""
 
     @property
     def is_anchor(self) -> bool:
@@ -72,6 +74,8 @@ class Difference:
     reason_quality: str = ""
     rate_interval: tuple[float, float] | None = None
     """95 %, over groups of images."""
+    count: str = ""
+    """`count_of` the figures compared."""
 
 
 def value_of(entry: Mapping[str, Any] | None) -> float | None:
@@ -87,6 +91,16 @@ def interval_of(entry: Mapping[str, Any] | None) -> tuple[float, float] | None:
         return None
     low, high = entry["ci95"]
     return float(low), float(high)
+
+
+def count_of(entry: Mapping[str, Any] | None) -> str:
+    """ " (n of N)" behind a figure that is a mean over n of N images, the others having no value; "" for all."""
+    return f" ({entry['n']} of {entry['of']})" if entry is not None and "of" in entry else ""
+
+
+def counts_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """`count_of` all points that have `metric` together: "" if it is always over all images."""
+    return ",".join(sorted({count_of(point["metrics"].get(metric)) for point in points} - {""}))
 
 
 def metrics_of(points: Sequence[Mapping[str, Any]]) -> list[MetricInfo]:
@@ -109,19 +123,20 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
             grouped.setdefault((point["codec"], point["side"], point["steps"], point["gamma"]), []).append(place)
     result = []
     for (codec, side, steps, gamma), places in grouped.items():
-        places = sorted(places, key=lambda place: points[place]["bpp"])
-        members = [points[place] for place in places]
-        entries = [point["metrics"][metric] for point in members]
+        bpp = {place: float(points[place]["metrics"][metric].get("bpp", points[place]["bpp"])) for place in places}
+        places = sorted(places, key=lambda place: bpp[place])
+        entries = [points[place]["metrics"][metric] for place in places]
         result.append(
             Curve(
                 codec,
                 side,
                 steps,
                 gamma,
-                tuple(float(point["bpp"]) for point in members),
+                tuple(bpp[place] for place in places),
                 tuple(float(value_of(entry) or 0.0) for entry in entries),
                 tuple(interval_of(entry) for entry in entries),
                 tuple(places),
+                tuple(count_of(entry) for entry in entries),
             )
         )
     return result
@@ -133,20 +148,21 @@ def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
     quality_overlap = _overlap(*values)
     rate_overlap = _overlap(*(np.log(r) for r in rates))
     rate, reason_rate = bd_rate(reference, test, metric)
-    reason_quality = _guard(rates, values) or _too_little(rate_overlap, "rate")
+    reason_quality = _guard(reference, test, values) or _too_little(rate_overlap, "rate")
     quality = None
     if not reason_quality:
         quality, reason_quality = _finite(_package("bd_psnr")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
         quality = quality if quality is None or METRICS[metric].higher_is_better else -quality
     return Difference(
-        metric, test.label, reference.label, rate, quality, rate_overlap, quality_overlap, reason_rate, reason_quality
-    )
+        metric, test.label, reference.label, rate, quality, rate_overlap, quality_overlap, reason_rate, reason_quality,
+        count=next(iter(test.counts), ""),
+    )  # fmt: skip
 
 
 def bd_rate(reference: Curve, test: Curve, metric: str) -> tuple[float | None, str]:
     """The BD-rate alone, or None and the reason."""
     rates, values = _arrays(reference, test, metric)
-    reason = _guard(rates, values) or _too_little(_overlap(*values), "quality") or _not_rising(values)
+    reason = _guard(reference, test, values) or _too_little(_overlap(*values), "quality") or _not_rising(values)
     if reason:
         return None, reason
     return _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
@@ -194,7 +210,8 @@ def plot(points: Sequence[Mapping[str, Any]], metric: str, path: Path, caption: 
         )  # fmt: skip
     unit = f" ({info.unit})" if info.unit else ""
     axes.set_xlabel("rate of the file (bits per pixel)")
-    axes.set_ylabel(f"{info.label}{unit}, {'higher' if info.higher_is_better else 'lower'} is better")
+    better = "higher" if info.higher_is_better else "lower"
+    axes.set_ylabel(f"{info.label}{unit}{counts_of(points, metric)}, {better} is better")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.legend(frameon=False, fontsize=9)
@@ -244,11 +261,13 @@ def _package(name: str) -> Any:
     return getattr(package, name)
 
 
-def _guard(rates: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> str:
-    few = min(len(r) for r in rates)
+def _guard(reference: Curve, test: Curve, values: Sequence[np.ndarray]) -> str:
+    few = min(len(reference.bpp), len(test.bpp))
     if few < MIN_POINTS:
         return f"a curve has {few} points; {MIN_POINTS} are needed"
-    if any((np.diff(r) <= 0).any() for r in rates):
+    if len({*reference.counts, *test.counts}) > 1:
+        return "the points are means over different numbers of images"
+    if any((np.diff(curve.bpp) <= 0).any() for curve in (reference, test)):
         return "two points of a curve have the same rate"
     return "" if all(np.isfinite(v).all() for v in values) else "a value is not finite"
 

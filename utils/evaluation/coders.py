@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modules.codec import Codec
 from utils.evaluation import anchors
 from utils.evaluation.plan import Point
-from utils.validation import to_float, to_uint8
+from utils.images import to_float, to_uint8
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import resource
 import sys
 import time
@@ -16,26 +15,25 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from data import sources
 from data.pair import PairSource
-from data.sources import open_source, verify
 from modules.codec import LEVELS
-from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
-from utils.evaluation import anchors
-from utils.evaluation.coders import AnchorCoder, ModelCoder
+from utils.evaluation import anchors, measure
+from utils.evaluation.code import code_digest, library_versions
 from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
 from utils.evaluation.side import parse_side
 from utils.evaluation.store import Store
-from utils.evaluation.summary import Results, collect, summarise, text_table, write_csv, write_summary
+from utils.evaluation.summary import Results, summarise, text_table, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
 from utils.metrics import MetricSuite
-from utils.precision import resolve, set_decoding_precision
-from utils.run import environment, write_json
-from utils.tiles import set_tile_rows
+from utils.precision import resolve
+from utils.run import environment
 
 MAX_PAIRS = 100_000
-_ROOT = Path(__file__).resolve().parents[2]
-_CODE = ("modules", "utils/metrics", "utils/evaluation")
+MEASURING = (measure.__name__, sources.__name__)
+"""The modules that decide the figures in an output folder, with all that they import: not this one, which imports the
+report as well, whose changes measure nothing anew."""
 _BARRIER = timedelta(days=7)  # the default of 10 to 30 minutes is shorter than a slow process may lag behind
 
 
@@ -88,24 +86,11 @@ def evaluate(options: Options) -> Path | None:
         suite = MetricSuite("all", device, options.weights_dir)
     sweep = Sweep(source, store, suite, rank=state.process_index, processes=state.num_processes)
     if state.is_main_process:
-        verify(source)
+        sources.verify(source)
     _say(state, f"{len(source)} pairs of {source.name} {source.split}, {len(points)} points, to {out}")
 
-    for place, model in enumerate(models):
-        mine = [point for point in points if point.model == place]
-        if sweep.todo(mine):
-            codec = load_checkpoint(model.file, device).codec
-            set_tile_rows(codec, options.tile_rows)
-            set_decoding_precision(codec, options.precision)
-            coder = ModelCoder(codec, device)
-            coder.warm_up(source[0].x, mine[0])
-            sweep.run(mine, coder, model.label, progress=state.is_main_process)
-    state.wait_for_everyone()
-    for name, qualities in _plan_anchors(usable_anchors, points, source, store, state).items():
-        mine = [Point(name, quality / 100) for quality in qualities]
-        sweep.run(mine, AnchorCoder(name), anchors.LABELS[name], progress=state.is_main_process)
-        points += mine
-    state.wait_for_everyone()
+    measure.models(sweep, models, points, device, state, tile_rows=options.tile_rows, precision=options.precision)
+    points += measure.anchors(sweep, usable_anchors, points, state)
 
     if state.is_main_process:
         store.read_logs()
@@ -134,7 +119,7 @@ def _write(
     from utils.report import write_report
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
-    rows = collect(points, store, len(source))
+    rows = store.collect(points)
     results = Results(summary, points, rows, list(source.ids), list(source.groups))
     write_csv(out / "images.csv", results)
     caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
@@ -196,7 +181,7 @@ def _open(options: Options, models: Sequence[Model]) -> PairSource:
     name = options.dataset or first.dataset
     if options.data_root is not None and name in ("synthetic", "builtin"):
         raise ConfigError(f"The data set {name} is made here and has no root; leave --data-root out.")
-    source = open_source(
+    source = sources.open_source(
         name,
         split=options.split,
         root=options.data_root or first.root(name),
@@ -233,16 +218,9 @@ def _settings(
         "pairs": [len(source), pairs.hexdigest()[:16]],
         "points": [point.key for point in points],
         "anchors": list(used),
-        "code of the model and the metrics": code_digest(),
+        "code that measures": code_digest(MEASURING),
+        **{f"version of {name}": found for name, found in library_versions(MEASURING).items()},
     }
-
-
-def code_digest() -> str:
-    """Of the code that decides the figures: rows measured by another version never mix with this one's."""
-    code = hashlib.sha256()
-    for path in sorted(path for folder in _CODE for path in (_ROOT / folder).glob("*.py")):
-        code.update(path.name.encode() + path.read_bytes())
-    return code.hexdigest()[:16]
 
 
 def _default_out(settings: dict[str, Any], models: Sequence[Model]) -> Path:
@@ -250,25 +228,6 @@ def _default_out(settings: dict[str, Any], models: Sequence[Model]) -> Path:
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:6]
     name = models[0].config.name if len(models) == 1 else f"{models[0].config.name}+{len(models) - 1}"
     return Path("results") / f"{name}-{settings['dataset']}-{settings['split']}-{digest}"
-
-
-def _plan_anchors(
-    names: Sequence[str], points: Sequence[Point], source: PairSource, store: Store, state: PartialState
-) -> dict[str, list[int]]:
-    """The qualities of each anchor, chosen once by the main process from the rates that the models reached."""
-    path = store.work / "anchors.json"
-    if state.is_main_process and not path.is_file():
-        store.read_logs()
-        means = [sum(row.bpp for row in rows) / len(rows) for rows in collect(points, store, len(source)).values()]
-        indices = sorted({round(i * (len(source) - 1) / 3) for i in range(4)})
-        images = [source[i].x for i in indices]
-        chosen = {
-            name: anchors.choose_qualities(name, images, min(means), anchors.REACH * max(means)) for name in names
-        }
-        write_json(path, chosen)
-    state.wait_for_everyone()
-    planned: dict[str, list[int]] = json.loads(path.read_text())
-    return {name: planned[name] for name in names}
 
 
 def _facts(

@@ -114,6 +114,14 @@ class Store:
                     if old is None or set(old.measured) <= set(row.measured):
                         self.rows[row.point, row.index] = row
 
+    def collect(self, points: Sequence[Point]) -> dict[str, list[Row]]:
+        """The rows of each point in the order of the pairs. Raises DataError if one is missing from the logs."""
+        pairs = range(len(self._ids))
+        missing = sum((point.key, index) not in self.rows for point in points for index in pairs)
+        if missing:
+            raise DataError(f"The logs in {self.work} lack {missing} measured images; run the same command again.")
+        return {point.key: [self.rows[point.key, index] for index in pairs] for point in points}
+
     def append(self, row: Row) -> None:
         """Add a row to this process's log before the next image is measured. Raises OutputError."""
         line = json.dumps(asdict(row)) + "\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from data.pair import PairSource
-from utils.errors import DataError
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.metrics import METRICS, MetricSuite
+from utils.rd import count_of, value_of
 from utils.run import write_json
 
 FORMAT = 1
@@ -33,14 +32,6 @@ class Results:
     groups: list[str]
 
 
-def collect(points: Sequence[Point], store: Store, pairs: int) -> dict[str, list[Row]]:
-    """The rows of each point in the order of the pairs. Raises DataError if one is missing from the logs."""
-    missing = sum((point.key, index) not in store.rows for point in points for index in range(pairs))
-    if missing:
-        raise DataError(f"The logs in {store.work} lack {missing} measured images; run the same command again.")
-    return {point.key: [store.rows[point.key, index] for index in range(pairs)] for point in points}
-
-
 def summarise(
     points: Sequence[Point],
     models: Sequence[Model],
@@ -53,7 +44,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of summary.json."""
     groups = list(source.groups)
-    rows = collect(points, store, len(source))
+    rows = store.collect(points)
     references = [store.read_features(ORIGINALS, index) for index in range(len(source))]
     entries = []
     for point in points:
@@ -65,6 +56,9 @@ def summarise(
             [store.read_features(point.key, index) for index in range(len(source))],
             trained_on="" if point.model is None else models[point.model].trained_on,
         )
+        for name, entry in metrics.items():
+            if "of" in entry:  # the rate of the images that the mean is over, for curves
+                entry["bpp"] = float(np.mean([row.bpp for row in of_point if name in row.metrics]))
         estimates = [row.bpp_estimated for row in of_point if row.bpp_estimated is not None]
         entries.append(
             {
@@ -79,7 +73,7 @@ def summarise(
                 "bpp_estimated": float(np.mean(estimates)) if estimates else None,
                 "encode_ms": float(np.median([row.encode_ms for row in of_point])),
                 "decode_ms": float(np.median([row.decode_ms for row in of_point])),
-                "metrics": {name: _finite(entry) for name, entry in metrics.items()},
+                "metrics": metrics,
             }
         )
     return {
@@ -96,13 +90,6 @@ def summarise(
     }
 
 
-def _finite(entry: dict[str, Any]) -> dict[str, Any]:
-    value = entry.get("mean", entry.get("value", 0.0))
-    if value is None or math.isfinite(value):
-        return entry
-    return {"unavailable": f"The value is {value}, which is not a finite number."}
-
-
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write summary.json; values that are not finite would be no JSON and raise ValueError."""
     json.dumps(summary, allow_nan=False)
@@ -110,14 +97,13 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 
 def text_table(summary: dict[str, Any]) -> str:
-    """The points as lines for a terminal: rate, and the metrics that need no download."""
+    """The points as lines for a terminal: rate, and the metrics that need no download, (n of N) where some lack."""
     names = [n for n in ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet") if n in METRICS]
     lines = [["method", "setting", "side", "bpp", *names]]
     for point in summary["points"]:
         setting = f"lambda {point['lambda']:g}" if point["rate"] is None else f"{point['rate']:.3g}"
-        figures = [point["metrics"].get(name, {}) for name in names]
-        values = [entry.get("mean", entry.get("value")) for entry in figures]
-        cells = ["-" if value is None else f"{value:.4g}" for value in values]
+        figures = [point["metrics"].get(name) for name in names]
+        cells = ["-" if (value := value_of(entry)) is None else f"{value:.4g}{count_of(entry)}" for entry in figures]
         lines.append([point["codec"], setting, point["side"] or "-", f"{point['bpp']:.4f}", *cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(

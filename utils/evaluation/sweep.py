@@ -34,8 +34,8 @@ class Sweep:
     def __init__(
         self, source: PairSource, store: Store, suite: MetricSuite, *, rank: int = 0, processes: int = 1
     ) -> None:
-        self._source = source
-        self._store = store
+        self.source = source
+        self.store = store
         self._suite = suite
         self._sides = SideImages(source)
         self._share = range(rank, len(source), processes)
@@ -50,7 +50,7 @@ class Sweep:
         left = self.todo(points)
         with tqdm(total=len(left), desc=label, unit="image", disable=None if progress else True) as bar:
             for index, todo in _by_pair(left):
-                pair = self._source[index]
+                pair = self.source[index]
                 files: dict[str, Encoded] = {}
                 for point in todo:
                     row, x_hat = self._decoded_before(pair, index, point) or self._code(
@@ -59,26 +59,26 @@ class Sweep:
                     row = replace(row, metrics=self._suite.measure(pair.x, x_hat))
                     reference, features = self._suite.features(pair.x, x_hat)
                     if point is todo[0]:
-                        self._store.write_features(ORIGINALS, index, reference)
-                    self._store.write_features(point.key, index, features)
-                    self._store.append(row)
+                        self.store.write_features(ORIGINALS, index, reference)
+                    self.store.write_features(point.key, index, features)
+                    self.store.append(row)
                     bar.update()
 
     def _done(self, point: Point, index: int) -> bool:
-        row = self._store.rows.get((point.key, index))
+        row = self.store.rows.get((point.key, index))
         return (
             row is not None
             and set(self._available) <= set(row.measured)
-            and self._store.reconstruction(point, index).is_file()
+            and self.store.reconstruction(point, index).is_file()
         )
 
     def _decoded_before(self, pair: Pair, index: int, point: Point) -> tuple[Row, Image] | None:
         """The row and the decoded image that are there when only metrics are missing (their weights were, before)."""
-        row = self._store.rows.get((point.key, index))
+        row = self.store.rows.get((point.key, index))
         if row is None:
             return None
         try:
-            x_hat = read_image(self._store.reconstruction(point, index))
+            x_hat = read_image(self.store.reconstruction(point, index))
         except DataError:
             return None
         return (replace(row, measured=self._available), x_hat) if x_hat.shape == pair.x.shape else None
@@ -86,10 +86,10 @@ class Sweep:
     def _code(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> tuple[Row, Image]:
         """Through a real file: a row without metrics yet, and the decoded image."""
         length, bits, encode_ms = self._encode(pair, index, point, coder, files)
-        data = self._store.bitstream(point, index, coder.suffix).read_bytes()
+        data = self.store.bitstream(point, index, coder.suffix).read_bytes()
         side = None if point.side is None else self._sides.get(point.side, index, pair)
         x_hat, decode_ms = coder.decode(data, side, point)
-        self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
+        self.store.write_bytes(self.store.reconstruction(point, index), png_bytes(x_hat, effort=4))
         height, width = pair.x.shape[:2]
         row = Row(
             point=point.key,
@@ -110,7 +110,7 @@ class Sweep:
         """Write the file of a pair at a point, once for all its decodings."""
         if point.stream not in files:
             data, bits, milliseconds = coder.encode(pair.x, point)
-            self._store.write_bytes(self._store.bitstream(point, index, coder.suffix), data)
+            self.store.write_bytes(self.store.bitstream(point, index, coder.suffix), data)
             files[point.stream] = (len(data), bits, milliseconds)
         return files[point.stream]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -85,17 +87,27 @@ class ColorVideoVdp:
         self._metric = _import_pycvvdp().cvvdp(display_name=CVVDP_DISPLAY, device=device, quiet=True)
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> float:
-        return float(self._metric.predict(x_hat, x, dim_order="BCHW")[0])
+        # For every dark image the package supposes, on the root logger, that the values are not what they are.
+        with _errors_only(logging.getLogger()):
+            return float(self._metric.predict(x_hat, x, dim_order="BCHW")[0])
 
 
 def _import_pycvvdp() -> Any:
     # The package appends its folder, which holds a `utils`, to sys.path, and warns about CUDA tools it does not need.
-    logger = logging.getLogger("torch.utils.cpp_extension")
-    level, path = logger.level, list(sys.path)
-    logger.setLevel(logging.ERROR)
+    path = list(sys.path)
     try:
-        import pycvvdp
+        with _errors_only(logging.getLogger("torch.utils.cpp_extension")):
+            import pycvvdp
     finally:
-        logger.setLevel(level)
         sys.path[:] = path
     return pycvvdp
+
+
+@contextmanager
+def _errors_only(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -17,6 +17,8 @@ from utils.weights import resolve
 DIMENSION = 2048
 KID_SUBSET_SIZE = 1000
 """KID's subsets hold this many images, or all there are."""
+MIN_IMAGES = 10
+"""Images below which FID and KID are not reported: of so few, one vector each, 2048 variances say nothing."""
 
 
 class InceptionFeatures:

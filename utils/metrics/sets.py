@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from utils.bootstrap import ClusterBootstrap
 from utils.metrics import effnet
-from utils.metrics.inception import KID_SUBSET_SIZE
+from utils.metrics.inception import KID_SUBSET_SIZE, MIN_IMAGES
 from utils.metrics.statistics import PairedKernelDistance, frechet_distance, kernel_distance_subsets
 
 Features = Mapping[str, NDArray[np.floating]]
@@ -22,9 +22,13 @@ REFERENCE = "the originals of the same images"
 
 @dataclass(frozen=True)
 class SetMetric:
-    """A metric on one kind of `features`: `compute(reference arrays, hat arrays, bootstrap)` gives its entry."""
+    """A metric on one kind of `features` of at least `least` images.
+
+    `compute(reference arrays, hat arrays, bootstrap)` gives its entry.
+    """
 
     features: str
+    least: int
     compute: Callable[[Arrays, Arrays, ClusterBootstrap], dict[str, Any]]
 
     def summarise(
@@ -34,10 +38,13 @@ class SetMetric:
         if any(self.features not in item for item in (*references, *hats)):
             reason = f"Features ({self.features}) of some images were not stored: evaluate again into a new folder."
             return {"unavailable": reason}
-        if len(references) < 2:
-            return {"unavailable": "One image is not a set: evaluate at least two."}
+        if (n := len(references)) < self.least:
+            return {"unavailable": f"It takes at least {self.least} images, and n is {n}: evaluate more."}
         x = [np.asarray(item[self.features]) for item in references]
         y = [np.asarray(item[self.features]) for item in hats]
+        if not all(np.isfinite(array).all() for array in (*x, *y)):
+            reason = f"Features ({self.features}) of some images are not finite numbers: look at the reconstructions."
+            return {"unavailable": reason}
         return self.compute(x, y, bootstrap)
 
 
@@ -88,9 +95,9 @@ def _too_few(x: Arrays) -> dict[str, Any]:
 
 
 SET_METRICS: dict[str, SetMetric] = {
-    "fid": SetMetric("inception", _fid),
-    "kid": SetMetric("inception", _kid),
-    "kd_effnet": SetMetric("effnet", _kd_effnet),
-    "fd_effnet": SetMetric("effnet", _fd_effnet),
+    "fid": SetMetric("inception", MIN_IMAGES, _fid),
+    "kid": SetMetric("inception", MIN_IMAGES, _kid),
+    "kd_effnet": SetMetric("effnet", 2, _kd_effnet),
+    "fd_effnet": SetMetric("effnet", 2, _fd_effnet),
 }
 """Set-level metrics by name."""

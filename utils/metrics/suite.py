@@ -86,15 +86,16 @@ class MetricSuite:
     def measure(self, x: Image, x_hat: Image) -> dict[str, float]:
         """The per-image metrics of a reconstruction: x, x_hat (H, W, 3) uint8 -> {name: value}.
 
-        Metrics that are unavailable, or not defined for so small an image, are left out. Raises ValueError on another
-        type or shape.
+        Metrics that are unavailable, not defined for so small an image, or not finite are left out. Raises ValueError
+        on another type or shape.
         """
         a, b = self._tensor(x), self._tensor(x_hat)
         if a.shape != b.shape:
             raise ValueError(f"x is {x.shape} and x_hat {x_hat.shape}; they must be equally large.")
         height, width = x.shape[:2]
         usable = {name: metric for name, metric in self._image.items() if min(height, width) >= metric.min_side}
-        row = {name: metric(a, b) for name, metric in usable.items()}
+        values = {name: metric(a, b) for name, metric in usable.items()}
+        row = {name: value for name, value in values.items() if math.isfinite(value)}
         if "ms_ssim_db" in row:
             row[WINDOW] = float(MsSsimDb.window(height, width))
         return row
@@ -120,8 +121,10 @@ class MetricSuite:
     ) -> dict[str, dict[str, Any]]:
         """One entry for each metric of the suite, in its order; every argument has one item an image, in one order.
 
-        Image metrics: {"mean", "ci95": [low, high] or None with one group, "n", "groups"}; set metrics: {"value", "n",
-        ...}; what cannot be had: {"unavailable": reason and remedy}. `ci95` is a cluster bootstrap over `groups`.
+        Image metrics: {"mean", "ci95": [low, high] or None with one group, "n", "groups"}, over the n images that have
+        a value; where that is not all, also {"of": all images, "left_out": why}. Set metrics: {"value", "n", ...}. What
+        cannot be had: {"unavailable": reason and remedy}; no figure is NaN or infinite. `ci95` is a cluster bootstrap
+        over `groups`.
         `trained_on` names the network of the model's training loss (a key of `utils.weights.FILES`): metrics on that
         network then carry a "note" that they do not judge this model.
         """
@@ -138,7 +141,7 @@ class MetricSuite:
             elif name in SET_METRICS:
                 result[name] = SET_METRICS[name].summarise(references, hats, bootstrap)
             else:
-                result[name] = self._summarise_image(name, rows, bootstrap)
+                result[name] = self._summarise_image(name, rows, groups, bootstrap)
             if trained_on and METRICS[name].network == trained_on:
                 result[name]["note"] = f"The model was trained with {trained_on}, so this metric does not judge it."
             if self._allow_unverified and METRICS[name].needs_download and "unavailable" not in result[name]:
@@ -146,17 +149,19 @@ class MetricSuite:
         return result
 
     def _summarise_image(
-        self, name: str, rows: Sequence[Mapping[str, float]], bootstrap: ClusterBootstrap
+        self, name: str, rows: Sequence[Mapping[str, float]], groups: Sequence[str], bootstrap: ClusterBootstrap
     ) -> dict[str, Any]:
-        values = np.array([float(row.get(name, math.nan)) for row in rows])
-        missing = int(np.isnan(values).sum())
+        defined = [i for i, row in enumerate(rows) if math.isfinite(row.get(name, math.nan))]
+        missing = len(rows) - len(defined)
+        left_out = (
+            f"{missing} of {len(rows)} images {'has' if missing == 1 else 'have'} no value, which takes both sides of "
+            f"at least {self._image[name].min_side} pixels and a finite result"
+        )
+        if not defined:
+            return {"unavailable": f"{left_out}: evaluate larger images."}
         if missing:
-            return {
-                "unavailable": (
-                    f"{missing} of {len(rows)} images have no value; a side of at least "
-                    f"{self._image[name].min_side} pixels is needed: evaluate larger images."
-                )
-            }
+            bootstrap = bootstrap.of([groups[i] for i in defined])
+        values = np.array([float(rows[i][name]) for i in defined])
         interval = bootstrap.mean(values)
         entry: dict[str, Any] = {
             "mean": float(values.mean()),
@@ -164,8 +169,10 @@ class MetricSuite:
             "n": len(values),
             "groups": bootstrap.groups,
         }
+        if missing:
+            entry |= {"of": len(rows), "left_out": f"{left_out}; the mean is over the others."}
         if name == "ms_ssim_db":
-            windows = sorted({int(row[WINDOW]) for row in rows})
+            windows = sorted({int(rows[i][WINDOW]) for i in defined})
             entry["window"] = windows[0] if len(windows) == 1 else windows
         if name == "cvvdp":
             entry["display"] = CVVDP_DISPLAY

@@ -58,8 +58,11 @@ def chart(found: Sequence[Curve], metric: str, methods: Sequence[str]) -> str:
         spots = [place(x, y) for x, y in zip(curve.bpp, curve.values, strict=True)]
         if len(spots) > 1:
             parts.append(f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>')
-        for (x, y), bpp, value, interval in zip(spots, curve.bpp, curve.values, curve.intervals, strict=True):
-            text = f"{curve.label}: {number(metric, value)} {info.unit}".strip() + f" at {bpp:.3f} bpp"
+        counts = curve.counts or [""] * len(spots)
+        for (x, y), bpp, value, interval, n in zip(
+            spots, curve.bpp, curve.values, curve.intervals, counts, strict=True
+        ):
+            text = f"{curve.label}: {number(metric, value)} {info.unit}".strip() + f"{n} at {bpp:.3f} bpp"
             if interval:
                 low, high = place(bpp, interval[0])[1], place(bpp, interval[1])[1]
                 parts.append(f'<line class="bar" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')

@@ -185,7 +185,8 @@ def _charts(points: Sequence[Mapping[str, Any]]) -> str:
     fullest = max(found.values(), key=len)
     methods = list(dict.fromkeys(curve.codec for curve in fullest if not curve.is_anchor))
     figures = "".join(
-        f'<figure class="chart"><h3>{heading(info)}</h3>{chart(found[info.name], info.name, methods)}</figure>'
+        f'<figure class="chart"><h3>{heading(info)}{rd.counts_of(points, info.name)}</h3>'
+        f"{chart(found[info.name], info.name, methods)}</figure>"
         for info in infos
     )
     return f'{legend(fullest, methods)}<div class="charts">{figures}</div>'

@@ -11,7 +11,7 @@ import numpy as np
 from utils.bootstrap import ClusterBootstrap
 from utils.evaluation.summary import Results
 from utils.metrics.info import METRICS
-from utils.rd import ANCHOR_LABELS, Difference, interval_of, metrics_of, value_of
+from utils.rd import ANCHOR_LABELS, Difference, count_of, interval_of, metrics_of, value_of
 from utils.report.format import heading, milliseconds, name, number, percent, setting, signed
 
 PointEntry = Mapping[str, Any]
@@ -52,7 +52,7 @@ def _metric_cell(metric: str, entry: PointEntry | None) -> str:
     if value is None:
         return f'<td title="{escape((entry or {}).get("unavailable", "not measured"))}">–</td>'
     small = f"<small>{number(metric, interval[0])}–{number(metric, interval[1])}</small>" if interval else ""
-    return f"<td>{number(metric, value)}{small}</td>"
+    return f"<td>{number(metric, value)}{count_of(entry)}{small}</td>"
 
 
 def differences_table(found: Sequence[Difference]) -> str:
@@ -70,8 +70,9 @@ def differences_table(found: Sequence[Difference]) -> str:
         rows = []
         for metric in dict.fromkeys(d.metric for d in mine):
             by_reference = {d.reference: d for d in mine if d.metric == metric}
+            count = next(iter(by_reference.values())).count
             cells = "".join(_difference_cell(by_reference.get(reference)) for reference in references)
-            rows.append(f'<tr><th scope="row">{heading(METRICS[metric])}</th>{cells}</tr>')
+            rows.append(f'<tr><th scope="row">{heading(METRICS[metric])}{count}</th>{cells}</tr>')
         parts.append(_table(head, rows))
     return "".join(parts)
 
@@ -126,40 +127,45 @@ def side_table(results: Results) -> str:
 def paired_difference(
     results: Results, metric: str, base: int, other: int
 ) -> tuple[float, tuple[float, float] | None] | None:
-    """Mean over images of (base - other) in an image metric and its 95 % interval by groups; None if there is none."""
-    columns = []
-    for place in (base, other):
-        rows = results.rows[results.points[place].key]
-        if any(metric not in row.metrics for row in rows):
-            return None
-        columns.append(np.array([row.metrics[metric] for row in rows]))
-    difference = columns[0] - columns[1]
-    return float(difference.mean()), ClusterBootstrap(results.groups).mean(difference)
+    """Mean of (base - other) in an image metric over the images that have both, and its 95 % interval by groups.
+
+    None if no image has both.
+    """
+    columns = [results.rows[results.points[place].key] for place in (base, other)]
+    pairs = [
+        (a.metrics[metric], b.metrics[metric], group)
+        for a, b, group in zip(*columns, results.groups, strict=True)
+        if metric in a.metrics and metric in b.metrics
+    ]
+    if not pairs:
+        return None
+    difference = np.array([a - b for a, b, _ in pairs])
+    return float(difference.mean()), ClusterBootstrap([group for *_, group in pairs]).mean(difference)
 
 
 def _paired_cell(results: Results, metric: str, base: int, other: int) -> str:
     points = results.summary["points"]
-    value, correct = (value_of(points[k]["metrics"].get(metric)) for k in (other, base))
+    entry = points[other]["metrics"].get(metric)
+    value, correct = (value_of(e) for e in (entry, points[base]["metrics"].get(metric)))
     if value is None or correct is None:
         return "<td>–</td>"
     if base == other:
-        return f"<td>{number(metric, value)}</td>"
-    worse = (value < correct) == METRICS[metric].higher_is_better
-    paired = paired_difference(results, metric, other, base)
-    interval = paired[1] if paired else None
-    small = f'<span class="{"bad" if worse else "good"}">{signed(metric, value - correct)}</span>'
+        return f"<td>{number(metric, value)}{count_of(entry)}</td>"
+    change, interval = paired_difference(results, metric, other, base) or (value - correct, None)
+    worse = (change < 0) == METRICS[metric].higher_is_better
+    small = f'<span class="{"bad" if worse else "good"}">{signed(metric, change)}</span>'
     if interval:
         small += f"<br>{signed(metric, interval[0])} to {signed(metric, interval[1])}"
-    return f"<td>{number(metric, value)}<small>{small}</small></td>"
+    return f"<td>{number(metric, value)}{count_of(entry)}<small>{small}</small></td>"
 
 
 def missing_list(points: Sequence[PointEntry]) -> str:
-    """Metrics and points that could not be had, each with the reason and the remedy."""
+    """Metrics and points that could not be had, or not of every image, each with the reason and the remedy."""
     reasons: dict[str, list[str]] = {}
     for point in points:
         for metric, entry in point["metrics"].items():
-            if "unavailable" in entry:
-                labels = reasons.setdefault(entry["unavailable"], [])
+            if reason := entry.get("unavailable") or entry.get("left_out"):
+                labels = reasons.setdefault(reason, [])
                 label = METRICS[metric].label
                 labels += [] if label in labels else [label]
     return "".join(

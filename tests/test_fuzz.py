@@ -76,6 +76,7 @@ def test_anything_but_an_image_or_that_error_fails(tiny_codec: Codec, mutator: M
         assert judge(tiny_codec, good, 2**18, synthesise=True).kind == "failed"
 
 
+@pytest.mark.slow
 def test_the_script_reports_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [

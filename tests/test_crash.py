@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from scripts.stress import crash_test
+from scripts.stress.crash_test import STEPS, Evaluation, Training
+from scripts.stress.crashes import Kill, Outcome
 from utils.checkpoint import MODEL_FILE
-from utils.crasher import Kill, Outcome
-from utils.crashes import STEPS, Evaluation, Training
 from utils.training_state import STATE_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "crash_test.py"
+SCRIPT = ROOT / "scripts" / "stress" / "crash_test.py"
 
 
 @pytest.mark.slow
@@ -177,14 +178,18 @@ def test_a_difference_or_lost_work_is_a_failure(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    main = runpy.run_path(str(SCRIPT))["main"]
     kills = [Kill(1.0, False, "training", 3), Kill(2.0, True, "validating", 5)]
     outcomes = [Outcome(None, 1), Outcome(difference, again)]
-    monkeypatch.setitem(main.__globals__, "crash", lambda *_: (list(zip(kills, outcomes, strict=True)), [None, ended]))
+
+    def crash(*given: Any) -> None:
+        given[-2].extend(zip(kills, outcomes, strict=True))
+        given[-1].extend([None, ended])
+
+    monkeypatch.setattr(crash_test, "crash", crash)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--kills", "2", "--work", str(tmp_path / "work")])
-    assert main() == status
+    assert crash_test.main() == status
     *text, last = capsys.readouterr().out.splitlines()
     summary = json.loads(last)
     assert summary["identical"] == 1 + (difference is None) and summary["most_steps_done_again"] == max(1, again)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -15,12 +14,11 @@ from tiny import smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
 from modules.codec import Codec
+from scripts.stress import exactness
+from scripts.stress.float_entropy import FloatEntropy, Measured, loss, unrounded_weights
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from utils.errors import CheckpointError
-from utils.exactness import FloatEntropy, Measured, loss, unrounded_weights
 from utils.training_state import save_training_state
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "study_exactness.py"
 
 
 def lively_codec() -> Codec:
@@ -140,11 +138,11 @@ def test_the_script_fails_if_too_much_is_lost(
     factor: float, status: int, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left = points(factor)
-    monkeypatch.setattr("utils.exactness.measure", lambda *_: left.pop(0))
+    monkeypatch.setattr("scripts.stress.float_entropy.measure", lambda *_: left.pop(0))
     out = run.parent / "study.md"
-    command = f"{SCRIPT} --ckpt {run} --dataset builtin --limit 3 --rates 0 0.3 0.6 1 --out {out}"
+    command = f"exactness.py --ckpt {run} --dataset builtin --limit 3 --rates 0 0.3 0.6 1 --out {out}"
     monkeypatch.setattr(sys, "argv", command.split())
-    assert runpy.run_path(str(SCRIPT))["main"]() == status
+    assert exactness.main() == status
     lines = capsys.readouterr().out.splitlines()
     result = json.loads(lines[-1])
     assert result["bd_rate_percent"]["ideal"] == pytest.approx(100 * (factor - 1))
@@ -160,8 +158,8 @@ def test_true_files_are_measured(
     """From a checkpoint without training state, which the output says; and the bound, also without data."""
     shutil.copy(run / "checkpoints" / "best" / MODEL_FILE, tmp_path / MODEL_FILE)
     for options in ("--dataset builtin --limit 1 --rates 0 1", "--bounds"):
-        monkeypatch.setattr(sys, "argv", f"{SCRIPT} --ckpt {tmp_path} {options}".split())
-        assert runpy.run_path(str(SCRIPT))["main"]() == 0
+        monkeypatch.setattr(sys, "argv", f"exactness.py --ckpt {tmp_path} {options}".split())
+        assert exactness.main() == 0
     text, bounds = capsys.readouterr().out.strip().split("\n`python")
     result = json.loads(text.splitlines()[-1])
     assert "rounding of weights is not included" in text and not result["rounding_of_weights_included"]

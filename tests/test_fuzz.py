@@ -15,8 +15,8 @@ from tiny import smooth_pair
 
 from modules.bitstream import unpack
 from modules.codec import Codec
+from scripts.stress.mutants import Mutator, forge, header_end, judge
 from utils.errors import BitstreamError
-from utils.fuzzing import Mutator, forge, header_end, judge
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 150
@@ -76,9 +76,13 @@ def test_anything_but_an_image_or_that_error_fails(tiny_codec: Codec, mutator: M
         assert judge(tiny_codec, good, 2**18, synthesise=True).kind == "failed"
 
 
+@pytest.mark.slow
 def test_the_script_reports_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "fuzz_bitstream.py"), "--count", "40", "--batch", "25", "--seed", "1"],
+        [
+            *(sys.executable, str(ROOT / "scripts" / "stress" / "fuzz_bitstream.py")),
+            *("--count", "40", "--batch", "25", "--seed", "1"),
+        ],
         cwd=tmp_path, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

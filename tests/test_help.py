@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
     [
-        *(ROOT / "scripts").glob("*.py"),
+        *(path for path in (ROOT / "scripts").rglob("*.py") if "__main__" in path.read_text()),
         *(ROOT / name for name in ("train.py", "evaluate.py") if (ROOT / name).is_file()),
     ]
 )

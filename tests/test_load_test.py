@@ -17,10 +17,22 @@ from tiny import smooth_pair, untrained_codec
 
 from config import Config
 from modules.codec import Codec
-from utils import load_check, load_run
+from scripts.stress import load_check
+from scripts.stress.load_check import (
+    Ended,
+    Load,
+    Sample,
+    Stage,
+    Strike,
+    check_end,
+    check_files,
+    check_folder,
+    check_pictures,
+    leave_halves,
+    quarters,
+    watch,
+)
 from utils.images import to_uint8
-from utils.load_check import Load, Stage, check_end, check_files, check_folder, check_pictures, leave_halves
-from utils.load_run import Ended, Sample, Strike, quarters, watch
 from utils.resident import group_members
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +62,7 @@ def test_a_short_run_loses_nothing(tmp_path: Path, tiny: Config) -> None:
     ckpt = write_untrained(tmp_path / "ckpt", tiny)
     done = subprocess.run(
         [
-            *(sys.executable, str(ROOT / "scripts" / "load_test.py"), "--ckpt", str(ckpt), "--pairs", "24"),
+            *(sys.executable, str(ROOT / "scripts" / "stress" / "load_test.py"), "--ckpt", str(ckpt), "--pairs", "24"),
             *("--bad", "3", "--height", "96", "--width", "128", "--interval", "0.02", "--check", "5"),
             *("--work", str(tmp_path / "work"), "--out", str(tmp_path / "load.md")),
         ],
@@ -74,9 +86,9 @@ def counter(folder: Path) -> Callable[[], int]:
 @pytest.mark.parametrize("main_only", [False, True])
 def test_a_killed_command_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main_only: bool) -> None:
     """The child of FAMILY outlives a kill of its parent alone: that is told, and then it ends too."""
-    monkeypatch.setattr(load_run, "PATIENCE", 0.3)
+    monkeypatch.setattr(load_check, "PATIENCE", 0.3)
     seen: list[int] = []
-    monkeypatch.setattr(load_run, "group_resident", lambda group: seen.append(group) or 1)
+    monkeypatch.setattr(load_check, "group_resident", lambda group: seen.append(group) or 1)
     strike = Strike(2, 0.5, main_only)
     ended = watch([sys.executable, "-c", FAMILY, str(tmp_path)], counter(tmp_path), tmp_path, 0.01, strike)
     assert ended.status is None and ended.orphans == main_only

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from config import MixtureConfig, small
 from data.sources import open_source
 from train import training_data
 
-ROOT = Path(__file__).resolve().parents[1]
-KITTI = ROOT.parent / "shared" / "kitti" / "protocol"
-sys.path.insert(0, str(ROOT / "scripts"))
+KITTI = Path(__file__).resolve().parents[2] / "shared" / "kitti" / "protocol"
 
-from study_decoding import high_frequency_energy  # noqa: E402
+
+def high_frequency_energy(image: NDArray[np.uint8]) -> float:
+    """Energy of an image's luma (H, W, 3) at frequencies above half of Nyquist in either direction."""
+    luma = image.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    spectrum = np.abs(np.fft.fft2(luma - luma.mean())) ** 2 / luma.size
+    rows, columns = np.abs(np.fft.fftfreq(luma.shape[0])), np.abs(np.fft.fftfreq(luma.shape[1]))
+    return float(spectrum[np.maximum(rows[:, None], columns[None, :]) > 0.25].sum())
 
 
 def energy(scaled: float, count: int = 60) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 
 from utils.errors import ProjectError
@@ -13,6 +14,8 @@ from utils.failures import explain
 def run(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status. A ProjectError, a full disk, a dead partner process and Ctrl-C become one
     line on stderr; other exceptions are bugs."""
+    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     try:
         status = main()
     except ProjectError as error:

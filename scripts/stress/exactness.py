@@ -2,11 +2,11 @@
 
 Both code the same latents y. The floats round nothing but the symbols: no fixed point in weights, activations, means
 and gains, no table of 64 scales, no integer probabilities. Prints a Markdown table, the difference in BD-rate
-(positive: lost by the integers), and the bound that makes the integers exact; the last line is the result as JSON. The
-exit status is 1 if more than --allowed percent is lost.
+(positive: lost by the integers), and the bound that makes the integers exact; Ctrl-C ends with the rates so far. The
+last line is the result as JSON; the exit status is 1 if more than --allowed percent is lost.
 
-    python scripts/study_exactness.py --ckpt runs/small --data-root DIR --split val
-    python scripts/study_exactness.py --ckpt checkpoints/small --bounds    # only the bound, which needs no data
+    python scripts/stress/exactness.py --ckpt runs/small --data-root DIR --split val
+    python scripts/stress/exactness.py --ckpt checkpoints/small --bounds    # only the bound, which needs no data
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import argparse
 import json
 import math
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from utils.cli import run
 from utils.errors import ConfigError
+from utils.markdown import publish, table
 
 if TYPE_CHECKING:
     from modules.codec import Codec
-    from utils.exactness import Loss, Measured
+    from scripts.stress.float_entropy import Loss, Measured
 
 COLUMNS = (
     "rate", "float bpp", "integer bpp", "lost", "file bpp", "float PSNR dB", "integer PSNR dB", "lost dB",
@@ -63,14 +65,10 @@ def main() -> int:
     bound_lines, result = bounds(loaded.codec)
     status = 0
     if not args.bounds:
-        table, measured, status = study(args, loaded.codec, loaded.path)
-        lines += [*table, ""]
+        report, measured, status = study(args, loaded.codec, loaded.path)
+        lines += [*report, ""]
         result = measured | result
-    lines += bound_lines
-    print("\n".join(lines))
-    if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text("\n".join(lines) + "\n")
+    publish([*lines, *bound_lines], args.out)
     print(json.dumps(result))
     return status
 
@@ -78,23 +76,34 @@ def main() -> int:
 def bounds(codec: Codec) -> tuple[list[str], dict[str, Any]]:
     """The largest magnitude that a sum of each layer can reach, as Markdown and for JSON."""
     sums = codec.entropy.h_s.largest_sums()
-    lines = ["| layer of h_s | largest sum | below 2^53 by a factor of |", "|---|---|---|"]
-    lines += [f"| {i} | {s} = 2^{math.log2(s):.2f} | {2**53 / s:.0f} |" for i, s in enumerate(sums)]
-    return lines, {"largest_sums": sums, "exact_limit": 2**53}
+    rows = [[str(i), f"{s} = 2^{math.log2(s):.2f}", f"{2**53 / s:.0f}"] for i, s in enumerate(sums)]
+    return table(["layer of h_s", "largest sum", "below 2^53 by a factor of"], rows), {
+        "largest_sums": sums,
+        "exact_limit": 2**53,
+    }
 
 
 def study(args: argparse.Namespace, codec: Codec, file: Path) -> tuple[list[str], dict[str, Any], int]:
     """Markdown lines, what JSON tells, and the exit status."""
+    from tqdm import tqdm
+
     from data.sources import open_source
-    from utils import exactness
+    from scripts.stress import float_entropy
 
     if args.allowed < 0:
         raise ConfigError(f"--allowed is {args.allowed}; it must be at least 0.")
     source = open_source(args.dataset, split=args.split, root=args.data_root, limit=args.limit)
-    unrounded = exactness.unrounded_weights(codec, file)
-    rates = args.rates if codec.variable_rate else [None]
-    points = [exactness.measure(codec, unrounded, source, rate) for rate in sorted(set(rates))]
-    losses = {name: exactness.loss(points, list(source.groups), name == "files") for name in ("ideal", "files")}
+    unrounded = float_entropy.unrounded_weights(codec, file)
+    rates = sorted(set(args.rates)) if codec.variable_rate else [None]
+    points: list[Measured] = []
+    try:
+        for rate in tqdm(rates, unit="rate", disable=None):
+            points.append(float_entropy.measure(codec, unrounded, source, rate))
+    except KeyboardInterrupt:
+        print(f"stopped by SIGINT after {len(points)} of {len(rates)} rates", file=sys.stderr)
+        if not points:
+            raise
+    losses = {name: float_entropy.loss(points, list(source.groups), name == "files") for name in ("ideal", "files")}
     weights = (
         "Float weights as trained, before their rounding to integers."
         if unrounded is not None
@@ -106,9 +115,7 @@ def study(args: argparse.Namespace, codec: Codec, file: Path) -> tuple[list[str]
         f"steps {codec.default_steps}, gamma {codec.default_gamma:g}. {weights} Both code the same y; bpp is the ideal "
         "code length, `file bpp` that of true bytes.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *(row(point) for point in points),
+        *table(COLUMNS, [row(point) for point in points]),
         "",
         f"BD-rate of the integers' ideal code length against the floats': {say(losses['ideal'])}.",
         f"BD-rate of true files, with header, integer probabilities and coder, against the floats' ideal code length: "
@@ -126,14 +133,14 @@ def study(args: argparse.Namespace, codec: Codec, file: Path) -> tuple[list[str]
     if lost is not None and lost > args.allowed:
         lines.append(f"**That is more than the {args.allowed:g} % allowed.**")
         return lines, result, 1
-    return lines, result, 0
+    return lines, result, 0 if len(points) == len(rates) else 128 + signal.SIGINT
 
 
-def row(point: Measured) -> str:
-    """A row of the table."""
+def row(point: Measured) -> list[str]:
+    """The cells under COLUMNS."""
     ideal, integer, file = (float(bpp.mean()) for bpp in (point.bpp_float, point.bpp_integer, point.bpp_file))
     before, after = float(point.psnr_float.mean()), float(point.psnr_integer.mean())
-    cells = [
+    return [
         "-" if point.rate is None else f"{point.rate:g}",
         f"{ideal:.5f}",
         f"{integer:.5f}",
@@ -144,7 +151,6 @@ def row(point: Measured) -> str:
         f"{before - after:+.4f}",
         f"{100 * float(point.other_symbols.mean()):.3f} %",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
 def say(loss: Loss) -> str:

@@ -1,13 +1,14 @@
 """Compress and decompress a folder of many pairs, killed on the way: is nothing lost, and does memory stay constant?
 
-    python scripts/load_test.py --ckpt checkpoints/small --pairs 1000 --workers 2 --out results/load.md
+    python scripts/stress/load_test.py --ckpt checkpoints/small --pairs 1000 --workers 2 --out results/load.md
 
 Makes synthetic pairs, some of them bad: images cut short, a right image of another size. Runs compress.py on them, then
 decompress.py. Each is killed with SIGKILL twice at random moments (all its processes, then the main one alone) and
 given again; after each kill half-written outputs are left besides. Checked: the last run's counts and reports, that all
 outputs and nothing else are there, that all can be read, and that random ones equal what is coded directly. Memory is
 that resident in all processes together, libraries counted in each; from the first to the last quarter of the last run
-it may grow by a tenth. The last line is the result as JSON; the exit status is 1 if anything failed.
+it may grow by a tenth. Ctrl-C ends with what has been measured. The last line is the result as JSON; the exit status is
+1 if anything failed.
 """
 
 from __future__ import annotations
@@ -21,33 +22,26 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from utils.cli import run
 from utils.errors import ConfigError
+from utils.markdown import publish, table
 
 if TYPE_CHECKING:
-    from utils.load_check import Stage
+    from scripts.stress.load_check import Stage
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KILLS = 2
 GROWTH = 1.1
 MIB = 2**20
 COLUMNS = (
-    *(
-        "",
-        "outputs",
-        "bad ones reported",
-        "outputs at each kill",
-        "outputs kept by the last run",
-        "seconds of each run",
-    ),
-    *("peak MiB", "first quarter", "last quarter", "compared with direct coding", "failures"),
-)
+    "", "outputs", "bad ones reported", "outputs at each kill", "outputs kept by the last run", "seconds of each run",
+    "peak MiB", "first quarter", "last quarter", "compared with direct coding", "failures",
+)  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
@@ -85,16 +79,20 @@ def parse() -> argparse.Namespace:
 
 def strain(stage: Stage, arguments: argparse.Namespace, work: Path, rng: random.Random) -> dict[str, Any]:
     """Run a stage: killed KILLS times, then to its end. What was measured, and what went wrong besides the outputs."""
-    from utils.load_check import check_end, leave_halves
-    from utils.load_run import Strike, quarters, watch
+    from tqdm import tqdm
 
+    from scripts.stress.load_check import Strike, check_end, leave_halves, quarters, watch
+
+    bar = tqdm(total=len(stage.good), unit="file", desc=stage.folder.name, disable=None)
     failures: list[str] = []
     seconds: list[float] = []
     struck: list[int] = []
     halves: dict[Path, int] = {}
 
     def count() -> int:
-        return len(stage.outputs())
+        found = len(stage.outputs())
+        bar.update(found - bar.n)
+        return found
 
     for number in range(KILLS):
         there, good = count(), len(stage.good)
@@ -110,10 +108,11 @@ def strain(stage: Stage, arguments: argparse.Namespace, work: Path, rng: random.
             failures.append(f"{ended.orphans} processes outlived the main one")
         if struck[-1] < good:
             halves |= leave_halves(stage, rng)
-        print(f"{stage.folder.name}: killed with {struck[-1]} of {good} there", file=sys.stderr, flush=True)
+        bar.write(f"{stage.folder.name}: killed with {struck[-1]} of {good} there", file=sys.stderr)
     kept = count() - sum(path.stat().st_size == size for path, size in halves.items())
     ended = watch(stage.command, count, work, arguments.interval)
     seconds.append(round(ended.seconds, 1))
+    bar.close()
     failures += check_end(ended, stage, kept)
     memory = quarters(ended.samples)
     if memory is not None and memory[1] > GROWTH * memory[0]:
@@ -132,11 +131,11 @@ def strain(stage: Stage, arguments: argparse.Namespace, work: Path, rng: random.
     }
 
 
-def load_test(arguments: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]]:
-    """Both directions, one after the other."""
+def load_test(arguments: argparse.Namespace, work: Path, result: dict[str, Any]) -> None:
+    """Both directions, one after the other; `result` gets what each gave as soon as it is there."""
     import torch
 
-    from utils import load_check
+    from scripts.stress import load_check
     from utils.checkpoint import load_checkpoint
 
     torch.set_num_threads(1)  # As the processes of a folder have it.
@@ -167,6 +166,7 @@ def load_test(arguments: argparse.Namespace, work: Path) -> dict[str, dict[str, 
     compressed["compared"] = len(chosen)
     compressed["failures"] += load_check.check_folder(stage)
     compressed["failures"] += load_check.check_files(codec, rate, load, stage, chosen)
+    result["compress"] = compressed
 
     decoded = [name for name in encoded if name not in undecodable]
     stage = load_check.Stage(
@@ -178,7 +178,7 @@ def load_test(arguments: argparse.Namespace, work: Path) -> dict[str, dict[str, 
     decompressed["compared"] = len(chosen)
     decompressed["failures"] += load_check.check_folder(stage)
     decompressed["failures"] += load_check.check_pictures(codec, load, files, stage, chosen)
-    return {"compress": compressed, "decompress": decompressed}
+    result["decompress"] = decompressed
 
 
 def cells(name: str, stage: dict[str, Any]) -> list[str]:
@@ -198,25 +198,28 @@ def cells(name: str, stage: dict[str, Any]) -> list[str]:
 def main() -> int:
     """See the module; the exit status."""
     arguments = parse()
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
-    from utils.markdown import publish, table
-
     # So that what runs in a group of its own is ended too when this is told to end.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="load_test_")) if arguments.work is None else arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    result: dict[str, Any] = {"pairs": arguments.pairs, **load_test(arguments, work)}
+    result: dict[str, Any] = {"pairs": arguments.pairs}
+    stopped = False
+    try:
+        load_test(arguments, work, result)
+    except KeyboardInterrupt:
+        stopped = True
+    parts = [part for part in ("compress", "decompress") if part in result]
     result["seconds"] = round(time.monotonic() - begun, 1)
-    failures = [f"{part}: {text}" for part in ("compress", "decompress") for text in result[part]["failures"]]
+    failures = [f"{part}: {text}" for part in parts for text in result[part]["failures"]]
+    failures += ["stopped before the end"] * stopped
     lines = [
         f"`python {shlex.join(sys.argv)}`",
         "",
         f"{arguments.pairs} pairs of {arguments.width}x{arguments.height}, {arguments.bad} of them bad; "
         f"{arguments.workers} processes; {result['seconds']:g} s in all.",
         "",
-        *table(COLUMNS, [cells(part, result[part]) for part in ("compress", "decompress")]),
+        *table(COLUMNS, [cells(part, result[part]) for part in parts]),
         "",
         *(failures or ["Nothing was lost, and memory stayed constant."]),
     ]
@@ -224,7 +227,7 @@ def main() -> int:
     print(json.dumps(result))
     if not failures and arguments.work is None:
         shutil.rmtree(work)
-    return 1 if failures else 0
+    return 128 + signal.SIGINT if stopped else int(bool(failures))
 
 
 if __name__ == "__main__":

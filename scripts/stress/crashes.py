@@ -1,20 +1,22 @@
-"""Starts a command again and again and kills it with SIGKILL, for scripts/crash_test.py."""
+"""For crash_test.py: a command is started again and again and killed with SIGKILL; what two finished runs differ in."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import multiprocessing
 import os
 import random
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any, Protocol
 
 from utils.cli import run
-from utils.crashes import Subject
 from utils.errors import ProjectError
 
 PATIENCE = 60
@@ -26,6 +28,44 @@ WINDOW = 0.03
 """The longest time between such a beginning and the kill, as a share of the run in one go; half come at once."""
 COLD = 8
 """Every COLD-th start that is to be killed is the command itself, with the interpreter's start and all imports."""
+
+
+class Subject(Protocol):
+    """A command that is killed and given again. `out` is a folder of its own for each run, `since` the time.time() at
+    which the start began that was killed, `whole` the folder of a run in one go."""
+
+    module: str
+    """The command is `python MODULE.py`."""
+    imports: tuple[str, ...]
+    """What a process needs before it starts to work."""
+    phases: tuple[str, ...]
+    """What `phase` can give, in order."""
+    aims: tuple[str, ...]
+    """The short ones, which `under_way` can see."""
+    unit: str
+    """What `done` and `repeated` count, in the plural."""
+    allowed: int
+    """How many of them a start may do again, as the README promises."""
+    compared: str
+    """What `difference` looks at, for the reader."""
+
+    def arguments(self, out: Path) -> list[str]:
+        """The command's arguments."""
+
+    def under_way(self, phase: str, out: Path, since: float) -> bool:
+        """Whether this one of `aims` is under way."""
+
+    def phase(self, whole: Path, out: Path, since: float) -> str:
+        """What a killed run was doing, as its files tell."""
+
+    def done(self, out: Path) -> int:
+        """How much a killed run had done."""
+
+    def repeated(self, out: Path, done: int) -> int:
+        """How much of that the start did again which went to the end."""
+
+    def difference(self, whole: Path, out: Path) -> str | None:
+        """None if two finished runs have the same outcome, else where they differ."""
 
 
 @dataclass(frozen=True)
@@ -146,3 +186,53 @@ class Crasher:
         else:
             copy.rename(self._work / f"differs {self._strikes}")
         return result
+
+
+def timeless(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of an evaluation without their milliseconds."""
+    return [{name: value for name, value in entry.items() if not name.endswith("_ms")} for entry in entries]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; a killed process may leave half of one, and another goes on after it."""
+    lines = []
+    for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            lines += [json.loads(line)] if line.endswith("\n") else []
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def touched(path: Path, since: float) -> bool:
+    """Whether a file or folder was made, changed, or renamed at or after this time."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return max(status.st_mtime, status.st_ctime) >= since
+
+
+def files_below(folder: Path, leave: tuple[str, ...] = ()) -> set[str]:
+    """The files below a folder, relative to it, but not those whose names begin with one of `leave`."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(leave or "/"))
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+def other_file(whole: Path, out: Path, names: Iterable[str]) -> str | None:
+    """Which of these files differs first; None if none does."""
+    return next((f"{n} differs" for n in sorted(names) if (whole / n).read_bytes() != (out / n).read_bytes()), None)
+
+
+def other_tensor(whole: Path, out: Path) -> str | None:
+    """The name of the first tensor that is not the same in two safetensors files, or "metadata"; None if all are."""
+    from utils.checkpoint import read_tensors
+
+    (ours, expected), (theirs, found) = read_tensors(whole), read_tensors(out)
+    if ours != theirs:
+        return "metadata"
+    for name in sorted(expected.keys() | found.keys()):
+        own, other = expected.get(name), found.get(name)
+        if own is None or other is None or own.dtype != other.dtype or not own.equal(other):
+            return name
+    return None

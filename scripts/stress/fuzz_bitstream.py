@@ -1,11 +1,11 @@
 """Decode mutants of files: each must give an image of its header's size, or one BitstreamError.
 
-    python scripts/fuzz_bitstream.py --count 100000 --seed 0
+    python scripts/stress/fuzz_bitstream.py --count 100000 --seed 0
 
 Without --ckpt, a small untrained codec is used. Half of the mutants get a right checksum, as from an attacker. All are
 decoded up to y_hat and one in a hundred to its image, in processes with limits of memory and time. Another exception,
-a signal, a hang, and damage that no checksum noticed are failures. The last line is the result as JSON; the exit
-status is 1 if anything failed.
+a signal, a hang, and damage that no checksum noticed are failures. Ctrl-C ends with the result so far. The last line is
+the result as JSON; the exit status is 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from utils.cli import run
 
 MAX_PIXELS = 2**20
 """What the decoder is told to refuse beyond; the mutants' headers claim up to 16 times as much."""
@@ -80,8 +82,8 @@ def work(out: Connection, ckpt: Path, seed: int, first: int, last: int, memory: 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
     import torch
 
+    from scripts.stress.mutants import Mutator, Verdict, judge
     from utils.checkpoint import load_checkpoint
-    from utils.fuzzing import Mutator, Verdict, judge
 
     torch.set_num_threads(1)
     codec = load_checkpoint(ckpt).codec
@@ -163,8 +165,6 @@ def main() -> int:
     if min(arguments.count, arguments.sample, arguments.batch) < 1 or min(arguments.seed, arguments.first) < 0:
         parser.error("--count, --sample and --batch must be at least 1, --seed and --first at least 0")
 
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from tqdm import tqdm
 
     from utils.checkpoint import find_model_file
@@ -177,14 +177,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, tqdm(total=arguments.count, unit="mutant", disable=None) as bar:
         ckpt = find_model_file(arguments.ckpt) if arguments.ckpt else small_codec(Path(folder))
         number, end = arguments.first, arguments.first + arguments.count
-        while number < end:
-            number = batch(arguments, ckpt, number, min(number + arguments.batch, end), result, bar)
+        try:
+            while number < end:
+                number = batch(arguments, ckpt, number, min(number + arguments.batch, end), result, bar)
+        except KeyboardInterrupt:
+            result["count"] = sum(result[kind] for kind in ("image", "refused", "failed"))
+            print(f"stopped by SIGINT after {result['count']} of {arguments.count} mutants", file=sys.stderr)
     result["seconds"] = round(time.monotonic() - begun, 1)
     print(json.dumps(result))
+    if result["count"] < arguments.count:
+        return 128 + signal.SIGINT
     return 1 if result["failed"] else 0
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

@@ -20,14 +20,25 @@ from torch import Tensor
 from modules import diffusion_codec, tiling
 from modules.codec import build_codec
 from modules.tiling import Strip, by_strips
+from scripts.stress.strips import (
+    Case,
+    Cost,
+    Seam,
+    find_seams,
+    fitted,
+    measure,
+    overlaps,
+    rows_coded,
+    save_pair,
+    seam,
+)
+from scripts.stress.tiling import COLUMNS, GROWTH_COLUMNS, Entry, exponent, growth
 from utils import cli
 from utils.batch_coding import Compress, Decompress, RateChoice
 from utils.errors import ConfigError
 from utils.images import to_uint8
 from utils.markdown import table
 from utils.tiles import set_tile_rows
-from utils.tiling_report import COLUMNS, GROWTH_COLUMNS, Entry, exponent, growth
-from utils.tiling_study import Case, Cost, Seam, find_seams, fitted, measure, overlaps, rows_coded, save_pair, seam
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -175,7 +186,7 @@ def test_folders_take_tile_rows(ckpt: Path, tmp_path: Path) -> None:
 def test_the_script_writes_its_tables(ckpt: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, str(ROOT / "scripts" / "study_tiling.py"), "--ckpt", str(ckpt), "--sizes", "64x64"),
+            *(sys.executable, str(ROOT / "scripts" / "stress" / "tiling.py"), "--ckpt", str(ckpt), "--sizes", "64x64"),
             *("260x64", "--tile-rows", "192", "--pairs", "1", "--repeats", "1", "--out", str(tmp_path / "out.md")),
         ],
         cwd=tmp_path, capture_output=True, text=True, timeout=1800,

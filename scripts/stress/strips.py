@@ -1,4 +1,4 @@
-"""What scripts/study_tiling.py measures: time and memory of one size in a process of its own; the seams of strips."""
+"""What scripts/stress/tiling.py measures: time and memory of one size in a process of its own; the seams of strips."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.errors import ConfigError
+from utils.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from modules.codec import Codec
@@ -63,6 +64,7 @@ def parse() -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="PNG", help="the figure to write")
     add("--report", type=Path, metavar="FILE", help="Markdown file to write")
     arguments = parser.parse_args()
+    refuse_overwriting([arguments.out, arguments.report], [arguments.ckpt, arguments.data_root])
     if not 1 <= arguments.pairs <= 64:
         raise ConfigError(f"--pairs is {arguments.pairs}; it lies in 1 to 64.")
     if not 0 <= arguments.rate <= 1:

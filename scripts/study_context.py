@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.errors import ConfigError
+from utils.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from modules.diffusion_codec import DiffusionCodec
@@ -52,6 +53,7 @@ def parse() -> argparse.Namespace:
     add("--threads", type=int, default=2, metavar="N", help="at which the integers are timed")
     add("--out", type=Path, metavar="FILE", help="Markdown file to write")
     arguments = parser.parse_args()
+    refuse_overwriting([arguments.out], [arguments.ckpt, arguments.data_root])
     for name, least in (("crops", 16), ("channels", 1), ("steps", 1), ("threads", 1)):
         if getattr(arguments, name) < least:
             raise ConfigError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}.")

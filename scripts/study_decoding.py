@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
+from utils.outputs import refuse_overwriting
 
 METRICS = ("psnr", "cvvdp", "effnet_dist", "kd_effnet")
 COLUMNS = ("checkpoint", "steps", "gamma", *METRICS, "high-frequency energy", "difference of two seeds / 255")
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="Markdown file to write")
     args = parser.parse_args()
+    refuse_overwriting([args.out], args.ckpt)
     if len(args.rate) not in (1, len(args.ckpt)):
         parser.error(f"--rate has {len(args.rate)} values for {len(args.ckpt)} checkpoints; give one, or one for each.")
 

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.errors import ConfigError
+from utils.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from utils.tiling_report import Entry
@@ -61,6 +62,7 @@ def parse() -> argparse.Namespace:
     add("--threads", type=int, metavar="N", help="of PyTorch (default: PyTorch's choice)")
     add("--out", type=Path, metavar="FILE", help="Markdown file to write")
     arguments = parser.parse_args()
+    refuse_overwriting([arguments.out], [arguments.ckpt, arguments.data_root])
     for name in ("pairs", "repeats", "threads"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise ConfigError(f"--{name} is {value}; it must be at least 1.")

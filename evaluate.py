@@ -15,15 +15,15 @@ import shlex
 import sys
 import warnings
 
+from utils.cli import Parser, run
+
 DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
 ANCHORS = ("jpeg", "webp", "avif")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--ckpt", nargs="+", required=True, metavar="PATH", help="runs, checkpoint folders or model files")
     add("--dataset", choices=DATASETS, help="default: the checkpoint's")
@@ -101,6 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

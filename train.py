@@ -26,13 +26,13 @@ from modules.critic import AdversarialLoss, build_judge
 from modules.losses import objective
 from modules.noise import Draws
 from utils.adversary import Adversary
-from utils.checkpoint import MODEL_FILE, initialise, save_checkpoint
+from utils.checkpoint import MODEL_FILE, find_model_file, initialise, save_checkpoint
 from utils.cli import run
 from utils.configio import parse_command_line
 from utils.errors import ConfigError, ProjectError
 from utils.metrics.image import MsSsimDb
 from utils.precision import resolve
-from utils.run import RunFolder
+from utils.run import RunFolder, refuse_losses
 from utils.schedule import learning_rate, micro_batch, sample_indices
 from utils.step_folders import newest_good, prune, publish, sweep_up
 from utils.stopping import StopRequest
@@ -155,6 +155,8 @@ class Trainer:
         device = self.accelerator.device
         check(config, device)
         self.main = self.accelerator.is_main_process
+        roots = [config.data.root(name) for name in (*config.data.weights(), config.data.dataset)]
+        refuse_losses(runs / config.name, [init and find_model_file(init), weights_dir, *roots], writes=self.main)
         self.micro = micro_batch(train, self.accelerator.num_processes)
         self.mixture = training_data(config)
         self.validation = open_source(

@@ -23,7 +23,7 @@ from data.pair import Pair, PairSource
 from utils.errors import DataError
 
 FORMAT = 1
-_INDEX, _PIXELS = "index.json", "pairs.bin"
+INDEX, PIXELS = "index.json", "pairs.bin"
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class PackedSource(PairSource):
             total = sum(entry.bytes for entry in entries)
             self.report = str(index["report"])
         except (KeyError, TypeError) as error:
-            raise DataError(f"{folder / _INDEX} is damaged ({error}); delete {folder} and prepare it again.") from None
+            raise DataError(f"{folder / INDEX} is damaged ({error}); delete {folder} and prepare it again.") from None
         self.folder = folder
         self.name, self.split = key.dataset, key.split
-        present = (folder / _PIXELS).stat().st_size if (folder / _PIXELS).is_file() else 0
+        present = (folder / PIXELS).stat().st_size if (folder / PIXELS).is_file() else 0
         if present != total or not entries:
             raise DataError(
-                f"The cache {folder / _PIXELS} has {present} bytes instead of {total}; "
+                f"The cache {folder / PIXELS} has {present} bytes instead of {total}; "
                 f"delete {folder} and prepare it again with {_script(key.dataset)}."
             )
         self._entries = entries[:limit]
@@ -97,11 +97,11 @@ class PackedSource(PairSource):
             raise IndexError(f"pair {index} of {len(self._entries)}")
         entry = self._entries[index]
         if self._map is None:
-            self._map = np.memmap(self.folder / _PIXELS, dtype=np.uint8, mode="r")
+            self._map = np.memmap(self.folder / PIXELS, dtype=np.uint8, mode="r")
         pixels = np.array(self._map[entry.offset : entry.offset + entry.bytes])
         if zlib.crc32(pixels.data) != entry.crc32:
             raise DataError(
-                f"Pair {entry.id} in {self.folder / _PIXELS} has changed since it was written; "
+                f"Pair {entry.id} in {self.folder / PIXELS} has changed since it was written; "
                 f"delete {self.folder} and prepare it again with {_script(self.name)}."
             )
         x, x_side = pixels.reshape(2, entry.height, entry.width, 3)
@@ -119,14 +119,14 @@ class PackedSource(PairSource):
 def find_cache(root: Path, key: CacheKey) -> Path | None:
     """The folder of the cache of `key` below `root`, or `root` if it is a cache itself (of whatever); else None."""
     for folder in (root / key.folder, root):
-        if (folder / _INDEX).is_file():
+        if (folder / INDEX).is_file():
             return folder
     return None
 
 
 def caches_in(root: Path) -> list[str]:
     """Names of the caches that lie directly in `root`."""
-    return sorted(path.parent.name for path in root.glob(f"*/{_INDEX}")) if root.is_dir() else []
+    return sorted(path.parent.name for path in root.glob(f"*/{INDEX}")) if root.is_dir() else []
 
 
 def write_cache(
@@ -153,21 +153,21 @@ def _write(
     source: PairSource, folder: Path, key: CacheKey, report: str, progress: Callable[[Iterable[int]], Iterable[int]]
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{_PIXELS}.{os.getpid()}.tmp"
+    partial = folder / f"{PIXELS}.{os.getpid()}.tmp"
     try:
         with partial.open("wb") as file:
             entries = list(_append_pairs(source, file.write, progress))
             file.flush()
             os.fsync(file.fileno())
         # Without an index the folder is no cache: at no moment does one describe the other's pixels.
-        (folder / _INDEX).unlink(missing_ok=True)
-        partial.replace(folder / _PIXELS)
+        (folder / INDEX).unlink(missing_ok=True)
+        partial.replace(folder / PIXELS)
     finally:
         partial.unlink(missing_ok=True)
     index = {"format": FORMAT, **asdict(key), "report": report, "pairs": [asdict(entry) for entry in entries]}
-    temporary = folder / f"{_INDEX}.{os.getpid()}.tmp"
+    temporary = folder / f"{INDEX}.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(index), encoding="utf-8")
-    temporary.replace(folder / _INDEX)
+    temporary.replace(folder / INDEX)
     return folder
 
 
@@ -184,9 +184,9 @@ def _append_pairs(
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / _INDEX
+    path = folder / INDEX
     if not path.is_file():
-        raise DataError(f"{folder} is no finished cache, for it has no {_INDEX}; run the prepare script again.")
+        raise DataError(f"{folder} is no finished cache, for it has no {INDEX}; run the prepare script again.")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -9,8 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.listing import EmptySplitError, ListedSource
-from data.packed import CacheKey, write_cache
+from data.packed import INDEX, PIXELS, CacheKey, write_cache
 from utils.errors import DataError
+from utils.outputs import refuse_foreign_folder
 
 _LISTED = 10
 
@@ -43,6 +44,9 @@ def prepare(
     `arguments` are those of `add_arguments`. Raises DataError for what is missing (unless `arguments.partial`) or
     damaged, after printing it file by file.
     """
+    wanted = list(wanted)
+    for key in () if arguments.check else wanted:
+        refuse_foreign_folder(arguments.out / key.folder, INDEX, [PIXELS], [arguments.root])
     _check_inventory(inventory, partial=arguments.partial)
     used = 0
     for key in wanted:

@@ -119,8 +119,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.benchmark import results, session
     from utils.benchmark.profile import top_operators
+    from utils.outputs import refuse_overwriting
     from utils.run import write_json
 
+    refuse_overwriting([arguments.json], [arguments.ckpt])
     settings = settings_of(arguments)
     with session.threads(arguments.threads):
         if arguments.profile:

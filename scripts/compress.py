@@ -13,19 +13,18 @@ kept. Bad images are reported at the end, and the exit status is then 1.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.cli import Parser, run
+
 
 def main() -> int:
     """Compress; the exit status. Raises ProjectError with what to do."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "image",
         metavar="IMAGE",
@@ -57,20 +56,26 @@ def main() -> int:
     from data.images import read_image
     from utils.batch import check_workers
     from utils.batch_coding import RateChoice, compress_folder
-    from utils.checkpoint import load_checkpoint
+    from utils.checkpoint import find_model_file, load_checkpoint
+    from utils.errors import ConfigError
     from utils.files import write_whole
     from utils.images import to_float
+    from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
     from utils.tiles import set_tile_rows
 
     choice = RateChoice(arguments.rate, arguments.bytes, arguments.bpp)
     workers = check_workers(arguments.workers, arguments.image)
+    if ends_like_a_picture(arguments.file) and not arguments.file.is_dir():
+        raise ConfigError(
+            f"The output {arguments.file} ends like a picture, which a compressed file is not; name it "
+            f"{arguments.file.with_suffix('.bin').name}, for example."
+        )
     if arguments.image.is_dir():
-        codec = load_checkpoint(arguments.ckpt).codec
-        choice.check(codec, arguments.ckpt)
-        set_tile_rows(codec, arguments.tile_rows)
         return compress_folder(
             arguments.image, arguments.file, arguments.ckpt, choice, workers, tile_rows=arguments.tile_rows
         )
+    refuse_overwriting([arguments.file], [arguments.image, find_model_file(arguments.ckpt)])
+    refuse_lost_pictures([arguments.file])
     image = read_image(arguments.image)
     codec = load_checkpoint(arguments.ckpt).codec
     choice.check(codec, arguments.ckpt)
@@ -91,6 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

@@ -119,7 +119,9 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.crosscheck import report, session
     from utils.files import write_whole, writing
+    from utils.outputs import refuse_overwriting
 
+    refuse_overwriting([arguments.out], [arguments.ckpt, arguments.data_root])
     plan = plan_of(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.work or Path(temporary)).resolve()

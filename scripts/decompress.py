@@ -13,19 +13,18 @@ build and threads.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utils.cli import Parser, run
+
 
 def main() -> int:
     """Decompress; the exit status. Raises ProjectError with what to do."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument(
         "file", metavar="FILE", type=Path, help="a file that compress.py made with the same checkpoint; or a folder"
     )
@@ -66,13 +65,12 @@ def main() -> int:
     from modules.bitstream import largest_file
     from modules.codec import MAX_PIXELS
     from utils.batch import check_workers
-    from utils.batch_coding import decompress_folder
-    from utils.checkpoint import load_checkpoint
+    from utils.batch_coding import decompress_folder, load_decoder
+    from utils.checkpoint import find_model_file
     from utils.errors import BitstreamError, ConfigError
     from utils.files import png_bytes, read_whole, write_whole
     from utils.images import to_float, to_uint8
-    from utils.precision import set_decoding_precision
-    from utils.tiles import set_tile_rows
+    from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
 
     folder = arguments.file.is_dir()
     if folder and arguments.out.suffix.lower() == ".png":
@@ -81,6 +79,8 @@ def main() -> int:
         )
     if not folder and arguments.out.suffix.lower() != ".png":
         raise ConfigError(f"The output {arguments.out} does not end in .png; decoded images are written without loss.")
+    if not folder and ends_like_a_picture(arguments.file):
+        raise ConfigError(f"{arguments.file} ends like a picture; name a compressed file, as compress.py makes them.")
     if arguments.steps is not None and arguments.steps < 1:
         raise ConfigError(f"--steps is {arguments.steps}; decoding takes at least one.")
     if arguments.gamma is not None and not 0 <= arguments.gamma <= 1:
@@ -89,19 +89,17 @@ def main() -> int:
         raise ConfigError(f"--max-pixels is {arguments.max_pixels}; the smallest image has 256.")
     max_pixels = arguments.max_pixels or MAX_PIXELS
     workers = check_workers(arguments.workers, arguments.file)
-    data = side = None
-    if not folder:
-        data = read_whole(arguments.file, largest_file(max_pixels))
-        side = None if arguments.side is None else read_image(arguments.side)
-    codec = load_checkpoint(arguments.ckpt).codec
-    if arguments.side is None and codec.needs_side and not codec.accepts_no_side:
-        raise ConfigError("--side is missing, and this model was trained without side dropout: give the side image.")
-    set_tile_rows(codec, arguments.tile_rows)
-    set_decoding_precision(codec, arguments.precision)
     options = {"steps": arguments.steps, "gamma": arguments.gamma, "max_pixels": max_pixels}
-    if data is None:
-        options |= {"tile_rows": arguments.tile_rows, "precision": arguments.precision}
-        return decompress_folder(arguments.file, arguments.out, arguments.side, arguments.ckpt, workers, **options)
+    coding = {"tile_rows": arguments.tile_rows, "precision": arguments.precision}
+    if folder:
+        return decompress_folder(
+            arguments.file, arguments.out, arguments.side, arguments.ckpt, workers, **options, **coding
+        )
+    refuse_overwriting([arguments.out], [arguments.file, arguments.side, find_model_file(arguments.ckpt)])
+    refuse_lost_pictures([arguments.out])
+    data = read_whole(arguments.file, largest_file(max_pixels))
+    side = None if arguments.side is None else read_image(arguments.side)
+    codec = load_decoder(arguments.ckpt, arguments.side, **coding)
     try:
         x_hat = codec.decompress(data, None if side is None else to_float(side), **options)
     except BitstreamError as error:
@@ -115,6 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

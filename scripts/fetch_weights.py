@@ -8,11 +8,12 @@ Files go to DIR/hub/checkpoints under the names that the libraries expect. Each 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import Parser, run
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     from utils.errors import WeightsError
     from utils.weights import FILES, fetch, is_published, resolve
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder to prepare; made if missing")
     names = [name for name, spec in FILES.items() if not spec.package]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {names}")
@@ -53,6 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

@@ -9,18 +9,19 @@ leftImg8bit and rightImg8bit extracted from them. The caches at 128x256 take abo
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import Parser, run
 
 
 def main() -> None:
     """Verifies ROOT, then writes a cache for each split. Raises DataError for what is missing or damaged."""
     from data.prepare import add_arguments
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_arguments(parser, "cityscapes")
     parser.add_argument(
         "--sizes",
@@ -47,6 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

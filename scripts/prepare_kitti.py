@@ -11,18 +11,19 @@ pairs are grouped by drive. A whole KITTI takes about 0.8 GB in the caches.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import Parser, run
 
 
 def main() -> None:
     """Verifies ROOT, then writes a cache for each split and size. Raises DataError for what is missing or damaged."""
     from data.prepare import add_arguments
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_arguments(parser, "kitti")
     parser.add_argument("--protocol", default="drive_disjoint", choices=["drive_disjoint", "ndic"])
     parser.add_argument(
@@ -53,6 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     run(main)

@@ -17,7 +17,6 @@ commands.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import re
 import shlex
@@ -28,8 +27,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import run
+from utils.cli import Parser, run
 from utils.errors import DataError
+from utils.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- run\n(?P<commands>.*?)\n-->\n)(?P<content>.*?)(<!-- end -->)", re.DOTALL)
@@ -48,7 +48,7 @@ def refresh(text: str, number: int, content: str) -> str:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("documents", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--fresh", action="store_true", help="delete the evaluations that the commands name, first")
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
@@ -56,7 +56,7 @@ def main() -> None:
     cleared: set[Path] = set()
     for document in args.documents:
         try:
-            text = document.read_text()
+            text = document.read_text(encoding="utf-8")
         except OSError as error:
             raise DataError(f"{document} cannot be read ({error.strerror}); give a Markdown file.") from None
         for number, commands in enumerate(commands_of(text)):
@@ -68,7 +68,7 @@ def main() -> None:
                 output = "" if args.list else _run(command)
             if not args.list:
                 text = refresh(text, number, output)
-                document.write_text(text)
+                write_whole(document, text.encode())
 
 
 def clear(command: str, cleared: set[Path]) -> None:
@@ -84,7 +84,7 @@ def clear(command: str, cleared: set[Path]) -> None:
 
 def _run(command: str) -> str:
     interpreter = f'export PATH="{Path(sys.executable).parent}:$PATH"; '
-    done = subprocess.run(["bash", "-c", interpreter + command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(["bash", "-c", interpreter + command], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         raise DataError(f"`{command}` ended with status {done.returncode}; what it printed is above.")
     return done.stdout

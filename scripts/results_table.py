@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import run
+from utils.cli import Parser, run
 from utils.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ METRICS = ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet")
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("summary", type=Path, help="summary.json of an evaluation")
     parser.add_argument("--metrics", nargs="+", default=list(METRICS))
     parser.add_argument("--codecs", nargs="+", default=None, help="only these rows, for example ours avif")

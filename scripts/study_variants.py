@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import run
 from utils.errors import ConfigError
+from utils.outputs import refuse_overwriting
 from utils.studies.plan import Place, Trial, trials, typed
 from utils.studies.table import STUDIES, Study
 
@@ -48,6 +49,7 @@ def parse() -> argparse.Namespace:
     add("--out", type=Path, metavar="FILE", help="Markdown file to write")
     add("--json", action="store_true", help="print the result as JSON in the last line")
     args = parser.parse_args()
+    refuse_overwriting([args.out], [args.data_root])
     for name in ("steps", "limit"):
         if (value := getattr(args, name)) is not None and value < 1:
             raise ConfigError(f"--{name} is {value}; it must be at least 1.")

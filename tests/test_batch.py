@@ -152,7 +152,7 @@ def test_folders_that_cannot_be_worked_on(ckpt: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ends in \.bin"):
         decompress_folder(tmp_path / "in", tmp_path / "out", None, str(ckpt), 1, **options)
     write(tmp_path / "in" / "a.bin", b"x")
-    with pytest.raises(ConfigError, match="would overwrite"):
+    with pytest.raises(ConfigError, match="would be overwritten"):
         decompress_folder(tmp_path / "in", tmp_path / "in", tmp_path / "in", str(ckpt), 1, **options)
     with pytest.raises(ConfigError, match="is no folder"):
         decompress_folder(tmp_path / "in", tmp_path / "out", image, str(ckpt), 1, **options)

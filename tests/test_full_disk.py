@@ -65,13 +65,13 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint(folder_data: Path, 
 
 
 @needs_dev_full
-@pytest.mark.parametrize("name", ["metrics.jsonl", "samples/step_00000001.png.tmp", BEST])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples/.step_00000001.png.tmp", BEST])
 def test_a_full_disk_beside_the_checkpoints_is_one_sentence(folder_data: Path, tmp_path: Path, name: str) -> None:
     run = trainer(config_on(folder_data, train={"steps": 1}), tmp_path)
     if name != BEST:
         (run.run.path / name).symlink_to(FULL)
     no_best = patch("utils.checkpoint.save_file", side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    expected = name.removesuffix(".tmp") + r" cannot be written \(No space left"
+    expected = name.replace("/.", "/").removesuffix(".tmp") + r" cannot be written \(No space left"
     with no_best if name == BEST else nullcontext(), pytest.raises(OutputError, match=expected):
         run.train()
     assert not list(run.run.path.rglob("*.tmp"))

@@ -53,8 +53,11 @@ def test_a_run_knows_what_it_was_started_from(folder_data: Path, tmp_path: Path)
     for init, reason in ((str(tmp_path / "other"), "whose weights are others"), ("", "--init gives none")):
         with pytest.raises(ConfigError, match=f"was started from {best}.*{reason}"):
             trainer(longer, tmp_path, init=init)
+    first = config_on(folder_data, "first", train={"steps": 3, "seed": 5})
     with pytest.raises(ConfigError, match="was started from fresh weights"):
-        trainer(config_on(folder_data, "first", train={"steps": 3, "seed": 5}), tmp_path, init=str(best))
+        trainer(first, tmp_path, init=str(tmp_path / "other"))
+    with pytest.raises(ConfigError, match=r"is or holds .*, which is read"):
+        trainer(first, tmp_path, init=str(best))
     (tmp_path / "tuned" / "init.json").write_text("{")
     with pytest.raises(ConfigError, match=r"init\.json is damaged"):
         trainer(longer, tmp_path, init=str(best))

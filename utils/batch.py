@@ -118,23 +118,26 @@ def files_by_stem(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
 
 
 def keep_settings(folder: Path, name: str, settings: dict[str, Any]) -> Path:
-    """Make `folder` and write its settings file; if one is there with other settings, raise ConfigError."""
+    """Make `folder` and write its settings file; if one is there with other settings, or another file of that name,
+    raise ConfigError."""
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        before = json.loads(path.read_text()) if path.is_file() else None
+        if not path.exists():
+            write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
+            return path
+        before = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"The folder {folder} cannot be made or read ({error.strerror}); choose another.") from None
     except ValueError:
-        raise ConfigError(f"{path} is damaged; delete it to make everything in {folder} anew.") from None
-    if before is None:
-        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
-    elif before != settings:
-        known = before if isinstance(before, dict) else {}
-        changed = next((key for key in settings if known.get(key) != settings[key]), "format")
+        raise ConfigError(f"{path} is damaged, or is not of this command; choose another folder.") from None
+    if before != settings:
+        if not isinstance(before, dict) or not before.keys() & settings.keys():
+            raise ConfigError(f"{path} is not of this command; choose another folder.")
+        changed = next((key for key in settings if before.get(key) != settings[key]), "format")
         raise ConfigError(
-            f"{folder} was begun with {changed} {known.get(changed)}, and now it is {settings.get(changed)}; choose "
-            f"another folder, or delete {path} to make everything in it anew."
+            f"{folder} was begun with {changed} {before.get(changed)}, and now it is {settings.get(changed)}; choose "
+            f"another folder, or delete {path} and what was made with it, to make everything anew."
         )
     return path
 

@@ -18,6 +18,7 @@ from utils.checkpoint import find_model_file, load_checkpoint
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
 from utils.images import to_float, to_uint8
+from utils.outputs import refuse_foreign_folder, refuse_overwriting
 from utils.precision import resolve, set_decoding_precision
 from utils.tiles import set_tile_rows
 
@@ -155,7 +156,11 @@ def compress_folder(
     images = files_by_stem(folder, IMAGES)
     if not images:
         raise DataError(f"{folder} holds no image ({', '.join(IMAGES)}); name a folder that does.")
-    model = find_model_file(ckpt)
+    jobs = [Job(path, out / (stem + ENDING)) for stem, path in images.items()]
+    model = _refuse_losses(jobs, out, "compress.json", ckpt)
+    codec = load_checkpoint(model).codec
+    choice.check(codec, ckpt)
+    set_tile_rows(codec, tile_rows)
     settings = {
         "format": 1,
         "model": sha256(model),
@@ -165,7 +170,7 @@ def compress_folder(
         "tile_rows": tile_rows,
     }
     task = Compress(model, keep_settings(out, "compress.json", settings), choice, tile_rows=tile_rows)
-    return run_batch(task, [Job(path, out / (stem + ENDING)) for stem, path in images.items()], workers, out)
+    return run_batch(task, jobs, workers, out)
 
 
 def decompress_folder(
@@ -189,10 +194,7 @@ def decompress_folder(
         raise ConfigError(
             f"The side image {side} is no folder, but {folder} is one; name the folder of the side images."
         )
-    if side is not None and side.resolve() == out.resolve():
-        raise ConfigError(
-            f"{out} holds the side images, which the decoded ones would overwrite; choose another folder."
-        )
+    refuse_overwriting([out], [side])  # A decoded image beside the side images would be taken for one of them.
     sides = {} if side is None else files_by_stem(side, IMAGES)
     lost = [
         f"{path}: {side} holds no side image named {stem}; add it."
@@ -202,7 +204,8 @@ def decompress_folder(
     jobs = [
         Job(path, out / f"{stem}.png", sides.get(stem)) for stem, path in files.items() if not side or stem in sides
     ]
-    model = find_model_file(ckpt)
+    model = _refuse_losses(jobs, out, "decompress.json", ckpt)
+    load_decoder(model, side, tile_rows, precision)
     settings = {
         "format": 1,
         "model": sha256(model),
@@ -215,6 +218,28 @@ def decompress_folder(
     kept = keep_settings(out, "decompress.json", settings)
     task = Decompress(model, kept, steps, gamma, max_pixels, precision, tile_rows=tile_rows)
     return run_batch(task, jobs, workers, out, lost)
+
+
+def load_decoder(ckpt: str | Path, side: Path | None, tile_rows: int | None, precision: str) -> Codec:
+    """The codec of a checkpoint, ready to decode. Raises ConfigError for what it cannot do, a missing side too."""
+    codec = load_checkpoint(ckpt).codec
+    if side is None and codec.needs_side and not codec.accepts_no_side:
+        raise ConfigError("--side is missing, and this model was trained without side dropout: give the side image.")
+    set_tile_rows(codec, tile_rows)
+    set_decoding_precision(codec, precision)
+    return codec
+
+
+def _refuse_losses(jobs: list[Job], out: Path, settings: str, ckpt: str) -> Path:
+    """Raise ConfigError if the jobs would overwrite what they read, or files in `out` that they did not make.
+
+    Returns the model file.
+    """
+    model = find_model_file(ckpt)
+    targets = [job.target for job in jobs]
+    refuse_overwriting([*targets, out / settings], [model, *(p for job in jobs for p in (job.source, job.side))])
+    refuse_foreign_folder(out, settings, [target.name for target in targets])
+    return model
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -20,8 +20,8 @@ from torch import Tensor
 from config import Config
 from modules.codec import Codec, build_codec
 from utils.configio import to_dict
-from utils.errors import CheckpointError, OutputError
-from utils.files import sync, writing
+from utils.errors import CheckpointError
+from utils.files import replacing, sync, writing
 from utils.manifest import alteration
 from utils.untrusted import parse_config, read_outline
 
@@ -111,16 +111,11 @@ def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None
             )
         tensors[name] = stored
     metadata = {"format": str(FORMAT), "step": str(step), "config": json.dumps(to_dict(config))}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary, metadata)
-            sync(temporary)
-            temporary.replace(path)
-    except OutputError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+        sync(temporary)
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:

@@ -1,19 +1,53 @@
-"""What every entry point does with an error that a user can act on: one line on stderr, exit status 1."""
+"""What every entry point shares: how its command line is read, and one line on stderr with exit status 1 for an error
+that a user can act on."""
 
 from __future__ import annotations
 
+import argparse
+import io
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from utils.errors import ProjectError
 from utils.failures import explain
 
+DASH = "Write a file whose name begins with - as ./-NAME, or put it behind all options and a --: OPTIONS -- -NAME"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of whole option names; its help is the script's docstring, and how to give names such as -a.png."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            epilog=f"{DASH}.",
+        )
+        self._given: list[str] = []
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """See argparse, which calls this for `parse_args` too."""
+        self._given = [*(sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and exit with status 2; with a word for names that look like options."""
+        options = self._option_string_actions
+        dashed = [word for word in self._given if re.match(r"-[^-\d.]", word) and word.split("=")[0] not in options]
+        super().error(f"{message}. {DASH}" if dashed else message)
+
 
 def run(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status. A ProjectError, a full disk, a dead partner process and Ctrl-C become one
-    line on stderr; other exceptions are bugs."""
+    line on stderr; other exceptions are bugs. What the terminal cannot show of a name is printed as \\x and digits."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     try:

@@ -9,6 +9,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from utils.cli import Parser
 from utils.errors import ConfigError
 
 T = TypeVar("T")
@@ -85,10 +86,7 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Any, argparse.Nam
 
     import config
 
-    parser = argparse.ArgumentParser(
-        description="Train a codec. --field.path VALUE sets any field of config.py (see --preset NAME --help-fields).",
-        allow_abbrev=False,
-    )
+    parser = Parser("Train a codec. --field.path VALUE sets any field of config.py (see --preset NAME --help-fields).")
     parser.add_argument(
         "--preset", default=config.DEFAULT, help=f"one of {', '.join(config.PRESETS)} (default: {config.DEFAULT})"
     )

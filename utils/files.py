@@ -6,18 +6,21 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors import SafetensorError
 
 from utils.errors import DataError, OutputError
 from utils.failures import refusal
 
 _CHUNK = 1 << 20
+SOFTWARE = "distributed-diffusion-codec"
+"""What the PNG files of this program name as the software that made them."""
 
 
 def read_whole(path: Path, limit: int | None = None) -> bytes:
@@ -43,16 +46,32 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(refusal(path, error)) from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or as it was. Raises OutputError if the place cannot be written."""
-    temporary = path.with_name(path.name + ".tmp")
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """For a block that writes the file it is given, which then takes the place of `path`: whole, or as it was.
+
+    The temporary file is hidden, so no file of the user's is in its place. Raises OutputError.
+    """
+    temporary = temporary_for(path)
     try:
         with writing(path):
-            temporary.write_bytes(data)
+            yield temporary
             temporary.replace(path)
-    except OutputError:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
         raise
+
+
+def temporary_for(path: Path) -> Path:
+    """The name under which a file is written before it takes the place of `path`."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is either whole or as it was. Raises OutputError if the place cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def sync(path: Path) -> None:
@@ -74,7 +93,8 @@ def sha256(path: Path) -> str:
 
 
 def png_bytes(image: NDArray[np.uint8], effort: int = 6) -> bytes:
-    """A PNG file of an image (H, W, 3) uint8; effort 0 to 9."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=effort)
+    """A PNG file of an image (H, W, 3) uint8, with SOFTWARE as its maker; effort 0 to 9."""
+    buffer, information = io.BytesIO(), PngInfo()
+    information.add_text("Software", SOFTWARE)
+    Image.fromarray(image).save(buffer, "PNG", compress_level=effort, pnginfo=information)
     return buffer.getvalue()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from utils.files import write_whole, writing
+
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table."""
@@ -15,5 +17,6 @@ def publish(lines: Sequence[str], out: Path | None) -> None:
     """Print a report, and write it to `out`, whose folder is made."""
     print("\n".join(lines))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("\n".join(lines) + "\n")
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))

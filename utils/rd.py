@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
+from utils.files import replacing
 from utils.metrics.info import METRICS, MetricInfo
 
 MIN_POINTS = 4
@@ -217,9 +218,8 @@ def plot(points: Sequence[Mapping[str, Any]], metric: str, path: Path, caption: 
     axes.legend(frameon=False, fontsize=9)
     if caption:
         axes.set_title(caption, fontsize=9)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 PALETTE = ("#0072b2", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#e69f00")

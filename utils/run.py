@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from config import Config
 from utils.configio import differences, from_dict, to_dict
 from utils.errors import ConfigError
 from utils.files import sha256, write_whole, writing
+from utils.outputs import refuse_foreign_folder
 
 FREE_TO_CHANGE = (
     "train.steps",
@@ -95,6 +97,13 @@ def _commit() -> str | None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is either whole or as it was. Raises OutputError."""
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def refuse_losses(run: Path, reads: Iterable[Path | str | None], *, writes: bool) -> None:
+    """Raise ConfigError if a training that reads `reads` would overwrite them, or what no training made, in `run`."""
+    if writes:
+        names = ("init.json", "environment.json", "log.txt", "metrics.jsonl", "checkpoints/best")
+        refuse_foreign_folder(run, "config.json", names, [path or None for path in reads])
 
 
 class RunFolder:
@@ -201,8 +210,8 @@ class RunFolder:
                     self._events.add_scalar(name, value, step)
 
     def _append(self, name: str, line: str) -> None:
-        with writing(self.path / name), (self.path / name).open("a") as file:
-            file.write(line + "\n")
+        with writing(self.path / name), (self.path / name).open("ab") as file:
+            file.write((line + "\n").encode("utf-8", "surrogateescape"))
 
 
 def _step_of(line: bytes) -> float:

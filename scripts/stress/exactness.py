@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from utils.cli import run
 from utils.errors import ConfigError
 from utils.markdown import publish, table
+from utils.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from modules.codec import Codec
@@ -58,6 +59,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """See the module."""
     args = parse()
+    refuse_overwriting([args.out], [args.ckpt])
     from utils.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(args.ckpt)

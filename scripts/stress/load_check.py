@@ -20,7 +20,7 @@ from data.images import read_image
 from data.synthetic import SyntheticSource
 from modules.codec import Codec
 from utils.errors import ProjectError
-from utils.files import png_bytes
+from utils.files import png_bytes, temporary_for
 from utils.images import to_float, to_uint8
 from utils.resident import group_members, group_resident
 
@@ -193,7 +193,7 @@ def leave_halves(stage: Stage, rng: random.Random) -> dict[Path, int]:
     half = victim.read_bytes()[: victim.stat().st_size // 2]
     victim.write_bytes(half)
     missing = next(name for name in stage.good if not stage.path(name).exists())
-    stage.path(missing).with_name(missing + stage.ending + ".tmp").write_bytes(half)
+    temporary_for(stage.path(missing)).write_bytes(half)
     return {victim: len(half)}
 
 

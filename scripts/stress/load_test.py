@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from utils.cli import run
 from utils.errors import ConfigError
 from utils.markdown import publish, table
+from utils.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from scripts.stress.load_check import Stage
@@ -63,6 +64,7 @@ def parse() -> argparse.Namespace:
     add("--work", type=Path, metavar="DIR", help="a new folder that is kept (default: a temporary one)")
     add("--out", type=Path, metavar="FILE", help="Markdown file to write")
     arguments = parser.parse_args()
+    refuse_overwriting([arguments.out], [arguments.ckpt])
     for name in ("workers", "check"):
         if (value := getattr(arguments, name)) < 1:
             raise ConfigError(f"--{name} is {value}; it must be at least 1.")

@@ -18,12 +18,13 @@ from accelerate import PartialState
 from data import sources
 from data.pair import PairSource
 from modules.codec import LEVELS
+from utils.checkpoint import find_model_file
 from utils.errors import ConfigError
 from utils.evaluation import anchors, measure
 from utils.evaluation.code import code_digest, library_versions
 from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
 from utils.evaluation.side import parse_side
-from utils.evaluation.store import Store
+from utils.evaluation.store import Store, refuse_losses
 from utils.evaluation.summary import Results, summarise, text_table, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
 from utils.metrics import MetricSuite
@@ -65,6 +66,9 @@ def evaluate(options: Options) -> Path | None:
     started = time.monotonic()
     request = _request(options)
     wanted_anchors = _anchors(options.anchors)
+    if options.out is not None:
+        given = [*map(find_model_file, options.checkpoints), options.data_root, options.weights_dir]
+        refuse_losses(Path(options.out), given)
     # Accelerate joins the processes of a machine without a GPU only if it is told that they are to use the CPU.
     cpu = options.device == "cpu" or not torch.cuda.is_available()
     state = PartialState(cpu=cpu, timeout=_BARRIER)

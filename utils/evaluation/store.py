@@ -15,7 +15,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 from utils.errors import ConfigError, DataError
 from utils.evaluation.plan import Point
 from utils.files import write_whole, writing
+from utils.metrics.info import METRICS
+from utils.outputs import refuse_foreign_folder
 from utils.run import write_json
+
+_WRITTEN = (
+    *("summary.json", "images.csv", "report.html", "bitstreams", "reconstructions"),
+    *(f"rd_{name}.png" for name in METRICS),
+    *("work/rows-0.jsonl", "work/features", "work/anchors.json"),
+)
 
 Features = Mapping[str, NDArray[np.floating]]
 ORIGINALS = "originals"
@@ -59,6 +67,11 @@ class Row:
         return None if self.bits_estimated is None else self.bits_estimated / (self.height * self.width)
 
 
+def refuse_losses(out: Path, reads: Iterable[Path | str | None] = ()) -> None:
+    """Raise ConfigError if an evaluation in `out` would write over what it reads, or what no evaluation made."""
+    refuse_foreign_folder(out, "work/settings.json", _WRITTEN, reads)
+
+
 class Store:
     """The files of one evaluation. Every process of it has one; process `rank` appends to its own log."""
 
@@ -77,10 +90,15 @@ class Store:
         folder cannot be made.
         """
         known = self.work / "settings.json"
+        if writes:
+            refuse_losses(self.out, [settings.get("data_root")])
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             if known.is_file():
-                self._check_same(json.loads(known.read_text()), json.loads(json.dumps(settings)))
+                before = json.loads(known.read_bytes())
+                if not isinstance(before, dict):
+                    raise ConfigError(f"{known} is not of an evaluation; choose another --out.")
+                self._check_same(before, json.loads(json.dumps(settings)))
             elif writes:
                 write_json(known, settings)
         except OSError as error:

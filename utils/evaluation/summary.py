@@ -14,6 +14,7 @@ import numpy as np
 from data.pair import PairSource
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
+from utils.files import replacing
 from utils.metrics import METRICS, MetricSuite
 from utils.rd import count_of, value_of
 from utils.run import write_json
@@ -120,8 +121,10 @@ def write_csv(path: Path, results: Results) -> None:
     metrics = [name for name in METRICS if name in scored]
     fields = ["codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side", "id", "group", "height", "width"]
     fields += ["bytes", "bpp", "bpp_estimated", "encode_ms", "decode_ms", *metrics]
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(fields)
         for point in results.points:
@@ -138,4 +141,3 @@ def write_csv(path: Path, results: Results) -> None:
                 ]
                 values = [row.metrics.get(name) for name in metrics]
                 writer.writerow([*head, *place, row.encode_ms, row.decode_ms, *values])
-    temporary.replace(path)

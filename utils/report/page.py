@@ -13,6 +13,7 @@ from utils import rd
 from utils.bd_intervals import Images, with_intervals
 from utils.evaluation.store import Store
 from utils.evaluation.summary import Results
+from utils.files import write_whole
 from utils.metrics.info import METRICS
 from utils.report.charts import chart, legend
 from utils.report.format import heading, milliseconds, number, percent, signed
@@ -54,9 +55,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}</title><style>{CSS}</style></head><body>{body}</body></html>\n"
     )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
 _CURVES = (

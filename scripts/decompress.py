@@ -34,7 +34,8 @@ def main() -> int:
         "--side",
         metavar="IMAGE",
         type=Path,
-        help="the other camera's image, or their folder; without it, the learned null input, if the model has one",
+        help="the other camera's image (of an MPO, its second picture), or their folder; without it, the learned null "
+        "input, if the model has one",
     )
     parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")
     parser.add_argument("--steps", type=int, metavar="N", help="decoding steps (default: the checkpoint's)")
@@ -92,7 +93,7 @@ def main() -> int:
     data = side = None
     if not folder:
         data = read_whole(arguments.file, largest_file(max_pixels))
-        side = None if arguments.side is None else read_image(arguments.side)
+        side = None if arguments.side is None else read_image(arguments.side, side=True)
     codec = load_checkpoint(arguments.ckpt).codec
     if arguments.side is None and codec.needs_side and not codec.accepts_no_side:
         raise ConfigError("--side is missing, and this model was trained without side dropout: give the side image.")

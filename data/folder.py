@@ -1,16 +1,23 @@
-"""Any folder of rectified stereo pairs: ROOT/SPLIT/{left,right}/NAME.png, or ROOT/{left,right} without splits."""
+"""Any folder of rectified stereo pairs, as two files or as one MPO file, the format of stereo cameras.
+
+    ROOT/SPLIT/{left,right}/NAME.png    x and x_side, as any kind of image; their endings may differ
+    ROOT/SPLIT/NAME.mpo                 both: its first picture is x, its second x_side
+
+A split may hold pairs of both kinds. Without split folders, left, right and MPO files lie in ROOT itself.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import logging
+import unicodedata
 from pathlib import Path
 
 from data.archive import Archive, open_archive
 from data.geometry import Fit
-from data.images import EXTENSIONS
 from data.listing import ListedSource, PairFiles
+from data.picture_formats import EXTENSIONS
 from utils.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -19,24 +26,34 @@ _log = logging.getLogger(__name__)
 def open_folder(root: Path | str, split: str, *, limit: int | None = None) -> ListedSource:
     """The pairs of one split of a folder or zip, images as stored, sorted by name.
 
-    The left image (x) and the right one (x_side) have the same NAME and end in .png, .webp, .jpg or .jpeg. Without
-    split folders, ROOT/{left,right} serves for every split. Groups come from the columns id and drive (and split) of
-    ROOT/manifest.csv; a pair without an entry there is its own group, with a warning. Raises DataError for a missing
-    folder, a missing half of a pair, two images of one name, an empty folder and a manifest that cannot be read.
+    The left image (x) and the right one (x_side) have the same NAME, however its accents are encoded (names and ids
+    are in Unicode's form NFC), and an ending of EXTENSIONS. Without split folders, ROOT serves for every split. Groups
+    come from the columns id and drive (and split) of ROOT/manifest.csv; a pair without an entry there is its own
+    group, with a warning. Raises DataError for a missing folder, a missing half of a pair, two images of one name, an
+    empty folder and a manifest that cannot be read.
     """
     archive = open_archive(root)
     folder = _split_folder(archive, split)
-    left, right = (_images(archive, f"{folder}{side}") for side in ("left", "right"))
+    left, right = (_images(archive, f"{folder}{side}/") for side in ("left", "right"))
     _check_halves(archive, folder, left, right)
+    whole = _images(archive, folder, (".mpo",))
+    for name in sorted(whole.keys() & left.keys()):
+        raise DataError(
+            f"{archive.describe(left[name])} and {archive.describe(whole[name])} are both the pair {name}; remove one."
+        )
+    if not left and not whole:
+        where = archive.describe(folder.rstrip("/"))
+        raise DataError(f"{where} has no images in left and right and no MPO files; put pairs of images there.")
+    left, right = left | whole, right | whole
     manifest = _read_manifest(archive, split if folder else None)
     files = [
         PairFiles(
             id=name,
             group=manifest.get(name) or name,
             archive=archive,
-            x=f"{folder}left/{left[name]}",
+            x=left[name],
             side_archive=archive,
-            x_side=f"{folder}right/{right[name]}",
+            x_side=right[name],
         )
         for name in sorted(left)
     ]
@@ -45,50 +62,49 @@ def open_folder(root: Path | str, split: str, *, limit: int | None = None) -> Li
 
 
 def _split_folder(archive: Archive, split: str) -> str:
-    """ "SPLIT/", or "" if left/ and right/ lie directly in the root."""
+    """ "SPLIT/", or "" if left/ and right/ or MPO files lie directly in the root."""
     top = archive.folders()
-    if split in top and archive.folders(split):
+    if split in top and (archive.folders(split) or _images(archive, f"{split}/", (".mpo",))):
         return f"{split}/"
-    if "left" in top and "right" in top:
+    present = [name for name in ("train", "val", "test") if name in top]
+    if ("left" in top and "right" in top) or (not present and _images(archive, "", (".mpo",))):
         _log.warning("%s has no split folders: all its pairs serve as %s.", archive.describe(), split)
         return ""
-    present = [name for name in ("train", "val", "test") if name in top]
     if present:
         raise DataError(
             f"{archive.describe()} has no split {split!r} with left and right folders, but {', '.join(present)}; "
-            f"choose one of these or add {split}/left and {split}/right."
+            f"choose one of these or add {split}/left and {split}/right (or MPO files in {split})."
         )
     raise DataError(
-        f"{archive.describe()} holds neither {split}/left and {split}/right nor left and right; "
+        f"{archive.describe()} holds neither {split}/left and {split}/right nor left and right nor MPO files; "
         "check the root of the data set."
     )
 
 
-def _images(archive: Archive, folder: str) -> dict[str, str]:
-    """NAME -> file name, of the images in a folder."""
+def _images(archive: Archive, folder: str, endings: tuple[str, ...] = EXTENSIONS) -> dict[str, str]:
+    """NAME in NFC -> file, of the images in a folder, which is "" or ends in "/"."""
     names: dict[str, str] = {}
-    for file in archive.files(folder):
+    for file in archive.files(folder.rstrip("/")):
         stem, dot, ending = file.rpartition(".")
-        if (dot + ending).lower() not in EXTENSIONS:
+        if (dot + ending).lower() not in endings:
             continue
-        if stem in names:
+        name = unicodedata.normalize("NFC", stem)
+        if name in names:
+            other = names[name].removeprefix(folder)
             raise DataError(
-                f"{archive.describe(folder)} has two images named {stem} ({names[stem]} and {file}); remove one."
+                f"{archive.describe(folder)} has two images named {name} ({other!a} and {file!a}); remove one."
             )
-        names[stem] = file
+        names[name] = folder + file
     return names
 
 
 def _check_halves(archive: Archive, folder: str, left: dict[str, str], right: dict[str, str]) -> None:
-    where = archive.describe(folder.rstrip("/"))
-    if not left and not right:
-        raise DataError(f"{where} has no images in left and right; put pairs of PNG, WebP or JPEG files there.")
-    for here, there, have, lack in (("left", "right", left, right), ("right", "left", right, left)):
+    for there, have, lack in (("right", left, right), ("left", right, left)):
         missing = sorted(have.keys() - lack.keys())
         if missing:
             more = f" (and {len(missing) - 1} more lack theirs)" if len(missing) > 1 else ""
             raise DataError(
-                f"{archive.describe(f'{folder}{here}/{have[missing[0]]}')} has no {there} image of the same name"
+                f"{archive.describe(have[missing[0]])} has no {there} image of the same name"
                 f"{more}; add {folder}{there}/{missing[0]}.png or remove the file."
             )
 
@@ -112,7 +128,7 @@ def _read_manifest(archive: Archive, split: str | None) -> dict[str, str]:
         if row["drive"]:
             splits_of_drive.setdefault(row["drive"], set()).add(row["split"])
         if split is None or row["split"] == split:
-            drives[row["id"]] = row["drive"] or ""
+            drives[unicodedata.normalize("NFC", row["id"])] = row["drive"] or ""
     shared = sorted(drive for drive, splits in splits_of_drive.items() if len(splits) > 1)
     if shared:
         _log.warning(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,9 +11,11 @@ import numpy as np
 
 from data.archive import Archive
 from data.geometry import Fit
-from data.images import check_image, decode_image
+from data.images import View, check_image, decode_image, side_view
 from data.pair import Pair, PairSource
 from utils.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 
 class EmptySplitError(DataError):
@@ -21,6 +25,8 @@ class EmptySplitError(DataError):
 @dataclass(frozen=True)
 class PairFiles:
     """Where the two images of a pair lie: `x` and `x_side` are names in `archive` and `side_archive`.
+
+    Both may name one MPO file: x is an MPO's first picture, x_side its second.
 
     `mirror` flips both views left to right on reading, so that a pair whose x is the right camera's view looks again
     like a left view with its right neighbour (positive disparity).
@@ -54,10 +60,19 @@ class ListedSource(PairSource):
     def __getitem__(self, index: int) -> Pair:
         if not 0 <= index < len(self.files):
             raise IndexError(f"pair {index} of {len(self.files)}")
-        files = self.files[index]
+        return self._read(self.files[index], {})
+
+    def _read(self, files: PairFiles, changes: dict[tuple[str, str], list[str]]) -> Pair:
+        """`changes` collects, by file and view, how its pixels are not the stored ones."""
+        view = side_view(files.x_side)
         x_name, side_name = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
-        x = decode_image(files.archive.read(files.x), x_name)
-        x_side = decode_image(files.side_archive.read(files.x_side), side_name)
+        x = decode_image(files.archive.read(files.x), x_name, changes=changes.setdefault((x_name, "x"), []))
+        x_side = decode_image(
+            files.side_archive.read(files.x_side),
+            side_name,
+            view=view,
+            changes=changes.setdefault((side_name, view), []),
+        )
         _check_same_size(x.shape[:2], x_side.shape[:2], x_name, side_name)
         x, x_side = self.fit(x, x_name), self.fit(x_side, side_name)
         if files.mirror:
@@ -76,30 +91,42 @@ class ListedSource(PairSource):
         """For each pair in turn None, or the sentence that says what is wrong with its files.
 
         Reads headers and file ends only (a few hundred pairs a second from a local disk); with `decode`, all pixels.
+        At the end it logs, once a kind, in how many images reading changes more than the encoding: gray, profiles, ...
         """
-        sizes: dict[str, tuple[int, int]] = {}
-        for index, files in enumerate(self.files):
+        sizes: dict[tuple[str, str], tuple[int, int]] = {}
+        changes: dict[tuple[str, str], list[str]] = {}
+        for files in self.files:
             try:
                 if decode:
-                    self[index]
+                    self._read(files, changes)
                 else:
-                    self._check_headers(files, sizes)
+                    self._check_headers(files, sizes, changes)
             except DataError as error:
                 yield str(error)
             else:
                 yield None
+        for change, count in sorted(Counter(change for found in changes.values() for change in set(found)).items()):
+            _log.warning("%s %s, %d of %d images: %s.", self.name, self.split, count, len(changes), change)
 
-    def _check_headers(self, files: PairFiles, sizes: dict[str, tuple[int, int]]) -> None:
-        """`sizes` remembers the images already seen, for pairs come in both directions."""
+    def _check_headers(
+        self,
+        files: PairFiles,
+        sizes: dict[tuple[str, str], tuple[int, int]],
+        changes: dict[tuple[str, str], list[str]],
+    ) -> None:
+        """`sizes` remembers the images already seen, for pairs come in both directions; `changes` as in `_read`."""
         names = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
-        for name, archive, file in zip(
-            names, (files.archive, files.side_archive), (files.x, files.x_side), strict=True
+        views: tuple[View, View] = ("x", side_view(files.x_side))
+        for name, archive, file, view in zip(
+            names, (files.archive, files.side_archive), (files.x, files.x_side), views, strict=True
         ):
-            if name not in sizes:
+            if (name, view) not in sizes:
                 with archive.open(file) as opened:
-                    sizes[name] = check_image(opened, name)
-        _check_same_size(sizes[names[0]], sizes[names[1]], *names)
-        self.fit.check(*sizes[names[0]], names[0])
+                    found = changes.setdefault((name, view), [])
+                    sizes[name, view] = check_image(opened, name, view=view, changes=found)
+        x_size, side_size = (sizes[key] for key in zip(names, views, strict=True))
+        _check_same_size(x_size, side_size, *names)
+        self.fit.check(*x_size, names[0])
 
 
 def _check_same_size(size: tuple[int, ...], side_size: tuple[int, ...], x_name: str, side_name: str) -> None:

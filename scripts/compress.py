@@ -29,7 +29,7 @@ def main() -> int:
         "image",
         metavar="IMAGE",
         type=Path,
-        help="PNG, JPEG, WebP or BMP, 8-bit RGB, 16 to 4096 pixels a side; or a folder",
+        help="8-bit PNG, JPEG, WebP, BMP, TIFF, AVIF or MPO (its first picture), 16 to 4096 pixels a side; or a folder",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the compressed file to write; for a folder, a folder")
     parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")

@@ -33,7 +33,8 @@ def main() -> int:
         "--side",
         metavar="IMAGE",
         type=Path,
-        help="the other camera's image, or their folder; without it, the learned null input, if the model has one",
+        help="the other camera's image (of an MPO, its second picture), or their folder; without it, the learned null "
+        "input, if the model has one",
     )
     parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")
     parser.add_argument("--steps", type=int, metavar="N", help="decoding steps (default: the checkpoint's)")
@@ -98,7 +99,7 @@ def main() -> int:
     refuse_overwriting([arguments.out], [arguments.file, arguments.side, find_model_file(arguments.ckpt)])
     refuse_lost_pictures([arguments.out])
     data = read_whole(arguments.file, largest_file(max_pixels))
-    side = None if arguments.side is None else read_image(arguments.side)
+    side = None if arguments.side is None else read_image(arguments.side, side=True)
     codec = load_decoder(arguments.ckpt, arguments.side, **coding)
     try:
         x_hat = codec.decompress(data, None if side is None else to_float(side), **options)

@@ -24,7 +24,7 @@ class Copy(Task):
         """Equal content."""
         return job.target.read_bytes() == job.source.read_bytes()
 
-    def make(self, job: Job) -> None:
+    def make(self, job: Job) -> tuple[str, ...]:
         """See the class."""
         data = job.source.read_bytes()
         if data == b"die":
@@ -34,3 +34,4 @@ class Copy(Task):
         if data == b"bug":
             raise RuntimeError("out of memory")
         write_whole(job.target, data)
+        return ()

@@ -13,8 +13,10 @@ import pickle
 import signal
 import sys
 import threading
+import unicodedata
 import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -42,11 +44,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job; `reason` says why it failed."""
+    """What became of a job; `reason` says why it failed, `notes` how its images are not what their files hold."""
 
     job: Job
     kind: Literal["done", "skipped", "failed"]
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Task(ABC):
@@ -64,15 +67,15 @@ class Task(ABC):
         """Whether the target, which exists, is what `make` would make, as far as a cheap check can tell."""
 
     @abstractmethod
-    def make(self, job: Job) -> None:
-        """Write the target so that it is either whole or as it was. Raises ProjectError."""
+    def make(self, job: Job) -> Sequence[str]:
+        """Write the target so that it is either whole or as it was; the notes of the outcome. Raises ProjectError."""
 
     def run(self, job: Job) -> Outcome:
         """Make the target unless a whole one is there that is as new as everything it is made from."""
         try:
             if self._fresh(job) and self.whole(job):
                 return Outcome(job, "skipped")
-            self.make(job)
+            notes = self.make(job)
         except ProjectError as error:
             return Outcome(job, "failed", str(error))
         except OSError as error:
@@ -82,7 +85,7 @@ class Task(ABC):
             return Outcome(
                 job, "failed", f"{job.source} could not be coded ({reason}); lower --workers, or leave it out."
             )
-        return Outcome(job, "done")
+        return Outcome(job, "done", notes=tuple(notes))
 
     def _fresh(self, job: Job) -> bool:
         if not job.target.is_file():
@@ -103,7 +106,8 @@ def check_workers(workers: int | None, source: Path) -> int:
 def files_by_stem(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     """Stem -> file, sorted, of the files directly in `folder` with one of these endings, lower case; none hidden.
 
-    Raises DataError if the folder cannot be listed or two files have the same stem.
+    Stems are in Unicode's form NFC: macOS writes accents apart from their letters, other systems do not. Raises
+    DataError if the folder cannot be listed or two files have the same stem.
     """
     try:
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.name[0] != "." and p.is_file())
@@ -111,9 +115,10 @@ def files_by_stem(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
         raise DataError(f"{folder} cannot be listed ({error.strerror}); name a folder that can be.") from None
     found: dict[str, Path] = {}
     for path in paths:
-        other = found.setdefault(path.stem, path)
+        other = found.setdefault(unicodedata.normalize("NFC", path.stem), path)
         if other != path:
-            raise DataError(f"{other} and {path} differ only in their ending, so their results would too; rename one.")
+            names = f"{other.name!a} and {path.name!a} in {folder}"
+            raise DataError(f"{names} differ only in their ending or Unicode form, so results would clash; rename one.")
     return found
 
 
@@ -225,13 +230,17 @@ def run_batch(task: Task, jobs: Sequence[Job], workers: int, folder: Path, lost:
     """
     counts = {"done": 0, "skipped": 0, "failed": 0}
     reasons = list(lost)
+    notes: Counter[str] = Counter()
     with tqdm(total=len(jobs), unit="file", disable=None) as bar:
         for outcome in outcomes(task, jobs, workers):
             counts[outcome.kind] += 1
+            notes.update(outcome.notes)
             if outcome.kind == "failed":
                 reasons.append(outcome.reason)
             bar.update()
     counts["failed"] += len(lost)
+    for note, number in sorted(notes.items()):
+        print(f"{number} of {counts['done']} images: {note}.", file=sys.stderr)
     for reason in reasons:
         print(f"error: {' '.join(reason.split())}", file=sys.stderr)
     total = len(jobs) + len(lost)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from data.images import EXTENSIONS, check_image, read_image
+from data.images import check_image, read_image
 from data.pair import MAX_SIDE
+from data.picture_formats import EXTENSIONS
 from modules.bitstream import largest_file
 from modules.codec import Codec
 from utils.batch import Job, Task, files_by_stem, keep_settings, run_batch
@@ -22,7 +24,6 @@ from utils.outputs import refuse_foreign_folder, refuse_overwriting
 from utils.precision import resolve, set_decoding_precision
 from utils.tiles import set_tile_rows
 
-IMAGES = (*EXTENSIONS, ".bmp")
 ENDING = ".bin"
 """Of compressed files in folders."""
 
@@ -101,14 +102,16 @@ class Compress(CodingTask):
             return False
         return (stream.height, stream.width) == _size(job.source)
 
-    def make(self, job: Job) -> None:
+    def make(self, job: Job) -> Sequence[str]:
         """See Task."""
-        x = to_float(read_image(job.source))
+        changes: list[str] = []
+        x = to_float(read_image(job.source, changes=changes))
         try:
             data = self.choice.compress(self.loaded(), x)
         except ConfigError as error:
             raise ConfigError(f"{job.source}: {error}") from None
         write_whole(job.target, data)
+        return changes
 
 
 @dataclass
@@ -134,10 +137,11 @@ class Decompress(CodingTask):
             return False
         return (stream.height, stream.width) == size
 
-    def make(self, job: Job) -> None:
+    def make(self, job: Job) -> Sequence[str]:
         """See Task."""
         data = read_whole(job.source, largest_file(self.max_pixels))
-        x_side = None if job.side is None else to_float(read_image(job.side))
+        changes: list[str] = []
+        x_side = None if job.side is None else to_float(read_image(job.side, side=True, changes=changes))
         try:
             x_hat = self.loaded().decompress(
                 data, x_side, steps=self.steps, gamma=self.gamma, max_pixels=self.max_pixels
@@ -147,15 +151,16 @@ class Decompress(CodingTask):
         except ValueError as error:  # a side image of another size than the file's
             raise ConfigError(f"{job.source}: {error}") from None
         write_whole(job.target, png_bytes(to_uint8(x_hat)))
+        return changes
 
 
 def compress_folder(
     folder: Path, out: Path, ckpt: str, choice: RateChoice, workers: int, *, tile_rows: int | None = None
 ) -> int:
     """Every image directly in `folder` -> OUT/STEM.bin; the exit status. `tile_rows`: see `set_tile_rows`."""
-    images = files_by_stem(folder, IMAGES)
+    images = files_by_stem(folder, EXTENSIONS)
     if not images:
-        raise DataError(f"{folder} holds no image ({', '.join(IMAGES)}); name a folder that does.")
+        raise DataError(f"{folder} holds no image ({', '.join(EXTENSIONS)}); name a folder that does.")
     jobs = [Job(path, out / (stem + ENDING)) for stem, path in images.items()]
     model = _refuse_losses(jobs, out, "compress.json", ckpt)
     codec = load_checkpoint(model).codec
@@ -195,7 +200,7 @@ def decompress_folder(
             f"The side image {side} is no folder, but {folder} is one; name the folder of the side images."
         )
     refuse_overwriting([out], [side])  # A decoded image beside the side images would be taken for one of them.
-    sides = {} if side is None else files_by_stem(side, IMAGES)
+    sides = {} if side is None else files_by_stem(side, EXTENSIONS)
     lost = [
         f"{path}: {side} holds no side image named {stem}; add it."
         for stem, path in files.items()

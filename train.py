@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from config import Config, LossConfig, TrainConfig
 from data.mixture import Mixture, make_loader
+from data.pair import PairSource
 from data.sources import open_source, verify
 from data.transforms import Augment
 from modules.codec import Codec, build_codec
@@ -102,6 +103,24 @@ def training_data(config: Config) -> Mixture:
     return Mixture(sources, Augment(data.augment), seed=config.train.seed, mismatched=data.mismatched)
 
 
+def data_report(config: Config, mixture: Mixture, validation: PairSource) -> str:
+    """What trains and what validates: of each source its root, pairs and share, so that nobody has to guess."""
+    data = config.data
+
+    def place(name: str) -> str:
+        return f"{name} ({data.root(name) or 'made here'})"
+
+    weights = data.weights()
+    parts = [
+        f"{place(name)}: {len(source):,} pairs, {weight / math.fsum(weights.values()):.1%}"
+        for source, (name, weight) in zip(mixture.sources, weights.items(), strict=True)
+    ]
+    return (
+        f"trains on {'; '.join(parts)}; validates on {place(data.dataset)}: {len(validation):,} pairs of the split "
+        f"{validation.split}"
+    )
+
+
 def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
     """Adam with groups of their own for gain units and quantiles; all but the quantiles are returned, for clipping."""
     groups: dict[str, dict[str, Any]] = {
@@ -181,6 +200,7 @@ class Trainer:
             raise ConfigError(f"train.{which} of a checkpoint: give one with --init.")
         self.run = RunFolder(runs, config, writes=self.main)  # After all that a wrong command could be refused for.
         self.run.started_from(start)
+        self.run.log(data_report(config, self.mixture, self.validation))
         if self.keeps_sender:
             for name, part in codec.named_children():
                 trains = name in codec.denoiser if train.denoiser_only else name not in codec.sender

@@ -92,10 +92,32 @@ def test_the_command_line_sets_any_field() -> None:
         "name",
         "train.batch_size",
         "data.dataset",
+        "data.mixture.folder",
+        "data.mixture.synthetic",
         "model.unet_channels",
         "data.augment.flip",
         "model.variable_rate",
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trains_on"),
+    [
+        ("--preset small", {"folder": 0.9, "synthetic": 0.1}),
+        ("--preset small --data.folder-root D", {"folder": 0.9, "synthetic": 0.1}),
+        ("--preset small --data.dataset cityscapes", {"cityscapes": 1.0}),
+        ("--preset small --data.dataset=folder", {"folder": 1.0}),
+        ("--preset demo --data.dataset folder --data.folder-root D", {"folder": 1.0}),
+        ("--preset small --data.mixture.synthetic 0", {"folder": 0.9}),
+        (
+            "--data.mixture.kitti 3 --preset small --data.mixture.folder 1 --data.dataset kitti",
+            {"kitti": 3, "folder": 1},
+        ),
+    ],
+)
+def test_the_data_set_that_is_named_is_what_trains(arguments: str, trains_on: dict[str, float]) -> None:
+    """It takes the place of a mixture that only the preset gave; a mixture named beside it counts."""
+    assert parse_command_line(arguments.split())[0].data.weights() == trains_on
 
 
 def test_without_a_preset_it_is_the_default() -> None:

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from image_files import write_pairs
 from tiny import smooth_pair, tiny_config
 from torch import Tensor
 from trainers import assert_same, config_on, metrics, state, trainer
@@ -22,6 +23,7 @@ from modules.codec import build_codec
 from modules.perceptual import build_perceptual
 from train import Trainer, build_optimizer, check, learning_rate, micro_batch, sample_indices
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from utils.configio import parse_command_line
 from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
 from utils.step_folders import step_folders
 from utils.training_state import STATE_FILE
@@ -149,6 +151,28 @@ def test_a_damaged_validation_image_stops_before_the_first_step(folder_data: Pat
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
     with pytest.raises(DataError, match=f"{image.name} is cut short"):
         trainer(config_on(damaged), tmp_path)
+
+
+def test_training_says_what_it_trains_and_validates_on(folder_data: Path, tmp_path: Path) -> None:
+    """And does so: other pairs give other losses, and a damaged one among them is noticed."""
+    other = tmp_path / "other"
+    write_pairs(other / "train", [f"pair{i}" for i in range(9)], 64, 64)
+    write_pairs(other / "val", ["one", "two"], 64, 64)
+    arguments = "--preset demo --data.dataset folder --data.augment.height 64 --data.augment.width 64"
+    arguments += " --data.mixture.synthetic 1 --data.mixture.folder 3 --train.steps 1 --train.batch-size 2"
+    losses = []
+    for name, root, pairs, held_out in (("first", folder_data, 6, 1), ("second", other, 9, 2)):
+        config, _ = parse_command_line([*arguments.split(), "--data.folder-root", str(root), "--name", name])
+        trainer(config, tmp_path).train()
+        log = (tmp_path / name / "log.txt").read_text()
+        assert f"trains on folder ({root}): {pairs} pairs, 75.0%; synthetic (made here)" in log
+        assert f"validates on folder ({root}): {held_out} pairs of the split val" in log
+        losses.append(metrics(tmp_path, name)[0]["train/loss"])
+    assert losses[0] != losses[1]
+    image = next((other / "train" / "left").iterdir())
+    image.write_bytes(image.read_bytes()[:-200])
+    with pytest.raises(DataError, match=f"{image.name} is cut short"):
+        trainer(config, tmp_path)
 
 
 def test_a_perceptual_loss_without_a_weight_is_an_error(folder_data: Path, tmp_path: Path) -> None:

@@ -109,4 +109,14 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Any, argparse.Nam
     if known.help_fields:
         rest = ["--help"]
     default = config.PRESETS[known.preset]()
+    named = named_fields(rest)
+    if "data.dataset" in named:  # What the user names is what trains: the preset's own mixture gives way.
+        data = dataclasses.replace(default.data, mixture=config.MixtureConfig())
+        default = dataclasses.replace(default, data=data)
     return tyro.cli(config.Config, default=default, args=rest, prog="train.py"), known
+
+
+def named_fields(args: list[str]) -> set[str]:
+    """The dotted fields that command-line words such as `--data.val-limit 4` or `--model.no-variable-rate` name."""
+    flags = (word[2:].partition("=")[0].replace("-", "_") for word in args if word.startswith("--"))
+    return {name for flag in flags for name in (flag, flag.replace(".no_", "."))}

@@ -36,7 +36,10 @@ def build_lpips(net: str, weights_dir: str | Path | None = None, *, allow_unveri
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package calls torchvision with retired arguments
         # pnet_rand: the package must not download; the trunk is loaded below.
-        model = lpips.LPIPS(net=net, pnet_rand=True, use_dropout=False, verbose=False)
+        model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    # Without its dropout the package gives its linear layers other names and loads none of them, in silence.
+    for layer in model.lins:
+        layer.model = nn.Sequential(layer.model[-1])
     load_trunk([getattr(model.net, f"slice{i}") for i in range(1, 6)], path)
     return freeze(model)
 

@@ -154,7 +154,7 @@ def test_inception_features_are_torch_fidelitys(folder, suite, images, few_image
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
     path = folder / "weights-inception-2015-12-05-6726825d.pth"
-    network = FeatureExtractorInceptionV3("reference", ["2048"], feature_extractor_weights_path=str(path))
+    network = FeatureExtractorInceptionV3("reference", ["2048"], feature_extractor_weights_path=str(path)).eval()
     hats = [distort(x, i) for i, x in enumerate(images)]
     stacks = [torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2) for group in (images, hats)]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Small ICC profiles (ICC.1:2001) made for tests: displays by primaries and gamma, grays by gamma, and printing inks."""
+"""Small ICC profiles (ICC.1:2001) made for tests: displays by primaries and gamma, grays by gamma, printing inks."""
 
 from __future__ import annotations
 

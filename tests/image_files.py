@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +28,42 @@ def noise(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def encode(image: np.ndarray, kind: str = "PNG") -> bytes:
+def smooth(height: int, width: int) -> np.ndarray:
+    """Slopes that differ in every channel and direction, which JPEG keeps within a few levels."""
+    row, column = np.mgrid[:height, :width]
+    channels = (4 * row, 4 * column, 255 - 2 * row - 3 * column)
+    return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def encode(image: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, lossless=True)
+    Image.fromarray(image).save(buffer, kind, **{"lossless": True, **options})
     return buffer.getvalue()
+
+
+def mpo(*views: np.ndarray, kinds: tuple[int, ...] = (0x020002, 0x020002), mark: bytes = b"", **options: Any) -> bytes:
+    """An MPO file (CIPA DC-007) of two pictures: their types, a note in the second's header, options of the first."""
+    first, second = (
+        encode(view, "JPEG", quality=100, subsampling="4:4:4", **(options if place == 0 else {}))
+        for place, view in enumerate(views)
+    )
+    if mark:
+        second = second[:2] + b"\xff\xe2" + struct.pack(">H", len(mark) + 2) + mark + second[2:]
+    entries = 8 + 2 + 3 * 12 + 4  # behind the TIFF header and the directory of three tags
+    length = 2 + 4 + entries + 32  # of the segment: its length, "MPF" and a zero, the index
+    place = len(first) + 2 + length  # of the second picture
+    directory = b"II*\0" + struct.pack("<IH", 8, 3)
+    for tag, kind, count, value in (
+        (0xB000, 7, 4, b"0100"),
+        (0xB001, 4, 1, struct.pack("<I", 2)),
+        (0xB002, 7, 32, struct.pack("<I", entries)),
+    ):
+        directory += struct.pack("<HHI", tag, kind, count) + value
+    exif_end = 20  # JFIF's segment comes first, and the index directly behind it; offsets count from its TIFF header
+    table = struct.pack("<IIIHH", kinds[0], place, 0, 0, 0)
+    table += struct.pack("<IIIHH", kinds[1], len(second), place - (exif_end + 8), 0, 0)
+    segment = b"\xff\xe2" + struct.pack(">H", length) + b"MPF\0" + directory + bytes(4) + table
+    return first[:exif_end] + segment + first[exif_end:] + second
 
 
 def png16(height: int = 24, width: int = 32) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from copy_task import Copy
 from evaluation_files import write_untrained
-from image_files import encode, png16, write
+from image_files import encode, mpo, png16, write
 from tiny import smooth_pair
 
 from config import Config
@@ -68,7 +68,13 @@ def test_files_are_listed_by_stem(tmp_path: Path) -> None:
     (tmp_path / "d.png").mkdir()
     assert list(files_by_stem(tmp_path, (".png", ".jpg"))) == ["a", "b"]
     write(tmp_path / "a.png", b"x")
-    with pytest.raises(DataError, match=r"a\.jpg and .*a\.png differ only in their ending"):
+    with pytest.raises(DataError, match=r"'a\.jpg' and 'a\.png' in .* differ only in their ending"):
+        files_by_stem(tmp_path, (".png", ".jpg"))
+    (tmp_path / "a.png").unlink()
+    write(tmp_path / "e\u0301.png", b"x")
+    assert list(files_by_stem(tmp_path, (".png", ".jpg"))) == ["a", "b", "\u00e9"]
+    write(tmp_path / "\u00e9.png", b"x")
+    with pytest.raises(DataError, match=r"'e\\u0301\.png' and '\\xe9\.png' in .* Unicode form"):
         files_by_stem(tmp_path, (".png", ".jpg"))
     with pytest.raises(DataError, match="cannot be listed"):
         files_by_stem(tmp_path / "none", (".png",))
@@ -110,6 +116,25 @@ def test_folders_of_images_there_and_back(
     side = to_float(read_image(right / "1.png"))
     expected = codec.decompress(codec.compress(x, 0.5), side)
     assert abs(read_image(decoded / "1.png").astype(int) - to_uint8(expected).astype(int)).max() <= 1
+
+
+def test_folders_of_gray_and_stereo_pictures(ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each kind of conversion; an MPO serves both directions; names pair whatever their Unicode form."""
+    pictures, files, decoded = (tmp_path / name for name in ("pictures", "files", "decoded"))
+    views = [to_uint8(view) for view in smooth_pair(50, 67)]
+    write(pictures / "pair.mpo", mpo(*views))
+    for name in ("a", "e\u0301"):
+        write(pictures / f"{name}.png", encode(views[0][..., 0].copy()))
+    assert compress_folder(pictures, files, str(ckpt), RateChoice(rate=0.5), 1) == 0
+    assert capsys.readouterr().err == "2 of 3 images: grayscale, read as three equal channels.\n"
+    assert sorted(path.stem for path in files.glob("*.bin")) == ["a", "pair", "\u00e9"]
+    x = to_float(read_image(pictures / "pair.mpo"))
+    codec = load_checkpoint(ckpt).codec
+    assert (files / "pair.bin").read_bytes() == codec.compress(x, 0.5)
+    options = {"steps": None, "gamma": None, "max_pixels": 10**6}
+    assert decompress_folder(files, decoded, pictures, str(ckpt), 1, **options) == 0
+    expected = codec.decompress(codec.compress(x, 0.5), to_float(read_image(pictures / "pair.mpo", side=True)))
+    assert abs(read_image(decoded / "pair.png").astype(int) - to_uint8(expected).astype(int)).max() <= 1
 
 
 def test_tasks_know_their_own_outputs(ckpt: Path, tmp_path: Path) -> None:

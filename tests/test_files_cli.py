@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_files import write_checkpoint, write_untrained
-from image_files import encode, png16, write
+from image_files import encode, mpo, png16, write
 from PIL import Image
 from script_files import load_script
 from tiny import smooth_pair
@@ -100,6 +100,27 @@ def test_steps_gamma_and_a_missing_side_image(
     assert len(set(pictures.values())) == 4
 
 
+def test_an_mpo_is_both_inputs_and_gray_is_said_in_one_line(
+    command: Command, ckpt: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    views = [to_uint8(view) for view in smooth_pair(50, 67, 5)]
+    pair, file, out = write(tmp_path / "pair.mpo", mpo(*views)), tmp_path / "pair.bin", tmp_path / "decoded.png"
+    assert command("compress", pair, file, "--ckpt", ckpt, "--rate", 0.5)[0] == 0
+    assert command("decompress", file, out, "--side", pair, "--ckpt", ckpt)[0] == 0
+    codec = load_checkpoint(ckpt).codec
+    expected = codec.decompress(file.read_bytes(), to_float(read_image(pair, side=True)))
+    np.testing.assert_array_equal(read_image(out), to_uint8(expected))
+    assert not caplog.records
+
+    gray = write(tmp_path / "gray.png", encode(views[0][..., 0].copy()))
+    assert command("compress", gray, file, "--ckpt", ckpt, "--rate", 0.5)[0] == 0
+    assert [r.getMessage() for r in caplog.records] == [f"{gray}: grayscale, read as three equal channels."]
+
+    preview = write(tmp_path / "phone.mpo", mpo(views[0], views[1][:20, :30].copy()))
+    assert command("compress", preview, file, "--ckpt", ckpt, "--rate", 0.5)[0] == 0
+    assert "is no stereo pair" in one_line(command("decompress", file, out, "--side", preview, "--ckpt", ckpt))
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "cut in the header": lambda data: data[:4],
@@ -159,14 +180,14 @@ def test_arguments_of_compress(
     deep = write(tmp_path / "deep.png", png16())
     torn = write(tmp_path / "torn.png", views[0].read_bytes()[:200])
     tiny_image = write(tmp_path / "tiny.png", encode(np.zeros((8, 40, 3), np.uint8)))
-    grey = tmp_path / "grey.png"
-    Image.new("L", (40, 40)).save(grey)
+    clear = tmp_path / "clear.png"
+    Image.new("RGBA", (40, 40)).save(clear)
     rate = ["--ckpt", ckpt, "--rate", 0.5]
     for arguments, part in (
         ([deep, out, *rate], "16 bits"),
         ([torn, out, *rate], "torn.png"),
         ([tiny_image, out, *rate], "at least 16"),
-        ([grey, out, *rate], "grayscale"),
+        ([clear, out, *rate], "transparent"),
         ([tmp_path / "none.png", out, *rate], "none.png"),
         ([views[0], tmp_path / "absent" / "out.bin", *rate], "cannot be written"),
         ([views[0], out, "--ckpt", ckpt], "--rate is missing"),

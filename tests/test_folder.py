@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import encode, kitti_sample, noise, png16, write, write_pairs, zip_folder
+from image_files import encode, kitti_sample, mpo, noise, png16, smooth, write, write_pairs, zip_folder
 from PIL import ImageFile
 
 from data.sources import open_source, verify
@@ -119,12 +119,11 @@ def test_empty_and_wrong_roots(root: Path, tmp_path: Path) -> None:
     [
         (encode(noise(64, 64))[:-100], "cut short"),
         (encode(noise(24, 40)), "is 32x24 but"),
-        (encode(noise()[..., 0]), "is grayscale"),
+        (encode(noise()[..., 0], "GIF"), "is a GIF image"),
         (png16(), "16 bits per channel"),
-        (encode(np.dstack([noise(), noise()[..., :1]])), "alpha channel"),
         (b"", "is empty"),
     ],
-    ids=["truncated", "two sizes", "grayscale", "16-bit", "alpha", "empty"],
+    ids=["truncated", "two sizes", "GIF", "16-bit", "empty"],
 )
 @pytest.mark.parametrize("zipped", [False, True])
 def test_bad_right_image_is_found_before_decoding(
@@ -139,6 +138,81 @@ def test_bad_right_image_is_found_before_decoding(
     with pytest.raises(DataError, match="b9"):
         source[source.ids.index("b9")]
     assert source[0].id == "a"
+
+
+def test_transparency_is_found_by_decoding(root: Path) -> None:
+    write(root / "train" / "right" / "b9.png", encode(np.dstack([noise(), noise()[..., :1]])))
+    source = open_source("folder", split="train", root=root)
+    verify(source)
+    with pytest.raises(DataError, match=r"right/b9\.png has transparent pixels"):
+        verify(source, decode=True)
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_what_reading_changes_is_told_once_a_kind(root: Path, decode: bool, caplog: pytest.LogCaptureFixture) -> None:
+    for side in ("left", "right"):
+        for name in ("a", "c"):
+            write(root / "train" / side / f"{name}.png", encode(noise()[..., 0]))
+    write(root / "train" / "left" / "b9.png", encode(np.dstack([noise(), np.full((24, 32), 255, np.uint8)])))
+    source = open_source("folder", split="train", root=root)
+    caplog.clear()
+    verify(source, decode=decode)
+    assert source[0].x.shape == (24, 32, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "folder train, 1 of 8 images: an alpha channel, dropped (only opaque ones are accepted).",
+        "folder train, 4 of 8 images: grayscale, read as three equal channels.",
+    ]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_mpo_files_are_pairs_beside_left_and_right(root: Path, tmp_path: Path, zipped: bool) -> None:
+    views = smooth(24, 32), smooth(24, 32)[:, ::-1].copy()
+    write(root / "train" / "camera.MPO", mpo(*views))
+    write(root / "val" / "only.mpo", mpo(*views))
+    where = zip_folder(root, tmp_path / "r.zip") if zipped else root
+    source = open_source("folder", split="train", root=where)
+    assert source.ids == sorted([*NAMES, "camera"])
+    assert open_source("folder", split="val", root=where).ids == ["only"]
+    verify(source)
+    verify(source, decode=True)
+    pair = source[source.ids.index("camera")]
+    for image, view in zip((pair.x, pair.x_side), views, strict=True):
+        assert np.abs(image.astype(int) - view).max() <= 6
+
+
+def test_mpo_files_without_splits(tmp_path: Path) -> None:
+    write(tmp_path / "a.mpo", mpo(noise(), noise(seed=1)))
+    assert open_source("folder", split="test", root=tmp_path).ids == ["a"]
+
+
+def test_an_mpo_that_is_no_pair_and_one_of_another_pair_s_name(root: Path) -> None:
+    path = write(root / "train" / "camera.mpo", mpo(noise(), noise(12, 16)))
+    assert "camera.mpo is no stereo pair" in error_of(root)
+    path.write_bytes(encode(noise(), "JPEG"))
+    assert "camera.mpo is no stereo pair" in error_of(root)
+    path.rename(path.with_name("a.mpo"))
+    assert "are both the pair a; remove one" in error_of(root, look=False)
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"  # the same name as most systems and as macOS write it
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_names_pair_however_their_accents_are_encoded(root: Path, tmp_path: Path, zipped: bool) -> None:
+    write(root / "train" / "left" / f"{APART}.png", encode(noise()))
+    write(root / "train" / "right" / f"{COMPOSED}.PNG", encode(noise(seed=1)))
+    write(root / "manifest.csv", f"split,id,drive\ntrain,{APART},d7\n".encode())
+    source = open_source("folder", split="train", root=zip_folder(root, tmp_path / "r.zip") if zipped else root)
+    place = source.ids.index(COMPOSED)
+    assert source.groups[place] == "d7"
+    np.testing.assert_array_equal(source[place].x_side, noise(seed=1))
+
+
+def test_one_name_in_two_encodings_is_a_clash(root: Path) -> None:
+    for name in (APART, COMPOSED):
+        write(root / "train" / "left" / f"{name}.png", encode(noise()))
+    text = error_of(root, look=False)
+    assert f"two images named {COMPOSED}" in text and r"'cafe\u0301.png' and 'caf\xe9.png'" in text
 
 
 def test_number_of_bad_pairs_is_told(root: Path) -> None:

@@ -171,7 +171,7 @@ def test_what_is_missing_left_over_or_half_written_is_seen(codec: Codec, stages:
     assert check_folder(files) == check_folder(pictures) == []
     files.path("c").unlink()
     ((cut, size),) = leave_halves(files, random.Random(0)).items()
-    assert check_folder(files) == ["c.bin is missing", "c.bin.tmp should not be there"]
+    assert check_folder(files) == ["c.bin is missing", ".c.bin.tmp should not be there"]
     assert cut.stat().st_size == size and cut.stem in ("a", "b")
     problems = check_files(codec, 0.5, load, files, [])
     assert len(problems) == 2 and problems[0].startswith(f"{cut.name}: ") and "c.bin" in problems[1]

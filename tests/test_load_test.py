@@ -74,7 +74,8 @@ def test_a_short_run_loses_nothing(tmp_path: Path, tiny: Config) -> None:
     assert (result["decompress"]["outputs"], result["decompress"]["bad"]) == (21, 2)
     for part in ("compress", "decompress"):
         assert len(result[part]["killed_at"]) == 2 and not result[part]["failures"]
-        assert 0 < result[part]["kept"] < result[part]["outputs"] and result[part]["compared"] >= 5
+        # On a busy machine the second kill may come after the last output.
+        assert 0 < result[part]["kept"] <= result[part]["outputs"] and result[part]["compared"] >= 5
     assert len(list((tmp_path / "work" / "pictures").glob("*.png"))) == 21
     assert "| decompress | 21 | 2 |" in (tmp_path / "load.md").read_text()
 

@@ -255,7 +255,12 @@ def test_a_release_onto_the_run(script: Script, ckpt: Path) -> None:
 
 
 def test_a_report_onto_the_checkpoint(script: Script, ckpt: Path) -> None:
-    for name, option in (("benchmark", "--json"), ("study_decoding", "--out"), ("study_exactness", "--out")):
+    for name, option in (
+        ("benchmark", "--json"),
+        ("stress/exactness", "--out"),
+        ("stress/load_test", "--out"),
+        ("stress/tiling", "--out"),
+    ):
         with pytest.raises(ConfigError, match="though it is read"):
             script(name, "--ckpt", ckpt, option, ckpt / MODEL_FILE)
 

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from utils.cli import run
 from utils.errors import ConfigError
 from utils.markdown import publish, table
+from utils.outputs import refuse_overwriting
 
 if TYPE_CHECKING:
     from scripts.stress.strips import Case, Cost, Seam
@@ -178,6 +179,7 @@ def parse() -> argparse.Namespace:
     add("--threads", type=int, metavar="N", help="of PyTorch (default: PyTorch's choice)")
     add("--out", type=Path, metavar="FILE", help="Markdown file to write")
     arguments = parser.parse_args()
+    refuse_overwriting([arguments.out], [arguments.ckpt])
     for name in ("pairs", "repeats", "threads"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise ConfigError(f"--{name} is {value}; it must be at least 1.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,8 +12,10 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 def load_script(name: str) -> ModuleType:
     """scripts/NAME.py, fresh."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    key = f"script_{name.replace('/', '_')}"
+    spec = importlib.util.spec_from_file_location(key, SCRIPTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module  # Dataclasses look for their module there.
     spec.loader.exec_module(module)
     return module

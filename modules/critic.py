@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from config import LossConfig
 from modules.perceptual import EfficientNetLoss, build_perceptual
-from utils.effnet import CHANNELS, feature_distance
+from modules.pretrained.effnet import CHANNELS, feature_distance
 from utils.errors import ConfigError
 
 WIDTH = 64

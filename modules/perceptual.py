@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.effnet import EfficientNetFeatures, feature_distance
+from modules.pretrained.effnet import EfficientNetFeatures, feature_distance
+from modules.pretrained.frozen import FrozenModule
+from modules.pretrained.lpips_net import build_lpips
 from utils.errors import ConfigError
-from utils.frozen import FrozenModule
-from utils.lpips_net import build_lpips
 
 NETWORKS = {"lpips_vgg": "vgg16", "effnet": "efficientnet_lite0"}
-"""Loss -> name of the network's weights in `utils.weights.FILES`."""
+"""Loss -> name of the network's weights in `modules.pretrained.weights.WEIGHTS`."""
 
 
 def build_perceptual(name: str, weights_dir: str | Path | None = None) -> nn.Module | None:
@@ -41,7 +41,7 @@ def build_perceptual(name: str, weights_dir: str | Path | None = None) -> nn.Mod
 class EfficientNetLoss(FrozenModule):
     """Feature distance on EfficientNet-Lite0, one tap a resolution (1/2, 1/4, 1/8, 1/16, 1/32). Range [0, 4].
 
-    Unweighted LPIPS form: `utils.effnet.feature_distance`. It needs no download.
+    Unweighted LPIPS form: `modules.pretrained.effnet.feature_distance`. It needs no download.
     """
 
     network = NETWORKS["effnet"]
@@ -68,9 +68,9 @@ class LpipsLoss(FrozenModule):
 
     network = NETWORKS["lpips_vgg"]
 
-    def __init__(self, weights_dir: str | Path | None = None, *, allow_unverified: bool = False) -> None:
+    def __init__(self, weights_dir: str | Path | None = None) -> None:
         super().__init__()
-        self.lpips = build_lpips("vgg", weights_dir, allow_unverified=allow_unverified)
+        self.lpips = build_lpips("vgg", weights_dir)
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """x_hat, x (B, 3, H, W) in [0, 1] -> (B,)."""

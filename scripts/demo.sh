@@ -15,6 +15,10 @@ start=$SECONDS
 rm -rf "$out"
 mkdir -p "$out"
 
+say "pretrained weights of LPIPS, DISTS and FID (145 MB the first time)"
+"$PYTHON" scripts/fetch_weights.py || say "going on without them: the report says what it lacks"
+start=$SECONDS
+
 say "1/4 training the preset demo for ${DEMO_STEPS:-60} steps on synthetic streets and a real stereo pair -> $out/runs/demo"
 "$PYTHON" -m accelerate.commands.launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     train.py --preset demo --runs "$out/runs" --train.steps "${DEMO_STEPS:-60}" 2>&1 | grep -v Warning

@@ -1,9 +1,10 @@
-"""Prepare a folder with the pretrained weights of LPIPS, DISTS, FID and KID, for machines without a network.
+"""Fetch the pretrained weights of LPIPS, DISTS, FID and KID (AlexNet, VGG16, Inception: 145 MB, 157 MB on disk).
 
-    python scripts/fetch_weights.py DIR            # where there is a network: 0.9 GB
-    python evaluate.py ... --weights-dir DIR       # anywhere; TORCH_HOME=DIR does the same
+    python scripts/fetch_weights.py                # to torch's cache folder, where every command finds them
+    python scripts/fetch_weights.py DIR            # for another machine: there, --weights-dir DIR or TORCH_HOME=DIR
 
-Files go to DIR/hub/checkpoints under the names that the libraries expect. Each is compared with its published SHA-256.
+Each comes from its publisher, or from the Python package index where the publisher cannot be reached. Nothing that is
+in the files is run. Both ways end in the same tensors, whose SHA-256 is pinned in modules/pretrained/weights.py.
 """
 
 from __future__ import annotations
@@ -13,44 +14,44 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
 from utils.cli import Parser, run
 
 
 def main() -> None:
-    """Fetches and checks; raises WeightsError, after trying all of them, if a file cannot be had."""
+    """Fetches and checks; raises WeightsError, after trying all of them, if some cannot be had."""
+    from modules.pretrained.fetch import Fetcher
+    from modules.pretrained.weights import PACKAGED, WEIGHTS, default_folder, packaged, read
     from utils.errors import WeightsError
-    from utils.weights import FILES, fetch, is_published, resolve
 
     parser = Parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to prepare; made if missing")
-    names = [name for name, spec in FILES.items() if not spec.package]
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=f"of {names}")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: $TORCH_HOME or torch's cache")
+    parser.add_argument("--only", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS), metavar="NAME",
+                        help=f"of {', '.join(WEIGHTS)}")  # fmt: skip
     parser.add_argument("--check", action="store_true", help="only check what is there; download nothing")
     arguments = parser.parse_args()
 
-    store = arguments.folder / "hub" / "checkpoints"
-    failures = []
+    folder = default_folder() if arguments.folder is None else arguments.folder / "hub" / "checkpoints"
+    fetcher, failures = Fetcher(folder, lambda line: print(line, flush=True)), []
     for name in arguments.only:
-        spec = FILES[name]
-        path = store / spec.file
+        path = folder / WEIGHTS[name].file
         try:
-            if path.is_file() and is_published(name, path):
-                print(f"{path}: there, SHA-256 right ({spec.purpose})")
+            if path.is_file():
+                read(name, path)
+                print(f"{path}: there, tensors proved ({WEIGHTS[name].purpose})")
             elif arguments.check:
-                raise WeightsError(f"{path} is {'another file' if path.is_file() else 'missing'}")
+                raise WeightsError(f"{path} is missing")
             else:
-                print(f"{path}: downloading {spec.url} ...", flush=True)
-                fetch(name, store, min_bytes_per_s=1)
-                print(f"{path}: downloaded, SHA-256 right ({spec.purpose})")
+                print(f"{fetcher.fetch(name)}: fetched, tensors proved ({WEIGHTS[name].purpose})")
         except WeightsError as error:
-            failures.append(str(error))
-    for name in (name for name, spec in FILES.items() if spec.package):
+            failures.append(str(error).rstrip("."))
+    for name in PACKAGED:
         try:
-            print(f"{resolve(name)}: comes with a package, SHA-256 right ({FILES[name].purpose})")
+            print(f"{packaged(name)}: comes with a package, SHA-256 right")
         except WeightsError as error:
-            failures.append(str(error))
+            failures.append(str(error).rstrip("."))
     if failures:
-        raise WeightsError(f"{len(failures)} file(s) cannot be had: {'; '.join(failures)}.")
+        raise WeightsError(f"{len(failures)} of the weights cannot be had: {'; '.join(failures)}.")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ say "lint"
 "$PYTHON" -m ruff format --check .
 say "types"
 "$PYTHON" -m mypy
+say "pretrained weights (145 MB the first time)"
+"$PYTHON" scripts/fetch_weights.py || say "tests that need them are skipped"
 say "tests"
 # One thread a process: the tensors are tiny, and threads that wait for each other on a busy machine are ten times slower.
 export OMP_NUM_THREADS=1

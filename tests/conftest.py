@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def kitti_protocol() -> Path:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No downloads, and each test begins as a new process would."""
-    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
+    """No pretrained weights, and each test begins as a new process would."""
+    monkeypatch.setenv("TORCH_HOME", os.devnull)
     monkeypatch.setattr(pipeline, "code_digest", lambda _: "fixed")  # files may be edited while tests run
     PartialState._reset_state()
     yield

@@ -1,17 +1,20 @@
-"""Random weights in the libraries' own formats, to test how weights are found, checked and loaded. Never the metric."""
+"""Random weights of the right shapes, pinned for the time of a test, to see how weights are found and loaded."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
-from utils.weights import FILES
+from modules.pretrained import weights
+from utils.errors import WeightsError
 
 
-def trunk(name: str, folder: Path) -> dict[str, torch.Tensor]:
-    """Writes torchvision's `alexnet` or `vgg16` (convolutions only) with random weights and returns its state."""
+def trunk(name: str, folder: Path, patch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """Writes random convolutions of torchvision's `alexnet` or `vgg16`, which `patch` makes the pinned ones."""
     from torchvision import models
 
     with torch.device("meta"):
@@ -21,21 +24,17 @@ def trunk(name: str, folder: Path) -> dict[str, torch.Tensor]:
     for key, value in layers.items():
         fan_in = value[0].numel() if value.ndim > 1 else 1e4
         state[key] = torch.randn(value.shape, generator=generator) * (2 / fan_in) ** 0.5
-    torch.save(state, folder / FILES[name].file)
+    spec = replace(weights.WEIGHTS[name], sha256=weights.digest(state))
+    patch.setitem(weights.WEIGHTS, name, spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / spec.file)
     return state
 
 
-def inception(folder: Path) -> Path:
-    """Writes torch-fidelity's InceptionV3 with random weights."""
-    from torch_fidelity import feature_extractor_inceptionv3 as module
-
-    with (
-        torch.random.fork_rng(),
-        patch.object(module, "load_state_dict_from_url", lambda *_, **__: {}),
-        patch.object(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None),
-    ):
-        torch.manual_seed(0)
-        network = module.FeatureExtractorInceptionV3("stand-in", ["2048"])
-    path = folder / FILES["inception"].file
-    torch.save(network.state_dict(), path)
-    return path
+def require_weights(*names: str) -> None:
+    """Skips the test, with the remedy, where the real weights are absent."""
+    for name in names:
+        try:
+            weights.load(name)
+        except WeightsError as error:
+            pytest.skip(str(error))

@@ -117,7 +117,7 @@ def test_what_is_stored(file: Path, tiny_codec: Codec) -> None:
 
 def test_mistake_03_the_perceptual_network_is_not_saved(tiny: Config, tmp_path: Path) -> None:
     """It is no part of the codec; and a codec that holds a frozen network saves none of it either."""
-    from utils.frozen import freeze
+    from modules.pretrained.frozen import freeze
 
     codec = build_codec(tiny)
     codec.freeze()

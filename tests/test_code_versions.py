@@ -15,22 +15,23 @@ import pytest
 import config
 from data import archive, geometry, images, kitti, packed, synthetic, textures
 from modules import cdc, codec, coder, dicm, diffusion_codec, entropy, fusion, integer, unet
+from modules.pretrained import effnet, frozen, inception, lpips_net, weights
 from scripts import results_table
-from utils import bd_intervals, bootstrap, checkpoint, effnet, files, lpips_net, precision, rd, tiles, weights
+from utils import bd_intervals, bootstrap, checkpoint, files, precision, rd, tiles
 from utils import images as rounding
 from utils.evaluation import anchors, coders, measure, pipeline, side, store, summary, sweep
 from utils.evaluation.code import code_digest, library_versions, reach
 from utils.evaluation.pipeline import MEASURING
-from utils.metrics import deep, image, inception, sets, statistics, suite
+from utils.metrics import deep, image, sets, statistics, suite
 from utils.metrics import effnet as effnet_metrics
 from utils.report import charts, page, pictures, tables
 
 ROOT = Path(pipeline.__file__).resolve().parents[pipeline.__name__.count(".")]
 DECIDE = [
-    *(rounding, lpips_net, effnet, weights, files, checkpoint, config, precision, tiles, bootstrap),
+    *(rounding, lpips_net, effnet, frozen, inception, weights, files, checkpoint, config, precision, tiles, bootstrap),
     *(images, archive, geometry, kitti, packed, synthetic, textures),
     *(codec, diffusion_codec, dicm, cdc, entropy, coder, integer, fusion, unet),
-    *(deep, image, inception, sets, statistics, suite, effnet_metrics),
+    *(deep, image, sets, statistics, suite, effnet_metrics),
     *(anchors, coders, measure, side, store, sweep),
 ]
 ONLY_SHOW = [charts, page, pictures, tables, rd, bd_intervals, summary, pipeline, results_table]

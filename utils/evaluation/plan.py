@@ -42,7 +42,7 @@ class Model:
 
     @property
     def trained_on(self) -> str:
-        """The network of the perceptual training loss (a key of `utils.weights.FILES`), or ""."""
+        """The network of the perceptual training loss (a key of `modules.pretrained.weights.WEIGHTS`), or ""."""
         from modules.perceptual import NETWORKS
 
         loss = self.config.loss

@@ -1,4 +1,4 @@
-"""Metrics of one image on pretrained networks whose weights must be downloaded: LPIPS and DISTS.
+"""Metrics on pretrained networks whose weights must be fetched: LPIPS and DISTS of an image, features for FID and KID.
 
 Called as metric(x, x_hat) with two (1, 3, H, W) uint8 tensors. Constructors raise WeightsError with the remedy.
 """
@@ -9,23 +9,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from modules.pretrained.frozen import freeze
+from modules.pretrained.inception import build_inception
+from modules.pretrained.lpips_net import build_lpips, set_convolutions
+from modules.pretrained.weights import load
 from utils.errors import WeightsError
-from utils.frozen import freeze
-from utils.lpips_net import build_lpips, load_trunk
-from utils.weights import resolve
 
 
 class Lpips:
     """LPIPS version 0.1 (Zhang et al. 2018) by the package `lpips`, network "alex" or "vgg", on images in [-1, 1]."""
 
-    def __init__(
-        self, net: str, device: torch.device, weights_dir: str | Path | None = None, *, allow_unverified: bool = False
-    ) -> None:
+    def __init__(self, net: str, device: torch.device, weights_dir: str | Path | None = None) -> None:
         self.min_side = {"alex": 31, "vgg": 16}[net]  # what is left after the strides of the trunk
-        self._network = build_lpips(net, weights_dir, allow_unverified=allow_unverified).to(device)
+        self._network = build_lpips(net, weights_dir).to(device)
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> float:
         return float(self._network(x_hat.float() / 127.5 - 1, x.float() / 127.5 - 1))
@@ -40,10 +41,8 @@ class Dists:
 
     min_side = 16
 
-    def __init__(
-        self, device: torch.device, weights_dir: str | Path | None = None, *, allow_unverified: bool = False
-    ) -> None:
-        path = resolve("vgg16", weights_dir, allow_unverified=allow_unverified)
+    def __init__(self, device: torch.device, weights_dir: str | Path | None = None) -> None:
+        tensors = load("vgg16", weights_dir)
         if find_spec("torchmetrics") is None:
             raise WeightsError("DISTS needs a package that is not installed: run `pip install torchmetrics`.")
         from torchmetrics.functional.image import dists
@@ -54,8 +53,21 @@ class Dists:
             patch.object(dists, "vgg16", lambda weights: vgg16(weights=None, init_weights=False)),
         ):
             network = dists.DISTSNetwork()
-        load_trunk([getattr(network, f"stage{i}") for i in range(1, 6)], path)
+        set_convolutions([getattr(network, f"stage{i}") for i in range(1, 6)], tensors)
         self._network = freeze(network).to(device)
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> float:
         return float(self._network(x_hat.float() / 255, x.float() / 255))
+
+
+class InceptionFeatures:
+    """Pooled features (2048) of InceptionV3, with torch-fidelity's own resizing to 299x299."""
+
+    min_side = 1
+
+    def __init__(self, device: torch.device, weights_dir: str | Path | None = None) -> None:
+        self._network = build_inception(weights_dir).to(device)
+
+    def features(self, image: Tensor) -> NDArray[np.float32]:
+        """Features (2048,) of an image (1, 3, H, W) uint8."""
+        return self._network(image)[0][0].float().cpu().numpy()

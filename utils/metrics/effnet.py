@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from utils.effnet import CHANNELS, STRIDES, EfficientNetFeatures, feature_distance
+from modules.pretrained.effnet import CHANNELS, STRIDES, EfficientNetFeatures, feature_distance
 
 TAPS = ("stage1", "stage2", "stage3", "stage5", "stage7")
 """Taps of effnet_dist, one a resolution."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from utils.weights import FILES
+from modules.pretrained.weights import WEIGHTS
 
 
 @dataclass(frozen=True)
 class MetricInfo:
     """One metric. `scope` is "image" (one value an image, averaged) or "set" (one value a set of images).
 
-    `network` names the weights (a key of `utils.weights.FILES`) whose features it compares, or is "" for none.
+    `network` names the weights (modules/pretrained/weights.py) whose features it compares, or is "".
     """
 
     name: str
@@ -25,7 +25,7 @@ class MetricInfo:
     @property
     def needs_download(self) -> bool:
         """Whether its weights are not carried by an installed package."""
-        return bool(self.network) and not FILES[self.network].package
+        return self.network in WEIGHTS
 
 
 METRICS: dict[str, MetricInfo] = {
@@ -152,5 +152,5 @@ METRICS: dict[str, MetricInfo] = {
 
 
 def independent_of(network: str) -> list[str]:
-    """The metrics that may judge a model trained with a loss on `network` (a key of `utils.weights.FILES`, or "")."""
+    """The metrics that may judge a model trained with a loss on `network` (modules/pretrained/weights.py; "": none)."""
     return [name for name, info in METRICS.items() if not network or info.network != network]

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from utils.bootstrap import ClusterBootstrap
 from utils.metrics import effnet
-from utils.metrics.inception import KID_SUBSET_SIZE, MIN_IMAGES
 from utils.metrics.statistics import PairedKernelDistance, frechet_distance, kernel_distance_subsets
 
 Features = Mapping[str, NDArray[np.floating]]
 """Kind of feature -> array of one image."""
 Arrays = list[NDArray[np.floating]]
+KID_SUBSET_SIZE = 1000
+"""KID's subsets hold this many images, or all there are."""
+MIN_IMAGES = 10
+"""Images below which FID and KID are not reported: of so few, one vector each, 2048 variances say nothing."""
 REFERENCE = "the originals of the same images"
 
 

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from utils.bootstrap import ClusterBootstrap
 from utils.errors import ConfigError, WeightsError
-from utils.metrics.deep import Dists, Lpips
+from utils.metrics.deep import Dists, InceptionFeatures, Lpips
 from utils.metrics.effnet import EffnetMetrics
 from utils.metrics.image import CVVDP_DISPLAY, ColorVideoVdp, ImageMetric, MsSsimDb, Psnr, Ssim
-from utils.metrics.inception import InceptionFeatures
 from utils.metrics.info import METRICS
 from utils.metrics.sets import SET_METRICS, Features
 
@@ -41,8 +40,7 @@ class MetricSuite:
 
     `names`: "all", "offline" (those that need no download) or metric names (ConfigError for an unknown one). A metric
     whose weights cannot be had is in `unavailable` (name -> reason and remedy) and so reported by `summarise`; it is
-    never replaced. `allow_unverified` accepts weights with another hash, to test the plumbing: what they give is
-    reported as unavailable, with the number beside it.
+    never replaced.
     """
 
     def __init__(
@@ -50,23 +48,19 @@ class MetricSuite:
         names: str | Sequence[str] = "all",
         device: str | torch.device = "cpu",
         weights_dir: str | Path | None = None,
-        *,
-        allow_unverified: bool = False,
     ) -> None:
         self.names = _select(names)
         self.unavailable: dict[str, str] = {}
         self._device = torch.device(device)
-        self._allow_unverified = allow_unverified
-        options: dict[str, Any] = {"weights_dir": weights_dir, "allow_unverified": allow_unverified}
         self._image: dict[str, ImageMetric] = {}
         self._features: dict[str, EffnetMetrics | InceptionFeatures] = {}
         builders: dict[str, Callable[[], ImageMetric]] = {
             "psnr": Psnr,
             "ssim": Ssim,
             "ms_ssim_db": MsSsimDb,
-            "lpips_alex": lambda: Lpips("alex", self._device, **options),
-            "lpips_vgg": lambda: Lpips("vgg", self._device, **options),
-            "dists": lambda: Dists(self._device, **options),
+            "lpips_alex": lambda: Lpips("alex", self._device, weights_dir),
+            "lpips_vgg": lambda: Lpips("vgg", self._device, weights_dir),
+            "dists": lambda: Dists(self._device, weights_dir),
             "cvvdp": lambda: ColorVideoVdp(self._device),
         }
         for name in self.names:
@@ -79,7 +73,7 @@ class MetricSuite:
                 self._image["effnet_dist"] = self._features["effnet"]  # type: ignore[assignment]
         inception = [name for name in self.names if METRICS[name].network == "inception"]
         if inception:
-            self._try(inception, lambda: self._features.update(inception=InceptionFeatures(self._device, **options)))
+            self._try(inception, lambda: self._features.update(inception=InceptionFeatures(self._device, weights_dir)))
         self._needs_features = {SET_METRICS[name].features for name in self.names if name in SET_METRICS}
 
     @torch.inference_mode()
@@ -125,7 +119,7 @@ class MetricSuite:
         a value; where that is not all, also {"of": all images, "left_out": why}. Set metrics: {"value", "n", ...}. What
         cannot be had: {"unavailable": reason and remedy}; no figure is NaN or infinite. `ci95` is a cluster bootstrap
         over `groups`.
-        `trained_on` names the network of the model's training loss (a key of `utils.weights.FILES`): metrics on that
+        `trained_on` names the network of the model's training loss (modules/pretrained/weights.py): metrics on that
         network then carry a "note" that they do not judge this model.
         """
         if not len(rows) == len(groups) == len(references) == len(hats) or not rows:
@@ -144,8 +138,6 @@ class MetricSuite:
                 result[name] = self._summarise_image(name, rows, groups, bootstrap)
             if trained_on and METRICS[name].network == trained_on:
                 result[name]["note"] = f"The model was trained with {trained_on}, so this metric does not judge it."
-            if self._allow_unverified and METRICS[name].needs_download and "unavailable" not in result[name]:
-                result[name] = {"unavailable": "The weights are not checked.", "unverified": result[name]}
         return result
 
     def _summarise_image(

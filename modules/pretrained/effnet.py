@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from modules.pretrained.frozen import FrozenModule, freeze
+from modules.pretrained.weights import packaged
 from utils.errors import WeightsError
-from utils.frozen import FrozenModule, freeze
-from utils.weights import resolve
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7")
 """Names of the taps: the outputs of the seven groups of blocks, at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32."""
@@ -142,7 +142,7 @@ class _Block(nn.Module):
 
 
 def _load(variant: str) -> Any:
-    path: Path = resolve(f"efficientnet_{variant}")
+    path: Path = packaged(f"efficientnet_{variant}")
     if importlib.util.find_spec("efficientnet_lite_pytorch") is None:
         raise WeightsError(
             "EfficientNet-Lite needs a package that is not installed: run `pip install efficientnet-lite-pytorch`."

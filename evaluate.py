@@ -13,7 +13,6 @@ import argparse
 import os
 import shlex
 import sys
-import warnings
 
 from utils.cli import Parser, run
 
@@ -63,16 +62,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def command_line() -> str:
     """The command that made the report, as one would type it."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    launcher = f"torchrun --nproc_per_node {processes}" if processes > 1 else "python"
+    processes = os.environ.get("WORLD_SIZE", "1")
+    launcher = f"torchrun --nproc_per_node {processes}" if processes != "1" and "LOCAL_RANK" in os.environ else "python"
     return f"{launcher} evaluate.py {shlex.join(sys.argv[1:])}"
 
 
 def main() -> None:
     """Evaluate; raises ProjectError with what to do."""
     arguments = parse()
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.evaluation.pipeline import Options, evaluate
 
     out = evaluate(

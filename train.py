@@ -31,6 +31,7 @@ from utils.checkpoint import MODEL_FILE, find_model_file, initialise, save_check
 from utils.cli import run
 from utils.configio import parse_command_line
 from utils.errors import ConfigError, ProjectError
+from utils.launch import check_launch
 from utils.metrics.image import MsSsimDb
 from utils.precision import resolve
 from utils.run import RunFolder, refuse_losses
@@ -146,6 +147,7 @@ def update_ema(ema: Codec, codec: Codec, step: int, decay: float) -> None:
 
 def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     """Accelerate for one process or many. Raises ConfigError for a precision that the device lacks."""
+    check_launch(cpu)
     precision = resolve(train.precision, "cpu" if cpu else "cuda")
     parallel = DistributedDataParallelKwargs(
         find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.

@@ -16,10 +16,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from compressai.entropy_models import EntropyBottleneck
-from compressai.ops import LowerBound
 from torch import Tensor, nn
 
+from modules.borrowed import EntropyBottleneck, LowerBound
 from modules.coder import (
     END_BYTES,
     MAX_SYMBOL_BYTES,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from compressai.ops.bound_ops import LowerBoundFunction
 from torch import Tensor, nn
 
+from modules.borrowed import LowerBoundFunction
 from modules.entropy import LIKELIHOOD_BOUND, FactorizedPrior, gaussian_likelihood, round_ste
 from modules.noise import Draws
 from modules.paper_layers import full_precision

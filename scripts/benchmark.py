@@ -12,7 +12,6 @@ import argparse
 import math
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +114,6 @@ def settings_of(arguments: argparse.Namespace) -> Any:
 def main() -> None:
     """Measure or profile; raises ProjectError with what to do."""
     arguments = parse()
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.benchmark import results, session
     from utils.benchmark.profile import top_operators
     from utils.outputs import refuse_overwriting

@@ -14,7 +14,6 @@ kept. Bad images are reported at the end, and the exit status is then 1.
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,8 +50,6 @@ def main() -> int:
     parser.add_argument("--workers", type=int, metavar="N", help="processes for a folder (default: 1), one thread each")
     arguments = parser.parse_args()
 
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from data.images import read_image
     from utils.batch import check_workers
     from utils.batch_coding import RateChoice, compress_folder

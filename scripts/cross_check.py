@@ -16,7 +16,6 @@ import argparse
 import shlex
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +114,6 @@ def check_numbers(arguments: argparse.Namespace, settings: int) -> None:
 def main() -> int:
     """Check; the exit status."""
     arguments = parse()
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.crosscheck import report, session
     from utils.files import write_whole, writing
     from utils.outputs import refuse_overwriting

@@ -14,7 +14,6 @@ build and threads.
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -60,8 +59,6 @@ def main() -> int:
     parser.add_argument("--workers", type=int, metavar="N", help="processes for a folder (default: 1), one thread each")
     arguments = parser.parse_args()
 
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from data.images import read_image
     from modules.bitstream import largest_file
     from modules.codec import MAX_PIXELS

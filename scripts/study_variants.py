@@ -15,7 +15,6 @@ import argparse
 import json
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +105,6 @@ def main(launch: Launch | None = None) -> int:
     if args.list:
         show(study, args, place)
         return 0
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     from utils.markdown import publish
     from utils.studies import perform, report
 

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import unicodedata
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -169,8 +168,6 @@ def _start(pickled: bytes) -> None:
     global _task
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
-    # A dependency of CompressAI uses what torch deprecates, and says so as soon as the task's module is imported.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     _task = pickle.loads(pickled)
     _task.start()
 

@@ -8,7 +8,6 @@ import io
 import re
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -48,8 +47,6 @@ def run(main: Callable[[], int | None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # A dependency of CompressAI uses what torch deprecates; stderr is for what the reader can act on.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     try:
         status = main()
     except ProjectError as error:

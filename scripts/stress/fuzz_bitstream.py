@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,6 @@ def work(out: Connection, ckpt: Path, seed: int, first: int, last: int, memory: 
     """Judge mutants first .. last - 1 and send (kind, detail) for each, after one message when ready."""
     import resource
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer.
     import torch
 

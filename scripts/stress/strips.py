@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -87,9 +85,7 @@ def save_pair(folder: Path, number: int, x: Image, x_side: Image) -> None:
 
 def measure_alone(case: Case) -> Cost:
     """`measure` in a fresh process. Raises ProjectError if it dies."""
-    # A dependency of CompressAI uses what torch deprecates, and says so as soon as this module is imported.
-    quiet = partial(warnings.filterwarnings, "ignore", category=FutureWarning, module=r"torch\.jit")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quiet) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(measure, case).result()
         except BrokenProcessPool:

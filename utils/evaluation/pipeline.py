@@ -27,6 +27,7 @@ from utils.evaluation.side import parse_side
 from utils.evaluation.store import Store, refuse_losses
 from utils.evaluation.summary import Results, summarise, text_table, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
+from utils.launch import check_launch
 from utils.metrics import MetricSuite
 from utils.precision import resolve
 from utils.run import environment
@@ -71,6 +72,7 @@ def evaluate(options: Options) -> Path | None:
         refuse_losses(Path(options.out), given)
     # Accelerate joins the processes of a machine without a GPU only if it is told that they are to use the CPU.
     cpu = options.device == "cpu" or not torch.cuda.is_available()
+    check_launch(cpu)
     state = PartialState(cpu=cpu, timeout=_BARRIER)
     device = _device(options.device, state)
     models = describe_models(options.checkpoints)

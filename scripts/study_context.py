@@ -147,6 +147,7 @@ def result(
     held_out: dict[str, Latents],
 ) -> dict[str, Any]:
     """Bits of y for each size and image, before and after training; from WORK if they are there."""
+    from config import LossConfig
     from utils.context_training import Settings, fit, measure
     from utils.files import write_whole
 
@@ -155,6 +156,7 @@ def result(
     file = args.work / f"{stem}.json"
     if not file.is_file():
         before = measure(model, held_out)
+        assert isinstance(loaded.config.loss, LossConfig)
         fit(model, train, loaded.config.loss, settings, args.work / stem)
         write_whole(file, json.dumps({"before": before, "after": measure(model, held_out)}).encode())
     found: dict[str, Any] = json.loads(file.read_text())

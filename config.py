@@ -1,18 +1,39 @@
 """Every setting of an experiment, typed, in one place. Edit a preset or add one here; that is how experiments are run.
 
 `accelerate launch train.py` trains DEFAULT; `--preset NAME` another preset; `--field.path VALUE` sets any field, for
-example `--train.batch-size 32 --data.dataset cityscapes`. `--dry-run` prints the result.
+example `--train.batch-size 32 --data.dataset cityscapes`. `--dry-run` prints the result. Each family of codecs has
+sections of its own (SECTIONS), so a codec cannot be given what it does not read; `utils/configrules.py` holds the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
-
-from data.transforms import AugmentConfig
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar, Literal
 
 Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """The training crop, and the random changes to a pair (`data/transforms.py`); by default crop and flip only."""
+
+    height: int = 128
+    """Of the crop in pixels, like `width` a multiple of 64."""
+    width: int = 256
+    flip: float = 0.5
+    """Probability of a flip, which swaps the views."""
+    scale_min: float = 1.0
+    scale_max: float = 1.0
+    """Range of the uniform enlargement before the crop; 1: as stored."""
+    scaled: float = 1.0
+    """Its probability. Enlarged pictures have less fine detail: a model that sees nothing else makes such images."""
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    """Half-width of the uniform range around 1 of a factor common to both views."""
+    exposure: float = 0.0
+    """The same of a gain drawn for each view alone, as two cameras expose a little differently."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +59,7 @@ class DataConfig:
     folder_root: str = "datasets/folder"
     protocol: Literal["drive_disjoint", "ndic"] = "drive_disjoint"
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """The training crop (height and width are multiples of 64) and the random changes to a pair."""
+    augment: AugmentConfig = AugmentConfig()
     mismatched: float = 0.0
     """Share of training samples that get the side image of another pair, from which to learn distrust."""
     workers: int = 2
@@ -51,6 +71,10 @@ class DataConfig:
         """Training sources with a positive weight."""
         return {name: weight for name, weight in asdict(self.mixture).items() if weight} or {self.dataset: 1.0}
 
+    def sources(self) -> set[str]:
+        """Every source that is read, by training or validation."""
+        return {self.dataset, *self.weights()}
+
     def root(self, source: str) -> str | None:
         """The root of a source, None for the two that need none."""
         return {"kitti": self.kitti_root, "cityscapes": self.cityscapes_root, "folder": self.folder_root}.get(source)
@@ -58,21 +82,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture. Tuples run from fine to coarse: 1/4, 1/8, 1/16 of the image for `diffusion`.
+    """Architecture of the codec `diffusion`. Tuples run from fine to coarse: 1/4, 1/8, 1/16 of the image."""
 
-    `cdc` and `dicm` have their published depths; of what follows, `dim`, `finest_context` and `fusion` (`add`, or
-    `none` for no side image) concern them.
-    """
-
-    codec: Literal["diffusion", "dicm", "cdc"] = "diffusion"
+    codec: Literal["diffusion"] = "diffusion"
     variable_rate: bool = True
     """256 rate levels by gain units; otherwise one model a lambda."""
     mean_before_gain: bool = False
-    """Whether h_s predicts the mean of y itself, the same at all rates, instead of that of y x gain
+    """Whether h_s predicts the mean of y itself, the same at all rates, instead of the mean of y x gain
     (`modules/entropy.py`); variable rate only."""
     fusion: Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
     """`modules/fusion.py`: `aligned` is `both` with a warp of features at the finest scale, and gates;
-    `pixel_aligned` refines that warp and moves the pixels of the side image as well."""
+    `pixel_aligned` refines that warp and moves the pixels of the side image as well; `none` has no side image."""
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
@@ -90,24 +110,28 @@ class ModelConfig:
     unet_channels: tuple[int, ...] = (72, 128, 192)
     unet_blocks: tuple[int, ...] = (1, 1, 1)
     embedding: int = 128
+
+
+@dataclass(frozen=True)
+class PaperModelConfig:
+    """Architecture of the published codecs `cdc` and `dicm`, which have their published depths."""
+
+    codec: Literal["cdc", "dicm"] = "dicm"
+    fusion: Literal["add", "none"] = "add"
+    """`add`: DICM. `none`: no side image, the only way for cdc."""
     dim: int = 64
-    """cdc and dicm: channels of the finest level, of which all other widths are multiples."""
+    """Channels of the finest level, of which all other widths are multiples."""
     finest_context: int = 3
-    """cdc and dicm: channels of the context at full resolution (published: 3, and 64 for x-prediction)."""
+    """Channels of the context at full resolution (published: 3, and 64 for x-prediction)."""
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The noise process, what the network predicts, and how decoding starts."""
+    """What the network of the codec `diffusion` predicts, how it is trained, and how decoding starts: in pure noise."""
 
-    prediction: Literal["x0", "epsilon", "v"] = "x0"
-    """The codec `diffusion` has x0 or v, with the schedule cosine: its decoding starts from noise alone."""
-    schedule: Literal["cosine", "linear", "cosine_offset"] = "cosine"
-    """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
-    timesteps: int = 0
-    """Number of discrete noise levels; 0: continuous time (cosine only)."""
+    prediction: Literal["x0", "v"] = "x0"
     noise_ratio: float = 0.1
-    """cosine only: noise over signal at t = 0.5; low, since x_t has to tell only what the context does not."""
+    """Noise over signal at t = 0.5; low, since x_t has to tell only what the context does not."""
     start_fraction: float = 0.5
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
     denoise_fraction: float = 1.0
@@ -124,7 +148,7 @@ class DiffusionConfig:
     data_std: float = 0.12
     """Standard deviation, in [-1, 1], of an image around what its context tells; preconditions the x0 prediction."""
     max_weight: float = 100.0
-    """Upper bound of the weight of an x0 error at low noise; for cdc and dicm of (alpha / sigma)^2."""
+    """Upper bound of the weight of an x0 error at low noise."""
     steps: int = 1
     """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
@@ -132,26 +156,35 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
-    + perceptual_weight x P).
+class PaperDiffusionConfig:
+    """The noise process and the sampling of `cdc` and `dicm`."""
 
-    D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in the units of the codec's
-    prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or unit noise.
+    prediction: Literal["x0", "epsilon", "v"] = "epsilon"
+    schedule: Literal["cosine", "linear", "cosine_offset"] = "linear"
+    """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
+    timesteps: int = 20_000
+    """Number of discrete noise levels; 0: continuous time (cosine only)."""
+    max_weight: float = 100.0
+    """Upper bound of the weight (alpha / sigma)^2 of an x0 error."""
+    steps: int = 200
+    gamma: float = 0.8
+    """Decoding steps, and standard deviation of the noise they start from, unless the receiver chooses."""
+
+
+@dataclass(frozen=True)
+class BaseLossConfig:
+    """What the loss of every codec reads.
+
+    rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
+    + perceptual_weight x P). D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in
+    the units of the codec's prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or
+    unit noise.
     """
 
-    lambda_min: float = 0.0001
-    lambda_max: float = 0.026
-    """Variable rate: lambda at rate level 0 and 255, geometric in between."""
-    rates: tuple[float, ...] = (0.0, 1.0)
-    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
+    lambda_on: ClassVar[Literal["distortion", "rate"]] = "distortion"
+    """What lambda multiplies."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
-    lambda_on: Literal["distortion", "rate"] = "distortion"
-    """What lambda multiplies: D and P, or for cdc and dicm the bits, so that it is their papers' beta."""
-    balance: float = 0.5
-    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose
-    losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     rate_weight: float = 1.0
     rate_warmup: int = 0
     """Bits cost 2 % of their price at step 0, rising geometrically to all of it at this step: at full price from the
@@ -174,6 +207,27 @@ class LossConfig:
     def judges_images(self) -> bool:
         """Whether a perceptual distance counts beside rate and distortion."""
         return self.perceptual != "none" and self.perceptual_weight > 0
+
+
+@dataclass(frozen=True)
+class LossConfig(BaseLossConfig):
+    """The loss of the codec `diffusion`, at one rate or at all."""
+
+    lambda_min: float = 0.0001
+    lambda_max: float = 0.026
+    """Variable rate: lambda at rate level 0 and 255, geometric in between."""
+    rates: tuple[float, ...] = (0.0, 1.0)
+    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
+    balance: float = 0.5
+    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose
+    losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
+
+
+@dataclass(frozen=True)
+class PaperLossConfig(BaseLossConfig):
+    """The loss of `cdc` and `dicm`: lambda multiplies the bits, so that it is their papers' beta."""
+
+    lambda_on: ClassVar[Literal["distortion", "rate"]] = "rate"
 
 
 @dataclass(frozen=True)
@@ -216,15 +270,24 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment."""
+    """One experiment. `model`, `diffusion` and `loss` are those of one family of codecs."""
 
     name: str = "base"
     """The run folder is runs/<name>."""
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    loss: LossConfig = LossConfig()
+    model: ModelConfig | PaperModelConfig = ModelConfig()
+    diffusion: DiffusionConfig | PaperDiffusionConfig = DiffusionConfig()
+    loss: LossConfig | PaperLossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+
+_PAPER: dict[str, type] = {"model": PaperModelConfig, "diffusion": PaperDiffusionConfig, "loss": PaperLossConfig}
+SECTIONS: dict[str, dict[str, type]] = {
+    "diffusion": {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig},
+    "cdc": _PAPER,
+    "dicm": _PAPER,
+}
+"""model.codec -> the types of its sections."""
 
 
 def demo() -> Config:
@@ -274,7 +337,7 @@ def small() -> Config:
         data=DataConfig(
             dataset="folder",
             mixture=MixtureConfig(folder=0.9, synthetic=0.1),
-            augment=AugmentConfig(scaled=0.0, brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
+            augment=AugmentConfig(brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
             mismatched=0.08,
             workers=1,
         ),
@@ -285,7 +348,7 @@ def small() -> Config:
 
 
 def _mean(config: Config, steps: int, lr: float) -> Config:
-    """Stage 2, first half: the context's own image, which is that of gamma 0, gets better to look at; files change too.
+    """Stage 2, first half: the image of gamma 0, which the context makes, gets better to look at; files change too.
 
     MS-SSIM, errors of 4x4 means and a perceptual distance take most of the weight of the squared error; see
     docs/decisions.md for what was compared. There is no noise in it (start_fraction 1), and with sampled_steps no
@@ -294,11 +357,9 @@ def _mean(config: Config, steps: int, lr: float) -> Config:
     return replace(
         config,
         name=f"{config.name}_mean",
-        data=replace(config.data, augment=replace(config.data.augment, scaled=0.0)),
-        diffusion=replace(config.diffusion, start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
-        loss=replace(
-            config.loss,
-            rate_warmup=0,
+        data=_unscaled(config.data),
+        diffusion=DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
+        loss=LossConfig(
             distortion_weight=0.2,
             coarse_weight=0.4,
             ms_ssim_weight=1500.0,
@@ -314,21 +375,25 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
 
     With perceptual distance and a critic, both the more the larger gamma is. Files, and images at gamma 0, stay.
     """
-    mean = _mean(config, steps, lr)
     return replace(
-        mean,
+        config,
         name=f"{config.name}_one_step",
-        diffusion=replace(mean.diffusion, start_fraction=0.0, denoise_fraction=1.0, gamma=0.25),
-        loss=replace(
-            mean.loss,
+        data=_unscaled(config.data),
+        diffusion=DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25),
+        loss=LossConfig(
             distortion_weight=0.5,
             coarse_weight=1.5,
             ms_ssim_weight=2000.0,
+            perceptual="effnet",
             perceptual_weight=4000.0,
             adversarial_weight=0.08,
         ),
-        train=replace(mean.train, denoiser_only=True),
+        train=replace(config.train, steps=steps, lr=lr, warmup=20, decay=steps - 50, denoiser_only=True),
     )
+
+
+def _unscaled(data: DataConfig) -> DataConfig:
+    return replace(data, augment=replace(data.augment, scale_max=1.0, scaled=1.0))
 
 
 def small_mean() -> Config:
@@ -363,8 +428,8 @@ def small_no_side() -> Config:
     steps of `checkpoints/small_no_side`: 26.0 dB at 0.289 bpp and 29.2 dB at 0.934 bpp on the sample's `val` split.
     """
     config = small()
-    model = replace(config.model, fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
-    return replace(config, name="small_no_side", model=model)
+    model = ModelConfig(fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
+    return replace(config, name="small_no_side", data=replace(config.data, mismatched=0.0), model=model)
 
 
 def small_no_side_mean() -> Config:
@@ -434,49 +499,31 @@ def base_one_step() -> Config:
     return _one_step(base(), steps=30_000, lr=1e-4)
 
 
+_PAPER_DATA = DataConfig(dataset="kitti", protocol="ndic", workers=4)
+_PAPER_LOSS = PaperLossConfig(
+    lmbda=0.0025, distortion="l1", distortion_weight=0.1, perceptual="lpips_vgg", perceptual_weight=0.9
+)
+_PAPER_TRAIN = TrainConfig(
+    batch_size=4, warmup=0, lr_floor=0.5, ema=0.0, precision="no", val_every=20_000, save_every=5_000
+)
+
+
 def dicm_paper() -> Config:
     """DICM as published (`modules/dicm.py`), without the mistakes of its released code. 81 M parameters.
 
     accelerate launch train.py --preset dicm_paper [--data.dataset cityscapes] [--loss.lmbda BETA]
 
-    One model a beta; a sweep over beta gives the curve. Needs the weights of LPIPS-VGG (`--loss.perceptual none` or
-    `effnet` trains without). Published: batch 4 a GPU, so `--train.batch-size` 4 x GPUs.
-    Time, an estimate from operation counts and never measured: 576 GFLOP a pair forward and backward (U-Net 51.7 GFLOP
-    forward, twice; three codecs of 16.1; VGG16), 2.3 TFLOP a step, so about 32 hours on one A100 if it sustains
-    8 TFLOP/s in float32; a decoded 128x256 image takes 200 x 51.7 GFLOP.
+    One model a beta; a sweep over beta gives the curve. Needs the weights of LPIPS-VGG (`--loss.perceptual none
+    --loss.perceptual-weight 0` trains without). Published: batch 4 a GPU, so `--train.batch-size` 4 x GPUs.
+    Time, an estimate from operation counts (2.3 TFLOP a step) and never measured: 32 hours on one A100 at 8 TFLOP/s.
     Expect, on Cityscapes, the published curve (read off a figure): 0.088 bpp FID 10.8, DISTS .075, PSNR 29.1;
     0.106 bpp 10.2, .067, 29.5; 0.174 bpp 7.9, .057, 31.1. For KITTI no figures at this protocol are known to us.
-    Departures: the flip swaps the views; KITTI crops are taken anywhere along the row, not at the centre. Published,
-    the learning rate falls by a tenth an epoch from epoch 800 on (315 k steps on KITTI), so it reaches its floor, a
-    half, after seven epochs, and training has no stated end; here it falls linearly from step 315 k to that floor at
-    400 k. The quantiles keep a faster learning rate of their own.
+    Departures: the flip swaps the views; KITTI crops are taken anywhere along the row. Published, the learning rate
+    falls by a tenth an epoch from step 315 k (KITTI) on to its floor, a half, without a stated end; here it falls
+    linearly from there to that floor at 400 k. The quantiles keep a faster learning rate of their own.
     """
-    return Config(
-        name="dicm_paper",
-        data=DataConfig(dataset="kitti", protocol="ndic", workers=4),
-        model=ModelConfig(codec="dicm", variable_rate=False, fusion="add", side_dropout=0.0),
-        diffusion=DiffusionConfig(prediction="epsilon", schedule="linear", timesteps=20_000, steps=200, gamma=0.8),
-        loss=LossConfig(
-            lmbda=0.0025,
-            lambda_on="rate",
-            distortion="l1",
-            distortion_weight=0.1,
-            perceptual="lpips_vgg",
-            perceptual_weight=0.9,
-        ),
-        train=TrainConfig(
-            steps=400_000,
-            batch_size=4,
-            lr=3e-5,
-            warmup=0,
-            decay=85_000,
-            lr_floor=0.5,
-            ema=0.0,
-            precision="no",
-            val_every=20_000,
-            save_every=5_000,
-        ),
-    )
+    train = replace(_PAPER_TRAIN, steps=400_000, lr=3e-5, decay=85_000)
+    return Config("dicm_paper", _PAPER_DATA, PaperModelConfig("dicm"), PaperDiffusionConfig(), _PAPER_LOSS, train)
 
 
 def dicm_no_side() -> Config:
@@ -484,12 +531,10 @@ def dicm_no_side() -> Config:
 
     accelerate launch train.py --preset dicm_no_side [--data.dataset cityscapes] [--loss.lmbda BETA]
 
-    Time, estimated as for `dicm_paper`: 1.05 TFLOP a step (263 GFLOP an image), about 15 hours on one A100.
-    Expect: nothing comparable is published. DICM's "without w" (Cityscapes, 0.129 bpp: FID 126, 26.2 dB, off a figure)
-    may not have been retrained.
+    Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 15 hours on one A100. Expect: nothing comparable is
+    published. DICM's "without w" (Cityscapes, 0.129 bpp: FID 126, 26.2 dB, off a figure) may not have been retrained.
     """
-    config = dicm_paper()
-    return replace(config, name="dicm_no_side", model=replace(config.model, fusion="none"))
+    return replace(dicm_paper(), name="dicm_no_side", model=PaperModelConfig("dicm", fusion="none"))
 
 
 def cdc_eps() -> Config:
@@ -502,13 +547,9 @@ def cdc_eps() -> Config:
     Released code: Adam 4e-5, halved within seven steps after the first 100 k; here it falls linearly from there to that
     half. Its beta is given on the command line; ours is DICM's.
     """
-    config = dicm_no_side()
-    return replace(
-        config,
-        name="cdc_eps",
-        model=replace(config.model, codec="cdc"),
-        train=replace(config.train, steps=1_000_000, lr=4e-5, decay=900_000),
-    )
+    train = replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000)
+    model = PaperModelConfig("cdc", fusion="none")
+    return Config("cdc_eps", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, train)
 
 
 def cdc_x() -> Config:
@@ -516,42 +557,27 @@ def cdc_x() -> Config:
 
     accelerate launch train.py --preset cdc_x [--data.dataset cityscapes] [--loss.lmbda BETA]
 
-    Time, estimated as for `dicm_paper`: 1.22 TFLOP a step (U-Net forward 64.5 GFLOP), about 42 hours on an A100.
-    Expect: nothing comparable is published (see `cdc_eps`).
+    Time, estimated as for `dicm_paper`: 1.22 TFLOP a step, about 42 hours on an A100. Expect: as for `cdc_eps`.
     Released code: T 8193, cosine schedule with offset, squared error times min(SNR, 5), beta 0.0032, 65 steps, Adam
     5e-5 falling to a fifth within eight steps after the first 100 k (here linearly), an average of the weights taken
     every tenth step with 0.999, which is 0.9999 a step.
     """
-    config = cdc_eps()
-    return replace(
-        config,
-        name="cdc_x",
-        model=replace(config.model, finest_context=64),
-        diffusion=replace(
-            config.diffusion, prediction="x0", schedule="cosine_offset", timesteps=8193, steps=65, max_weight=5.0
-        ),
-        loss=replace(config.loss, lmbda=0.0032, distortion="l2"),
-        train=replace(config.train, lr=5e-5, lr_floor=0.2, ema=0.9999),
+    return Config(
+        "cdc_x",
+        _PAPER_DATA,
+        PaperModelConfig("cdc", fusion="none", finest_context=64),
+        PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0),
+        replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2"),
+        replace(_PAPER_TRAIN, steps=1_000_000, lr=5e-5, decay=900_000, lr_floor=0.2, ema=0.9999),
     )
 
 
 PRESETS: dict[str, Callable[[], Config]] = {
     preset.__name__: preset
     for preset in (
-        demo,
-        small,
-        small_mean,
-        small_one_step,
-        small_no_side,
-        small_no_side_mean,
-        small_no_side_one_step,
-        base,
-        base_mean,
-        base_one_step,
-        dicm_paper,
-        dicm_no_side,
-        cdc_eps,
-        cdc_x,
+        demo, small, small_mean, small_one_step, small_no_side, small_no_side_mean, small_no_side_one_step,
+        base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
     )
-}
-DEFAULT = "base"
+}  # fmt: skip
+DEFAULT = "demo"
+"""What `train.py` trains without `--preset`: on any machine, without data."""

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from config import Config, LossConfig, TrainConfig
+from config import DEFAULT, Config, TrainConfig
 from data.mixture import Mixture, make_loader
 from data.pair import PairSource
 from data.sources import open_source, verify
@@ -29,10 +29,9 @@ from modules.noise import Draws
 from utils.adversary import Adversary
 from utils.checkpoint import MODEL_FILE, find_model_file, initialise, save_checkpoint
 from utils.cli import run
-from utils.configio import parse_command_line
+from utils.configio import differences, parse_command_line, preset_named
 from utils.errors import ConfigError, ProjectError
 from utils.launch import check_launch
-from utils.metrics.image import MsSsimDb
 from utils.precision import resolve
 from utils.run import RunFolder, refuse_losses
 from utils.schedule import learning_rate, micro_batch, sample_indices
@@ -40,48 +39,6 @@ from utils.step_folders import newest_good, prune, publish, sweep_up
 from utils.stopping import StopRequest
 from utils.training_state import load_training_state, save_training_state
 from utils.validation import is_judge, validate
-
-SCALES = 3
-"""Entries of the tuples in ModelConfig."""
-
-
-def check(config: Config, device: torch.device) -> None:
-    """Settings that would fail later or be ignored in silence raise ConfigError now."""
-    if config.train.precision == "fp16" and device.type == "cpu":
-        raise ConfigError("train.precision fp16 does nothing on a CPU; use auto, bf16 or no.")
-    crop = config.data.augment
-    if crop.height % 64 or crop.width % 64:
-        raise ConfigError(
-            f"The training crop is {crop.width}x{crop.height}; data.augment.height and width must be multiples of 64."
-        )
-    if config.loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MsSsimDb.min_side:
-        raise ConfigError(
-            f"The training crop is {crop.width}x{crop.height}, but MS-SSIM, which loss.ms_ssim_weight "
-            f"{config.loss.ms_ssim_weight:g} asks for, needs {MsSsimDb.min_side} pixels a side: enlarge "
-            "data.augment.height and width, or set loss.ms_ssim_weight to 0."
-        )
-    for name in ("steps", "batch_size", "accumulation", "log_every", "val_every", "save_every", "keep"):
-        if getattr(config.train, name) < 1:
-            raise ConfigError(f"train.{name} is {getattr(config.train, name)}; it must be at least 1.")
-    if not 0 <= config.train.ema < 1:
-        raise ConfigError(f"train.ema is {config.train.ema}; it must lie in [0, 1).")
-    if not 0 <= config.model.side_dropout < 1:
-        raise ConfigError(f"model.side_dropout is {config.model.side_dropout}; it must lie in [0, 1).")
-    if config.loss.perceptual != "none" and not config.loss.perceptual_weight > 0:
-        raise ConfigError(
-            f"loss.perceptual is {config.loss.perceptual}, but loss.perceptual_weight is "
-            f"{config.loss.perceptual_weight:g}: give it a weight above 0, or choose none."
-        )
-    if tuple(config.loss.rates) != LossConfig().rates and not config.model.variable_rate:
-        raise ConfigError(
-            f"loss.rates is {', '.join(f'{rate:g}' for rate in config.loss.rates)}, but a fixed-rate model has none: "
-            "set loss.lmbda, or model.variable_rate to True."
-        )
-    for name, value in dataclasses.asdict(config.model).items():
-        if isinstance(value, tuple) and len(value) != SCALES:
-            raise ConfigError(
-                f"model.{name} has {len(value)} entries; it needs {SCALES}, from 1/4 to 1/16 of the image."
-            )
 
 
 def training_data(config: Config) -> Mixture:
@@ -148,6 +105,8 @@ def update_ema(ema: Codec, codec: Codec, step: int, decay: float) -> None:
 def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     """Accelerate for one process or many. Raises ConfigError for a precision that the device lacks."""
     check_launch(cpu)
+    if cpu and train.precision == "fp16":
+        raise ConfigError("train.precision fp16 does nothing on a CPU; use auto, bf16 or no.")
     precision = resolve(train.precision, "cpu" if cpu else "cuda")
     parallel = DistributedDataParallelKwargs(
         find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.
@@ -174,7 +133,6 @@ class Trainer:
         self.config, train = config, config.train
         self.accelerator = build_accelerator(train, cpu or not torch.cuda.is_available())
         device = self.accelerator.device
-        check(config, device)
         self.main = self.accelerator.is_main_process
         roots = [config.data.root(name) for name in (*config.data.weights(), config.data.dataset)]
         refuse_losses(runs / config.name, [init and find_model_file(init), weights_dir, *roots], writes=self.main)
@@ -401,24 +359,40 @@ class Trainer:
         return 128 + stopped if stopped else 0
 
 
-def describe(config: Config) -> str:
-    """The whole configuration, and the parameters of each part."""
+def describe(config: Config, preset: Config) -> str:
+    """The whole configuration, the parameters of each part, and the fields in which it differs from its preset."""
     import yaml
 
-    codec = build_codec(config)
+    with torch.device("meta"):
+        codec = build_codec(config)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
     lines = [yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).rstrip(), "parameters:"]
     lines += [f"  {name}: {n / 1e6:.3f} M" for name, n in count.items()]
-    return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M"])
+    changed = [f"{name} = {now} (preset: {before})" for name, (before, now) in differences(preset, config).items()]
+    last = f"differs from preset {preset.name} in: {', '.join(changed)}" if changed else f"as preset {preset.name}"
+    return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M", last])
+
+
+THE_REAL_THING = (
+    f"without --preset this trains {DEFAULT}, a tiny model that shows every part working and compresses badly; for a "
+    "model to use, give pairs: accelerate launch train.py --preset small --data.folder-root DIR, with "
+    "DIR/{train,val}/{left,right}/NAME.png (README, Data)"
+)
 
 
 def main() -> int:
-    """Parse, then print or train; returns the exit status."""
+    """Parse and validate, then print or train; returns the exit status."""
     config, switches = parse_command_line()
     if switches.dry_run:
-        print(describe(config))
+        print(describe(config, preset_named(switches.preset or DEFAULT)))
         return 0
-    return Trainer(config, Path(switches.runs), switches.init, switches.cpu, switches.weights_dir).train()
+    trainer = Trainer(config, Path(switches.runs), switches.init, switches.cpu, switches.weights_dir)
+    if switches.preset is not None:
+        return trainer.train()
+    trainer.run.log(THE_REAL_THING)
+    status = trainer.train()
+    trainer.run.log(THE_REAL_THING)
+    return status
 
 
 if __name__ == "__main__":

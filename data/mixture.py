@@ -35,8 +35,7 @@ class Mixture(Dataset[dict[str, Any]]):
 
     `transform` maps (Pair, numpy Generator) to a Pair. A sample is {"x", "x_side": (3, H, W) uint8, "index": i, "id"}.
     With probability `mismatched` its x_side is that of another pair of the same source.
-    Raises ConfigError for weights that are negative, not finite or all zero, for an empty source, and for mismatches
-    among fewer than two pairs.
+    Raises ConfigError for weights that are all zero, an empty source, and mismatches among fewer than two pairs.
     """
 
     def __init__(
@@ -46,11 +45,7 @@ class Mixture(Dataset[dict[str, Any]]):
         seed: int,
         mismatched: float = 0.0,
     ) -> None:
-        if not 0 <= mismatched <= 1:
-            raise ConfigError(f"data.mismatched is {mismatched}; a probability lies between 0 and 1.")
         for source, weight in sources:
-            if not (0 <= weight < float("inf")):
-                raise ConfigError(f"The weight of {source.name} in the mixture is {weight}; it must be 0 or more.")
             if weight > 0 and len(source) == 0:
                 raise ConfigError(f"The {source.split} split of {source.name} is empty; take it out of the mixture.")
             if mismatched and weight > 0 and len(source) < 2:

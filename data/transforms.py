@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.pair import MAX_SIDE, MIN_SIDE, Pair
-from utils.errors import ConfigError
+from config import AugmentConfig
+from data.pair import Pair
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What `Augment` does; by default crop and flip only.
-
-    `height`, `width`: the crop in pixels. `flip`: probability of a flip. `scale_min`, `scale_max`: range of the
-    uniform enlargement before the crop (1: as stored), and `scaled`: its probability. Enlarged pictures have less fine
-    detail, so a model that sees nothing else makes images with less. `brightness`, `contrast`, `saturation`:
-    half-width of the uniform range around 1 of a factor common to both views. `exposure`: half-width of the uniform
-    range around 1 of a gain drawn for each view alone, as two cameras expose a little differently.
-    """
-
-    height: int = 128
-    width: int = 256
-    flip: float = 0.5
-    scale_min: float = 1.0
-    scale_max: float = 1.0
-    scaled: float = 1.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    exposure: float = 0.0
-
-    def __post_init__(self) -> None:
-        for side in ("height", "width"):
-            if not MIN_SIDE <= getattr(self, side) <= MAX_SIDE:
-                raise ConfigError(f"{side} is {getattr(self, side)}; it must lie between {MIN_SIDE} and {MAX_SIDE}.")
-        for chance in ("flip", "scaled"):
-            if not 0 <= getattr(self, chance) <= 1:
-                raise ConfigError(f"{chance} is {getattr(self, chance)}; a probability lies between 0 and 1.")
-        if not 0 < self.scale_min <= self.scale_max:
-            raise ConfigError(f"scale_min {self.scale_min} and scale_max {self.scale_max} must be 0 < min <= max.")
-        for field in fields(self)[6:]:
-            if not 0 <= getattr(self, field.name) < 1:
-                raise ConfigError(f"{field.name} is {getattr(self, field.name)}; it must lie in [0, 1).")
 
 
 class Augment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from config import Config
+from config import Config, PaperDiffusionConfig, PaperModelConfig
 from modules.codec import Codec, CodecOutput, Prediction
 from modules.diffusion import Process
 from modules.entropy import Coded, Hyperprior
@@ -14,29 +14,13 @@ from modules.noise import Draws, sampler_noise
 from modules.paper_transforms import PaperAnalysis, PaperHyperAnalysis, PaperSynthesis, hyper_synthesis_layers
 from modules.paper_unet import PaperUNet
 from modules.sampler import ddim
-from utils.errors import ConfigError
 
 NAMES = {"epsilon": "cdc_eps", "x0": "cdc_x", "v": "cdc_v"}
 
 
 def build(config: Config) -> CDC:
-    """The codec of a configuration with model.codec `cdc`. Raises ConfigError."""
-    check(config)
-    if config.model.fusion != "none":
-        raise ConfigError(f"model.fusion is {config.model.fusion}, but model.codec cdc has no side image: set none.")
+    """The codec of a configuration with model.codec `cdc`."""
     return CDC(config, NAMES[config.diffusion.prediction])
-
-
-def check(config: Config) -> None:
-    """Settings that neither cdc nor dicm can have raise ConfigError."""
-    model = config.model
-    if model.variable_rate:
-        raise ConfigError(f"model.codec {model.codec} has one rate a model: set model.variable_rate to False.")
-    if config.loss.lambda_on != "rate":
-        raise ConfigError(f"With model.codec {model.codec} lambda is the papers' beta: set loss.lambda_on to rate.")
-    for name in ("dim", "finest_context"):
-        if getattr(model, name) < 1:
-            raise ConfigError(f"model.{name} is {getattr(model, name)}; it must be at least 1.")
 
 
 class CDC(Codec):
@@ -63,6 +47,7 @@ class CDC(Codec):
     def __init__(self, config: Config, name: str) -> None:
         super().__init__()
         model, diffusion = config.model, config.diffusion
+        assert isinstance(model, PaperModelConfig) and isinstance(diffusion, PaperDiffusionConfig)
         self.name, self.lmbda = name, config.loss.lmbda
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
         self.max_weight = diffusion.max_weight

@@ -27,7 +27,7 @@ from modules.bitstream import MAX_SIDE, MIN_SIDE, Bitstream, pack, unpack
 from modules.entropy import Coded, Hyperprior
 from modules.noise import Draws, payload_seed
 from modules.transforms import HYPER_STRIDE
-from utils.errors import BitstreamError, ConfigError
+from utils.errors import BitstreamError
 
 LEVELS = 256
 MAX_PIXELS = 4096 * 2048
@@ -221,13 +221,7 @@ BUILDERS = {
 
 
 def build_codec(config: Config) -> Codec:
-    """The codec that a configuration describes, with fresh weights. Raises ConfigError for settings it cannot have."""
-    if config.model.codec not in BUILDERS:
-        raise ConfigError(f"model.codec is {config.model.codec!r}; choose from {', '.join(BUILDERS)}.")
-    if config.model.variable_rate and config.loss.lambda_on == "rate":
-        raise ConfigError("loss.lambda_on is rate, which needs a fixed-rate model: set model.variable_rate to False.")
-    if config.model.mean_before_gain and not config.model.variable_rate:
-        raise ConfigError("model.mean_before_gain needs a variable-rate model: a fixed-rate one has no gain.")
+    """The codec that a configuration describes, with fresh weights; `utils/configrules.py` says which there can be."""
     codec: Codec = importlib.import_module(BUILDERS[config.model.codec]).build(config)
     return codec
 

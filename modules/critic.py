@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import LossConfig
+from config import BaseLossConfig
 from modules.perceptual import EfficientNetLoss, build_perceptual
 from modules.pretrained.effnet import CHANNELS, feature_distance
-from utils.errors import ConfigError
 
 WIDTH = 64
 """Channels inside a head."""
@@ -55,16 +54,11 @@ def realism(logits: list[Tensor]) -> Tensor:
     return torch.stack([logit.mean((1, 2, 3)) for logit in logits]).mean(0)
 
 
-def build_judge(loss: LossConfig, weights_dir: str | Path | None = None) -> nn.Module | None:
+def build_judge(loss: BaseLossConfig, weights_dir: str | Path | None = None) -> nn.Module | None:
     """What judges decoded images in training: perceptual distance, with a critic or without; None: nothing.
 
-    Raises ConfigError for a critic without the features it works on, and what `build_perceptual` raises.
+    Raises WeightsError as `build_perceptual` does. A critic has the features of `effnet` (`utils/configrules.py`).
     """
-    if loss.adversarial_weight > 0 and not (loss.judges_images and loss.perceptual == "effnet"):
-        raise ConfigError(
-            "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
-            "works on its features, and its opinion is weighted with the distance."
-        )
     if not loss.judges_images:
         return None
     if loss.adversarial_weight > 0:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from config import Config
-from modules.cdc import CDC, check
+from config import Config, PaperModelConfig
+from modules.cdc import CDC
 from modules.codec import Prediction
 from modules.noise import Draws
 from modules.paper_receiver import ReceiverCodec
-from utils.errors import ConfigError
 
 COMMON_NOISE_STD = math.sqrt(0.001)
 """Standard deviation of the Gaussian noise on every map of w's contexts in training; none when decoding."""
@@ -20,14 +19,7 @@ COMMON_NOISE_STD = math.sqrt(0.001)
 
 def build(config: Config) -> CDC:
     """The codec of a configuration with model.codec `dicm`; with fusion `none` it is one without a side image."""
-    check(config)
-    if config.model.fusion == "none":
-        return CDC(config, "dicm_no_side")
-    if config.model.fusion != "add":
-        raise ConfigError(f"model.fusion is {config.model.fusion}, but model.codec dicm has only add and none.")
-    if config.model.side_dropout:
-        raise ConfigError(f"model.side_dropout is {config.model.side_dropout}; dicm has no null input: set 0.")
-    return DICM(config, "dicm")
+    return CDC(config, "dicm_no_side") if config.model.fusion == "none" else DICM(config, "dicm")
 
 
 def add_contexts(contexts: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
@@ -62,6 +54,7 @@ class DICM(CDC):
 
     def __init__(self, config: Config, name: str) -> None:
         super().__init__(config, name)
+        assert isinstance(config.model, PaperModelConfig)
         self.common = ReceiverCodec(config.model.dim, config.model.finest_context)
         self.side = ReceiverCodec(config.model.dim, config.model.finest_context)
 

@@ -14,8 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from utils.errors import ConfigError
-
 Prediction = Literal["x0", "epsilon", "v"]
 Schedule = Literal["cosine", "linear", "cosine_offset"]
 LINEAR_BETAS = (1e-4, 0.02)
@@ -52,20 +50,6 @@ class Process:
     def __init__(
         self, prediction: Prediction, schedule: Schedule, timesteps: int = 0, noise_ratio: float = 1.0
     ) -> None:
-        if prediction == "epsilon" and schedule != "linear":
-            raise ConfigError(
-                f"diffusion.prediction epsilon needs diffusion.schedule linear: {schedule} ends in (almost) pure "
-                "noise, from which no epsilon gives back an image."
-            )
-        if schedule == "cosine" and timesteps:
-            raise ConfigError(
-                f"diffusion.timesteps is {timesteps}, but diffusion.schedule cosine is continuous in time: set 0, or "
-                "choose cosine_offset."
-            )
-        if schedule != "cosine" and timesteps < 2:
-            raise ConfigError(f"diffusion.timesteps is {timesteps}; diffusion.schedule {schedule} needs at least 2.")
-        if not noise_ratio > 0:
-            raise ConfigError(f"diffusion.noise_ratio is {noise_ratio}; it must be positive.")
         self.prediction, self.schedule, self.timesteps = prediction, schedule, timesteps
         self.noise_ratio = noise_ratio
         if timesteps:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import Config, DiffusionConfig, ModelConfig
+from config import Config, DiffusionConfig, LossConfig, ModelConfig
 from modules.codec import LEVELS, Codec, CodecOutput, Prediction
 from modules.diffusion import Process
 from modules.entropy import Coded, Hyperprior
@@ -20,13 +20,13 @@ from modules.side import SideEncoder
 from modules.tiling import Strip, by_strips
 from modules.transforms import PATCH, STRIDE, Analysis, HyperAnalysis
 from modules.unet import UNet
-from utils.errors import ConfigError
 
 
 def build(config: Config) -> DiffusionCodec:
     """The codec of a configuration with model.codec `diffusion`."""
-    lmbda = None if config.model.variable_rate else config.loss.lmbda
-    return DiffusionCodec(config.model, config.diffusion, lmbda, config.loss.rates)
+    model, diffusion, loss = config.model, config.diffusion, config.loss
+    assert isinstance(model, ModelConfig) and isinstance(diffusion, DiffusionConfig) and isinstance(loss, LossConfig)
+    return DiffusionCodec(model, diffusion, None if model.variable_rate else loss.lmbda, loss.rates)
 
 
 @dataclass
@@ -59,29 +59,14 @@ class DiffusionCodec(Codec):
         super().__init__()
         self.name = "ours" if model.fusion != "none" else "ours_no_side"
         self.variable_rate, self.lmbda = model.variable_rate, lmbda
-        if len(rates) != 2 or not 0 <= rates[0] <= rates[1] <= 1:
-            raise ConfigError(
-                f"loss.rates is {', '.join(f'{rate:g}' for rate in rates)}; it has two rates, the lowest and the "
-                "highest, in 0 to 1."
-            )
         self._trained_levels = [round(rate * (LEVELS - 1)) for rate in rates]
         self.needs_side = model.fusion != "none"
         self.accepts_no_side = not self.needs_side or model.side_dropout > 0
         self.side_dropout = model.side_dropout
         self.settings = diffusion
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
-        if diffusion.sampled_steps and (diffusion.prediction != "x0" or diffusion.sampled_steps < 2):
-            raise ConfigError(
-                f"diffusion.sampled_steps is {diffusion.sampled_steps}; it is 0, or at least 2 with "
-                "diffusion.prediction x0."
-            )
-        if diffusion.prediction == "epsilon" or diffusion.schedule != "cosine":
-            raise ConfigError(
-                f"diffusion.prediction {diffusion.prediction} with diffusion.schedule {diffusion.schedule} does not "
-                "fit model.codec diffusion, whose decoding starts from noise alone: set prediction x0 or v, and "
-                "schedule cosine, which ends in pure noise; cdc and dicm have the others."
-            )
-        self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps, diffusion.noise_ratio)
+        # Decoding starts from noise alone, so the process has to end in pure noise, as this schedule does.
+        self.process = Process(diffusion.prediction, "cosine", noise_ratio=diffusion.noise_ratio)
         levels = LEVELS if model.variable_rate else 1
         latent, hyper, embedding = model.latent, model.hyper, model.embedding
         self.g_a = Analysis(model.analysis_channels, model.analysis_blocks, latent, embedding)

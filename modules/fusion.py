@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from modules.layers import Conditioning, Stage, Up
 from modules.side import Side
 from modules.transforms import PATCH
-from utils.errors import ConfigError
 
 FusionKind = Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"]
 ALIGNED = ("aligned", "pixel_aligned")
@@ -211,8 +210,7 @@ class FusionSynthesis(nn.Module):
     """g_s with fusion: y_hat (B, M, H/16, W/16), side features, rate (B,) -> context at 1/4, 1/8, 1/16.
 
     At each scale, coarse to fine: fuse, residual blocks, then up; so the side image is aligned coarsely first.
-    `attend` says at which scales (fine to coarse) row attention is used where the kind has it. Raises ConfigError if
-    that leaves a kind without what sets it apart: attention, or for the aligned ones a warp at the finest scale.
+    `attend` says at which scales (fine to coarse) row attention is used where the kind has it.
     """
 
     def __init__(
@@ -226,13 +224,6 @@ class FusionSynthesis(nn.Module):
         embedding: int,
     ) -> None:
         super().__init__()
-        if kind not in ("add", "none") and not any(attend):
-            raise ConfigError(f"model.attend is False at every scale, so fusion {kind} would attend nowhere: set one.")
-        if kind in ALIGNED and attend[0]:
-            raise ConfigError(
-                f"model.attend is True at the finest scale, where fusion {kind} moves the side image by the match of a "
-                "coarser one instead: set its first entry to False."
-            )
         self.conditioning = Conditioning(1, embedding)
         self.stem = nn.Conv2d(latent, channels[-1], 3, padding=1)
         fuse: list[nn.Module] = []

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from config import LossConfig
+from config import BaseLossConfig, LossConfig
 from modules.codec import CodecOutput
 from modules.critic import AdversarialLoss
 from modules.structure import ms_ssim_loss
@@ -17,14 +17,15 @@ FIRST_PRICE = 0.02
 """What a bit costs at step 0 of the rate warm-up, as a share of its full price; it rises geometrically."""
 
 
-def lambda_of(loss: LossConfig, rate: Tensor, variable_rate: bool) -> Tensor:
+def lambda_of(loss: BaseLossConfig, rate: Tensor, variable_rate: bool) -> Tensor:
     """Lambda (B,) for each sample's rate in [0, 1]: geometric from lambda_min to lambda_max, or the fixed one."""
     if not variable_rate:
         return torch.full_like(rate, loss.lmbda)
+    assert isinstance(loss, LossConfig)
     return loss.lambda_min * (loss.lambda_max / loss.lambda_min) ** rate
 
 
-def distortion_of(difference: Tensor, loss: LossConfig) -> Tensor:
+def distortion_of(difference: Tensor, loss: BaseLossConfig) -> Tensor:
     """D (B,) of an error (B, 3, H, W); `mse` times 255^2, the scale of published lambdas."""
     difference = difference.float()
     if loss.distortion == "l1":
@@ -33,7 +34,7 @@ def distortion_of(difference: Tensor, loss: LossConfig) -> Tensor:
 
 
 def objective(
-    output: CodecOutput, loss: LossConfig, variable_rate: bool, perceptual: nn.Module | None, step: int
+    output: CodecOutput, loss: BaseLossConfig, variable_rate: bool, perceptual: nn.Module | None, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
@@ -44,7 +45,9 @@ def objective(
     bpp = output.bits / pixels
     lmbda = lambda_of(loss, output.rate, variable_rate)
     one = torch.ones_like(lmbda)
-    scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance if variable_rate else one
+    scale = one
+    if variable_rate and isinstance(loss, LossConfig):
+        scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance
     share_of_price = 1.0 if step >= loss.rate_warmup else FIRST_PRICE ** (1 - step / loss.rate_warmup)
     price = loss.rate_weight * share_of_price
     on_rate, on_quality = (lmbda, one) if loss.lambda_on == "rate" else (one, lmbda)

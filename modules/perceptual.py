@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from modules.pretrained.effnet import EfficientNetFeatures, feature_distance
 from modules.pretrained.frozen import FrozenModule
 from modules.pretrained.lpips_net import build_lpips
-from utils.errors import ConfigError
 
 NETWORKS = {"lpips_vgg": "vgg16", "effnet": "efficientnet_lite0"}
 """Loss -> name of the network's weights in `modules.pretrained.weights.WEIGHTS`."""
@@ -26,16 +25,14 @@ def build_perceptual(name: str, weights_dir: str | Path | None = None) -> nn.Mod
     """The perceptual loss `name` ("lpips_vgg", "effnet"), or None for "none".
 
     Call it as loss(x_hat, x) with two (B, 3, H, W) RGB batches in [0, 1]; it returns (B,), 0 where they are equal, with
-    gradients to x_hat only. Raises ConfigError for an unknown name and WeightsError, with the remedy, if the weights
-    cannot be had: build the loss before the first step.
+    gradients to x_hat only. Raises WeightsError, with the remedy, if the weights cannot be had: build the loss before
+    the first step.
     """
     if name == "none":
         return None
     if name == "effnet":
         return EfficientNetLoss()
-    if name == "lpips_vgg":
-        return LpipsLoss(weights_dir)
-    raise ConfigError(f"loss.perceptual is {name!r}; choose from {[*sorted(NETWORKS), 'none']}.")
+    return LpipsLoss(weights_dir)
 
 
 class EfficientNetLoss(FrozenModule):

@@ -114,8 +114,8 @@ def test_training_is_timed_as_the_preset_trains_whatever_stage_the_checkpoint_is
     assert timed == tiny_config(model={"latent": 24})
     with pytest.raises(ConfigError, match="trains only a part"):
         training.check(stage_2, "small")
-    with pytest.raises(ConfigError, match=r"cannot train the model of --ckpt: .*cosine"):
-        training.check(tiny_config(diffusion={"schedule": "linear"}), "small")
+    with pytest.raises(ConfigError, match=r"cannot train the model of --ckpt: .*side_dropout"):
+        training.check(tiny_config(model={"side_dropout": 1.0}), "small")
 
 
 def _check_ratios(result: dict[str, Any], rows: dict[str, Any]) -> None:

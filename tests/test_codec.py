@@ -17,12 +17,11 @@ from reference_decoder import Layer, hyper_synthesis
 from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor, nn
 
-from config import PRESETS
 from modules.bitstream import Bitstream, pack
-from modules.codec import Codec, build_codec, pad
+from modules.codec import Codec, pad
 from modules.coder import SymbolEncoder
 from modules.noise import Draws, sampler_noise
-from utils.errors import BitstreamError, ConfigError
+from utils.errors import BitstreamError
 
 SIZES = [(16, 16), (65, 257), (64, 128), (375, 1242)]
 RATES = [0.0, 0.5, 1.0]
@@ -328,12 +327,6 @@ def test_padding_repeats_the_border() -> None:
     assert padded.shape == (1, 3, 8, 8) and torch.equal(padded[:, :, :3, :4], image)
     assert (padded[:, :, 3:, :4] == image[:, :, -1:]).all() and (padded[..., 4:] == padded[..., 3:4]).all()
     assert pad(padded, 8).shape == padded.shape
-
-
-def test_an_unknown_codec_is_an_error() -> None:
-    config = PRESETS["small"]()
-    with pytest.raises(ConfigError, match="choose from"):
-        build_codec(replace(config, model=replace(config.model, codec="vae")))  # type: ignore[arg-type]
 
 
 def test_an_image_that_is_not_finite_is_refused(tiny_codec: Codec) -> None:

@@ -12,15 +12,15 @@ from unittest.mock import patch
 import pytest
 
 import config as configuration
-from config import DEFAULT, PRESETS, Config, DataConfig
-from utils.configio import differences, from_dict, parse_command_line, to_dict
+from config import DEFAULT, PRESETS, Config, DataConfig, ModelConfig
+from utils.configio import differences, parse_command_line, read_config, to_dict
 from utils.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_survives_json(name: str) -> None:
     config = PRESETS[name]()
-    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+    assert read_config(json.loads(json.dumps(to_dict(config)))) == config
     assert config.name == name
 
 
@@ -50,24 +50,23 @@ def broken(change: Any) -> Any:
         (lambda v: v["model"].update(unet_channels=8), r"model\.unet_channels must be a list"),
         (lambda v: v["model"].update(unet_channels=[8, "16", 24]), r"model\.unet_channels\[1\]"),
         (lambda v: v.update(train=[]), r"config\.train must be an object"),
-        (lambda v: v["data"]["augment"].update(flip=2.0), "flip is 2.0"),
     ],
 )
 def test_what_does_not_fit_is_an_error(change: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        from_dict(Config, broken(change))
+        read_config(broken(change))
 
 
 def test_missing_fields_take_defaults_only_when_asked() -> None:
     values = broken(lambda v: (v["train"].pop("lr"), v["train"].update(steps=7)))
-    read = from_dict(Config, values, fill=True)
+    read = read_config(values, fill=True)
     assert read == replace(Config(), train=replace(Config().train, steps=7))
     with pytest.raises(ConfigError, match="not a field"):
-        from_dict(Config, broken(lambda v: v["train"].update(learning_rate=1)), fill=True)
+        read_config(broken(lambda v: v["train"].update(learning_rate=1)), fill=True)
 
 
 def test_whole_numbers_are_floats_where_floats_belong() -> None:
-    read = from_dict(Config, broken(lambda v: v["train"].update(lr=1)))
+    read = read_config(broken(lambda v: v["train"].update(lr=1)))
     assert isinstance(read.train.lr, float)
 
 
@@ -81,13 +80,14 @@ def test_differences_name_the_field() -> None:
 def test_the_command_line_sets_any_field() -> None:
     arguments = (
         "--preset small --name x --train.batch-size 32 --data.dataset cityscapes --model.unet-channels 8 16 24 "
-        "--data.augment.flip 0.25 --model.no-variable-rate --runs elsewhere --cpu"
+        "--data.augment.flip 0.25 --model.no-variable-rate --model.codec diffusion --runs elsewhere --cpu"
     )
     config, switches = parse_command_line(arguments.split())
     expected = PRESETS["small"]()
     assert (config.name, config.train.batch_size, config.data.dataset) == ("x", 32, "cityscapes")
     assert config.model.unet_channels == (8, 16, 24) and config.data.augment.flip == 0.25
-    assert not config.model.variable_rate and switches.runs == "elsewhere" and switches.cpu
+    assert isinstance(config.model, ModelConfig) and not config.model.variable_rate
+    assert switches.runs == "elsewhere" and switches.cpu
     assert differences(expected, config).keys() == {
         "name",
         "train.batch_size",

@@ -12,7 +12,6 @@ from torch import Tensor
 from modules.codec import Codec
 from modules.noise import Draws
 from modules.sampler import ddim
-from utils.errors import ConfigError
 
 COUNT = 32
 
@@ -73,10 +72,3 @@ def test_the_original_is_what_stage_one_starts_from(tiny_codec: Codec, few_steps
         one, two = forward(tiny_codec)[0].predictions, forward(few_steps)[0].predictions
     torch.testing.assert_close(one[0].x0, two[0].x0)
     assert len(one[1].samples) == COUNT and float(one[1].weight.max()) > 1
-
-
-def test_other_predictions_and_one_step_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"sampled_steps is 1; it is 0, or at least 2"):
-        untrained_codec(diffusion={"sampled_steps": 1})
-    with pytest.raises(ConfigError, match=r"diffusion\.prediction x0"):
-        untrained_codec(diffusion={"sampled_steps": 4, "prediction": "v"})

@@ -23,7 +23,6 @@ from modules.fusion import (
     warp,
 )
 from modules.side import Side, SideEncoder
-from utils.errors import ConfigError
 
 KINDS = ("add", "row_attention", "both", "aligned", "pixel_aligned", "none")
 CHANNELS = (8, 12, 32)
@@ -317,21 +316,3 @@ def test_the_null_input_stands_for_a_missing_side_image() -> None:
         assert (feature[1] == null[:, None, None]).all()
     sum((f.sum() for f in features), torch.zeros(())).backward()
     assert all(null.grad is not None and null.grad.abs().min() > 0 for null in e_side.null)
-
-
-@pytest.mark.parametrize(
-    ("kind", "attend", "reason"),
-    [
-        ("row_attention", (False, False, False), "would attend nowhere"),
-        ("both", (False, False, False), "would attend nowhere"),
-        ("pixel_aligned", (False, False, False), "would attend nowhere"),
-        ("aligned", (True, True, False), "its first entry to False"),
-        ("pixel_aligned", (True, True, True), "its first entry to False"),
-    ],
-)
-def test_attention_that_leaves_a_kind_without_its_point_is_refused(
-    kind: str, attend: tuple[bool, ...], reason: str
-) -> None:
-    with pytest.raises(ConfigError, match=reason):
-        synthesis(kind, attend)
-    assert synthesis("add", (False, False, False)) and synthesis("both", (True, False, False))

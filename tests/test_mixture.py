@@ -7,11 +7,12 @@ import pytest
 import torch
 from image_files import encode, noise, write, write_pairs, zip_folder
 
+from config import AugmentConfig
 from data.mixture import Mixture, make_loader
 from data.pair import Pair, PairSource
 from data.permutation import permute
 from data.sources import open_source
-from data.transforms import Augment, AugmentConfig
+from data.transforms import Augment
 from utils.errors import ConfigError, DataError
 
 
@@ -91,8 +92,6 @@ def test_some_samples_have_the_side_image_of_another_pair() -> None:
     assert all(int(wrong[i]["x_side"].max()) != int(wrong[i]["x"].max()) for i in range(50))
     with pytest.raises(ConfigError, match="one pair"):
         Mixture([(Numbered("a", 1), 1)], AUGMENT, 0, mismatched=0.1)
-    with pytest.raises(ConfigError, match="probability"):
-        Mixture([(Numbered("a", 3), 1)], AUGMENT, 0, mismatched=1.5)
 
 
 def test_weights_are_kept_in_every_block() -> None:
@@ -193,10 +192,6 @@ def test_wrong_mixtures() -> None:
         Mixture([], AUGMENT, 0)
     with pytest.raises(ConfigError, match="no source"):
         mixture((5, 0))
-    with pytest.raises(ConfigError, match="is -1"):
-        mixture((5, 1), (5, -1))
-    with pytest.raises(ConfigError, match="is nan"):
-        mixture((5, float("nan")))
     with pytest.raises(ConfigError, match="is empty"):
         mixture((0, 1))
     with pytest.raises(IndexError):

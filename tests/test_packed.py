@@ -7,10 +7,11 @@ import pytest
 from image_files import encode, noise, write
 from kitti_files import write_cityscapes, write_kitti
 
+from config import AugmentConfig
 from data.mixture import Mixture, make_loader
 from data.packed import CacheKey, PackedSource, write_cache
 from data.sources import cache_key, open_source, verify
-from data.transforms import Augment, AugmentConfig
+from data.transforms import Augment
 from utils.errors import DataError
 
 KEY = CacheKey("kitti", "train", "full", "drive_disjoint")

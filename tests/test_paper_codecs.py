@@ -20,6 +20,7 @@ from modules.dicm import COMMON_NOISE_STD, DICM, add_contexts, perturb_common
 from modules.losses import objective
 from modules.paper_receiver import SCALE_BOUND, ReceiverHyperprior, lower_bound
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.configrules import check_codec
 from utils.errors import ConfigError
 
 
@@ -98,15 +99,13 @@ def test_fixed_rate_models_of_one_method_differ_in_beta_alone() -> None:
 @pytest.mark.parametrize(
     ("preset", "part", "fields", "message"),
     [
-        ("dicm_paper", "model", {"variable_rate": True}, "variable_rate"),
-        ("dicm_paper", "model", {"mean_before_gain": True}, "has no gain"),
-        ("dicm_paper", "model", {"fusion": "both"}, "fusion"),
-        ("dicm_paper", "model", {"side_dropout": 0.1}, "side_dropout"),
         ("cdc_eps", "model", {"fusion": "add"}, "fusion"),
         ("cdc_eps", "model", {"dim": 0}, "dim"),
-        ("cdc_eps", "loss", {"lambda_on": "distortion"}, "lambda_on"),
         ("cdc_eps", "diffusion", {"schedule": "cosine_offset"}, "linear"),
         ("cdc_x", "diffusion", {"timesteps": 0}, "timesteps"),
+        ("cdc_x", "diffusion", {"schedule": "linear", "timesteps": 64}, "as many as diffusion.steps"),
+        ("cdc_x", "diffusion", {"schedule": "cosine"}, "continuous in time"),
+        ("dicm_paper", "model", {"finest_context": 0}, "finest_context"),
     ],
 )
 def test_settings_that_these_codecs_cannot_have_are_refused(
@@ -114,8 +113,9 @@ def test_settings_that_these_codecs_cannot_have_are_refused(
 ) -> None:
     config = tiny_paper(preset)
     changed = dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)})
+    check_codec(config)
     with pytest.raises(ConfigError, match=message):
-        build_codec(changed)
+        check_codec(changed)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from config import Config
 from utils import cli
-from utils.configio import from_dict
+from utils.configio import read_config
 from utils.errors import BitstreamError, ConfigError
 from utils.run import FREE_TO_CHANGE, RunFolder, environment
 
@@ -21,7 +20,7 @@ def test_the_folder_has_what_the_design_promises(tmp_path: Path) -> None:
     config = tiny_config("a")
     run = RunFolder(tmp_path, config, writes=True)
     assert run.path == tmp_path / "a"
-    assert from_dict(Config, json.loads((run.path / "config.json").read_text())) == config
+    assert read_config(json.loads((run.path / "config.json").read_text())) == config
     assert run.checkpoints.is_dir() and run.samples.is_dir()
     run.log("a sentence")
     run.metrics(7, {"train/loss": 0.5})
@@ -53,7 +52,7 @@ def test_resuming_with_a_changed_field_is_an_error_on_every_process(tmp_path: Pa
     for writes in (True, False):
         with pytest.raises(ConfigError, match=r"train\.lr = 0\.0003, and now it is 1\.0; give the run another name"):
             RunFolder(tmp_path, changed, writes=writes)
-    assert from_dict(Config, json.loads((tmp_path / "a" / "config.json").read_text())) == config
+    assert read_config(json.loads((tmp_path / "a" / "config.json").read_text())) == config
 
 
 def test_fields_that_are_free_to_change_exist_and_change(tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_fields_that_are_free_to_change_exist_and_change(tmp_path: Path) -> None
         new = "elsewhere" if isinstance(old, str) else (not old if isinstance(old, bool) else old + 1)
         config = replace(config, **{part: replace(getattr(config, part), **{name: new})})
         RunFolder(tmp_path, config, writes=True)
-    assert from_dict(Config, json.loads((tmp_path / "a" / "config.json").read_text())) == config
+    assert read_config(json.loads((tmp_path / "a" / "config.json").read_text())) == config
 
 
 def test_a_damaged_configuration_is_one_sentence(tmp_path: Path) -> None:
@@ -74,13 +73,6 @@ def test_a_damaged_configuration_is_one_sentence(tmp_path: Path) -> None:
         (run.path / "config.json").write_text(content)
         with pytest.raises(ConfigError, match=r"config\.json"):
             RunFolder(tmp_path, tiny_config("a"), writes=True)
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a"])
-def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="name of a run"):
-        RunFolder(tmp_path / "runs", tiny_config(name), writes=True)
-    assert not list(tmp_path.iterdir())
 
 
 def test_rewinding_drops_later_and_torn_lines(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from utils.studies.table import STUDIES
 @pytest.mark.parametrize(
     ("name", "may_differ", "count"),
     [
-        ("fusion", {"model.fusion"}, 6),
-        ("rate", {"model.variable_rate", "model.mean_before_gain", "loss.lmbda", "name"}, 7),
+        ("fusion", {"model.fusion", "model.side_channels"}, 6),
+        ("rate", {"model.variable_rate", "model.mean_before_gain", "loss.lmbda", "loss.lambda_max", "name"}, 7),
         ("trained_rate", {"loss.rates", "name"}, 6),
     ],
 )

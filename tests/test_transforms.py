@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from image_files import noise
 
+from config import AugmentConfig
 from data.pair import Pair
-from data.transforms import Augment, AugmentConfig, crop, flip_and_swap
-from utils.errors import ConfigError
+from data.transforms import Augment, crop, flip_and_swap
 
 
 def street(height: int = 40, width: int = 96, shift: int = 5) -> Pair:
@@ -162,19 +162,3 @@ def test_same_generator_state_gives_the_same_pair() -> None:
     one, two = (Augment(config)(street(), rng(7)) for _ in range(2))
     np.testing.assert_array_equal(one.x, two.x)
     np.testing.assert_array_equal(one.x_side, two.x_side)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"flip": 1.5},
-        {"scaled": -0.1},
-        {"scale_min": 0},
-        {"scale_min": 2, "scale_max": 1},
-        {"height": 8},
-        {"exposure": -0.1},
-    ],
-)
-def test_wrong_configuration(wrong: dict) -> None:
-    with pytest.raises(ConfigError):
-        AugmentConfig(**wrong)

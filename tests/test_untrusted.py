@@ -42,7 +42,8 @@ def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], An
 
 def claims(**fields: Any) -> str:
     """A configuration as JSON with some fields replaced: model__latent=8, ..."""
-    values = to_dict(Config())
+    paper = fields.get("model__codec") in ("cdc", "dicm")
+    values = to_dict(config.cdc_x() if paper else Config())
     for name, value in fields.items():
         part, _, field = name.partition("__")
         values[part][field] = value
@@ -57,8 +58,10 @@ def claims(**fields: Any) -> str:
         ({"model__unet_channels": [72, 10**9, 192]}, r"model\.unet_channels is 1000000000"),
         ({"model__unet_blocks": [1, 65, 1]}, r"model\.unet_blocks is 65; at most 64"),
         ({"model__side_channels": [4] * 9}, r"model\.side_channels has 9 entries"),
-        ({"model__dim": 10**12}, r"model\.dim"),
-        ({"diffusion__timesteps": 10**12}, r"diffusion\.timesteps is 1000000000000"),
+        ({"model__codec": "cdc", "model__dim": 10**12}, r"model\.dim"),
+        ({"model__codec": "dicm", "diffusion__timesteps": 10**12}, r"diffusion\.timesteps is 1000000000000"),
+        ({"model__unet_channels": [8, 16]}, r"model\.unet_channels has 2 entries"),
+        ({"loss__rates": [0.5]}, r"loss\.rates is 0\.5"),
         ({"diffusion__steps": 10**9}, r"diffusion\.steps is"),
         ({"diffusion__steps": 0}, r"diffusion\.steps is 0"),
         ({"diffusion__gamma": 1.5}, r"diffusion\.gamma is 1\.5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from torch import Tensor, nn
 
-from config import Config, LossConfig
+from config import Config, LossConfig, PaperLossConfig
 from data.pair import Pair, PairSource
 from modules.codec import Codec
 from utils.validation import rates_of, validate
@@ -57,23 +58,20 @@ class Grey(PairSource):
         return ["drive", "drive"]
 
 
-def values_of(tmp_path: Path, variable_rate: bool, **loss: Any) -> dict[str, float]:
+def values_of(
+    tmp_path: Path, variable_rate: bool, sections: dict[str, Any] | None = None, **loss: Any
+) -> dict[str, float]:
     codec = cast(Codec, Ours(variable_rate).train())
     config = Config(loss=LossConfig(lambda_min=0.1, lambda_max=0.4, lmbda=0.3, **loss))
+    config = replace(config, **(sections or {}))
     values = validate(codec, Grey(), config, tmp_path / "sample.png")
     assert values is not None and codec.training
     return values
 
 
-@pytest.mark.parametrize(
-    ("on", "expected"),
-    [
-        ("distortion", [0.5 + 0.1 * 64, 1 + 0.2 * 16, 2 + 0.4 * 4]),
-        ("rate", [0.1 * 0.5 + 64, 0.2 * 1 + 16, 0.4 * 2 + 4]),
-    ],
-)
-def test_the_loss_is_of_true_bits_and_of_8_bit_errors(on: str, expected: list[float], tmp_path: Path) -> None:
-    values = values_of(tmp_path, True, lambda_on=on)
+def test_the_loss_is_of_true_bits_and_of_8_bit_errors(tmp_path: Path) -> None:
+    values = values_of(tmp_path, True)
+    expected = [0.5 + 0.1 * 64, 1 + 0.2 * 16, 2 + 0.4 * 4]
     assert [values[f"val/bpp@{rate}"] for rate in ("0", "0.5", "1")] == [0.5, 1.0, 2.0]
     for rate, error in (("0", 8), ("0.5", 4), ("1", 2)):
         assert values[f"val/psnr@{rate}"] == pytest.approx(20 * np.log10(255 / error))
@@ -94,6 +92,11 @@ def test_a_fixed_rate_codec_has_one_point_at_its_own_lambda(tmp_path: Path) -> N
     values = values_of(tmp_path, False)
     assert set(values) == {"val/bpp", "val/psnr", "val/psnr_no_side", "val/loss"}
     assert values["val/loss"] == pytest.approx(1 + 0.3 * 16)
+
+
+def test_the_papers_lambda_is_on_the_rate(tmp_path: Path) -> None:
+    values = values_of(tmp_path, False, {"loss": PaperLossConfig(lmbda=0.3)})
+    assert values["val/loss"] == pytest.approx(0.3 * 1 + 16)
 
 
 def test_giving_up_leaves_no_values_and_no_picture(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from image_files import write_pairs
 from torch import Tensor
 
-from config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from data.transforms import AugmentConfig
+from config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from modules.codec import Codec, build_codec
 from modules.losses import objective
 from modules.noise import Draws

@@ -5,30 +5,47 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import config
+from config import SECTIONS, Config
 from utils.cli import Parser
 from utils.errors import ConfigError
+from utils.migrate import migrate
 
 T = TypeVar("T")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(settings: Any) -> dict[str, Any]:
     """A configuration as plain JSON types."""
-    return dataclasses.asdict(config)
+    return dataclasses.asdict(settings)
 
 
-def from_dict(cls: type[T], values: Any, path: str = "config", fill: bool = False) -> T:
-    """The dataclass `cls` from what `to_dict` gave, strictly: a missing, unknown or mistyped field raises ConfigError.
+def read_config(values: Any, path: str = "config", fill: bool = False) -> Config:
+    """The configuration from what `to_dict` gave, now or in an earlier version, with the sections of its codec.
 
-    With `fill`, a missing field takes its default: a checkpoint may be older than a field, whose default must then
-    stand for what was done before it existed.
+    Strictly: a missing, unknown or mistyped field raises ConfigError. With `fill`, a missing field takes its default:
+    a checkpoint may be older than a field, whose default must then stand for what was done before it existed.
     """
+    if isinstance(values, dict):
+        values = migrate(values)
+    model = values.get("model") if isinstance(values, dict) else None
+    codec = model.get("codec") if isinstance(model, dict) else None
+    kinds = SECTIONS[codec if codec in list(SECTIONS) else "diffusion"]
+    if fill and isinstance(values, dict):
+        values = {name: {} for name in kinds} | values
+    return from_dict(Config, values, path, fill, kinds)
+
+
+def from_dict(
+    cls: type[T], values: Any, path: str = "config", fill: bool = False, kinds: Mapping[str, type] | None = None
+) -> T:
+    """The dataclass `cls` from what `to_dict` gave; `kinds`: the types of fields that have a choice of several."""
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must be an object with fields, not {values!r}.")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls) | dict(kinds or {})
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
@@ -51,8 +68,6 @@ def _value(hint: Any, value: Any, path: str, fill: bool) -> Any:
         if value not in typing.get_args(hint):
             raise ConfigError(f"{path} is {value!r}; it must be one of {', '.join(map(str, typing.get_args(hint)))}.")
         return value
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _value(typing.get_args(hint)[0], value, path, fill)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if type(value) is hint:
@@ -60,16 +75,21 @@ def _value(hint: Any, value: Any, path: str, fill: bool) -> Any:
     raise ConfigError(f"{path} must be of type {hint.__name__}, not {value!r}.")
 
 
-def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> (value in a, value in b), where two configurations differ."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for f in dataclasses.fields(a):
-        left, right, name = getattr(a, f.name), getattr(b, f.name), f"{path}{f.name}"
-        if dataclasses.is_dataclass(left) and dataclasses.is_dataclass(right):
-            found |= differences(left, right, name + ".")
-        elif left != right:
-            found[name] = (left, right)
+def flat(settings: Any, path: str = "") -> dict[str, Any]:
+    """Dotted field -> value of every setting, for example "data.augment.width" -> 256."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{path}{f.name}"
+        found |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
     return found
+
+
+def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
+    left, right = flat(a), flat(b)
+    both = {name: (left.get(name), right.get(name)) for name in left | right}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def _closest(name: str, known: list[str]) -> str:
@@ -77,21 +97,23 @@ def _closest(name: str, known: list[str]) -> str:
     return f"; did you mean {match[0]}" if match else ""
 
 
-def parse_command_line(args: list[str] | None = None) -> tuple[Any, argparse.Namespace]:
-    """The configuration that `--preset NAME --field.path VALUE ...` describes, and train.py's own switches.
+def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.Namespace]:
+    """The valid configuration that `--preset NAME --field.path VALUE ...` describes, and train.py's own switches.
 
-    Raises ConfigError for an unknown preset; an unknown field ends the program with tyro's message.
+    Raises ConfigError for an unknown preset and for settings that are impossible or that nothing reads; an unknown
+    field ends the program with tyro's message.
     """
     import tyro
 
-    import config
+    from utils.configrules import validate
 
     parser = Parser("Train a codec. --field.path VALUE sets any field of config.py (see --preset NAME --help-fields).")
+    names = ", ".join(config.PRESETS)
+    parser.add_argument("--preset", help=f"one of {names} (default: {config.DEFAULT})")
     parser.add_argument(
-        "--preset", default=config.DEFAULT, help=f"one of {', '.join(config.PRESETS)} (default: {config.DEFAULT})"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the configuration and the parameter counts, then stop"
+        "--dry-run",
+        action="store_true",
+        help="print the configuration, the parameter counts and what differs from the preset, then stop",
     )
     parser.add_argument("--help-fields", action="store_true", help="list every field with its default")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even if a GPU is there")
@@ -101,22 +123,48 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Any, argparse.Nam
         "--weights-dir", default=None, metavar="DIR", help="pretrained weights of losses, prepared by fetch_weights.py"
     )
     known, rest = parser.parse_known_args(args)
-    if known.preset not in config.PRESETS:
-        raise ConfigError(
-            f"There is no preset {known.preset!r}{_closest(known.preset, list(config.PRESETS))}; "
-            f"config.py has {', '.join(config.PRESETS)}."
-        )
-    if known.help_fields:
-        rest = ["--help"]
-    default = config.PRESETS[known.preset]()
+    preset = preset_named(known.preset or config.DEFAULT)
     named = named_fields(rest)
+    _check_family(named, preset)
+    start = preset
     if "data.dataset" in named:  # What the user names is what trains: the preset's own mixture gives way.
-        data = dataclasses.replace(default.data, mixture=config.MixtureConfig())
-        default = dataclasses.replace(default, data=data)
-    return tyro.cli(config.Config, default=default, args=rest, prog="train.py"), known
+        start = dataclasses.replace(preset, data=dataclasses.replace(preset.data, mixture=config.MixtureConfig()))
+    # A preset has the sections of one family of codecs, and these alone have options.
+    own = tyro.conf.AvoidSubcommands[Config]
+    chosen = tyro.cli(own, default=start, args=["--help"] if known.help_fields else rest, prog="train.py")
+    validate(chosen, preset)
+    return chosen, known
+
+
+def preset_named(name: str) -> Config:
+    """The configuration of a preset. Raises ConfigError for an unknown one."""
+    if name not in config.PRESETS:
+        raise ConfigError(
+            f"There is no preset {name!r}{_closest(name, list(config.PRESETS))}; config.py has "
+            f"{', '.join(config.PRESETS)}."
+        )
+    return config.PRESETS[name]()
 
 
 def named_fields(args: list[str]) -> set[str]:
     """The dotted fields that command-line words such as `--data.val-limit 4` or `--model.no-variable-rate` name."""
     flags = (word[2:].partition("=")[0].replace("-", "_") for word in args if word.startswith("--"))
     return {name for flag in flags for name in (flag, flag.replace(".no_", "."))}
+
+
+def _check_family(named: set[str], preset: Config) -> None:
+    """Raise ConfigError for a setting that only codecs of another family have."""
+    own, codec = flat(preset), preset.model.codec
+    readers: dict[str, list[str]] = {}
+    for other, kinds in SECTIONS.items():
+        for section, kind in kinds.items():
+            for field in dataclasses.fields(kind):
+                readers.setdefault(f"{section}.{field.name}", []).append(other)
+    for name in sorted(named & readers.keys() - own.keys()):
+        raise ConfigError(
+            f"Codec {codec} of the preset {preset.name} has no setting {name}; it is read by {_listed(readers[name])}."
+        )
+
+
+def _listed(codecs: list[str]) -> str:
+    return f"codec{'s' * (len(codecs) > 1)} {' and '.join(codecs)}"

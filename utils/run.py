@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from config import Config
-from utils.configio import differences, from_dict, to_dict
+from utils.configio import differences, read_config, to_dict
+from utils.configrules import effective
 from utils.errors import ConfigError
 from utils.files import sha256, write_whole, writing
 from utils.outputs import refuse_foreign_folder
@@ -113,8 +114,6 @@ class RunFolder:
     """
 
     def __init__(self, root: Path, config: Config, writes: bool) -> None:
-        if config.name in ("", ".", "..") or Path(config.name).name != config.name:
-            raise ConfigError(f"The name of a run is {config.name!r}; it must be the name of a folder, without a path.")
         self.path = root / config.name
         self.writes = writes
         self.checkpoints = self.path / "checkpoints"
@@ -134,14 +133,16 @@ class RunFolder:
     @staticmethod
     def _read(known: Path) -> Config:
         try:
-            return from_dict(Config, json.loads(known.read_text()), str(known))
+            return read_config(json.loads(known.read_text()), str(known))
         except json.JSONDecodeError as error:
             raise ConfigError(
                 f"{known} is damaged ({error}); restore it, or delete the folder to start afresh."
             ) from error
 
     def _check_same(self, old: Config, new: Config) -> None:
-        changed = {k: v for k, v in differences(old, new).items() if k not in FREE_TO_CHANGE}
+        # What nothing reads changes no experiment, and earlier versions let it be anything.
+        before_and_now = differences(effective(old), effective(new))
+        changed = {k: v for k, v in before_and_now.items() if k not in FREE_TO_CHANGE}
         if changed:
             field, (before, now) = next(iter(changed.items()))
             raise ConfigError(

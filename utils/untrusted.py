@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from config import Config
-from utils.configio import from_dict
+from utils.configio import read_config
+from utils.configrules import check_codec
 from utils.errors import CheckpointError, ConfigError
 
 MAX_WIDTH = 8192
@@ -48,7 +49,7 @@ def parse_config(text: str) -> Config:
         values = json.loads(text)
     except RecursionError:
         raise ConfigError("it is nested too deeply") from None
-    config = from_dict(Config, values, fill=True)
+    config = read_config(values, fill=True)
     _check_finite(dataclasses.asdict(config), "config")
     for name, value in dataclasses.asdict(config.model).items():
         most = MAX_BLOCKS if name.endswith("_blocks") else MAX_WIDTH
@@ -57,12 +58,11 @@ def parse_config(text: str) -> Config:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int) and not 0 <= number <= most:
                 raise ConfigError(f"model.{name} is {number}; at most {most} is allowed")
-    for name, lowest, most in (("timesteps", 0, MAX_TIMESTEPS), ("steps", 1, MAX_STEPS)):
-        number = getattr(config.diffusion, name)
-        if not lowest <= number <= most:
-            raise ConfigError(f"diffusion.{name} is {number}; {lowest} to {most} are allowed")
-    if not 0 <= config.diffusion.gamma <= 1:
-        raise ConfigError(f"diffusion.gamma is {config.diffusion.gamma:g}; it lies in 0 to 1")
+    for name, most in (("timesteps", MAX_TIMESTEPS), ("steps", MAX_STEPS)):
+        number = getattr(config.diffusion, name, 0)
+        if number > most:
+            raise ConfigError(f"diffusion.{name} is {number}; at most {most} are allowed")
+    check_codec(config)
     return config
 
 

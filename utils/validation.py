@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from config import Config, LossConfig
+from config import BaseLossConfig, Config, LossConfig
 from data.pair import PairSource
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
@@ -28,7 +28,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255.0**2 / max(error, 1e-10)))
 
 
-def is_judge(loss: LossConfig) -> bool:
+def is_judge(loss: BaseLossConfig) -> bool:
     """Whether the validation loss is what training minimises, rate + lambda x MSE, so that it can tell the best."""
     plain = loss.distortion == "mse" and loss.coarse_weight == 0 and loss.ms_ssim_weight == 0 and not loss.judges_images
     return plain and loss.lambda_on == "distortion"
@@ -43,7 +43,10 @@ def validate(
     The first pair's original, side image and reconstructions go to `sample_file` as one picture. `codec` is frozen.
     `given_up` is asked before each pair; once it is true the result is None.
     """
-    rates: tuple[float | None, ...] = rates_of(config.loss) if codec.variable_rate else (None,)
+    loss = config.loss
+    rates: tuple[float | None, ...] = (
+        rates_of(loss) if isinstance(loss, LossConfig) and codec.variable_rate else (None,)
+    )
     values: dict[str, float] = {}
     losses = []
     strip: list[np.ndarray] = []
@@ -64,8 +67,8 @@ def validate(
                     quality_none.append(psnr(pair.x, to_uint8(codec.decompress(data, None))))
                 if index == 0:
                     strip += ([pair.x, pair.x_side] if not strip else []) + [x_hat]
-            lmbda = float(lambda_of(config.loss, torch.tensor([rate or 0.0]), codec.variable_rate))
-            on_rate, on_quality = (lmbda, 1.0) if config.loss.lambda_on == "rate" else (1.0, lmbda)
+            lmbda = float(lambda_of(loss, torch.tensor([rate or 0.0]), codec.variable_rate))
+            on_rate, on_quality = (lmbda, 1.0) if loss.lambda_on == "rate" else (1.0, lmbda)
             losses.append(on_rate * np.mean(bpp) + on_quality * np.mean(mse))
             values[f"val/bpp{suffix}"] = float(np.mean(bpp))
             values[f"val/psnr{suffix}"] = float(np.mean(quality))

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import config as presets
 from config import Config
 from data.pair import Pair
 from data.sources import open_source
@@ -26,6 +25,7 @@ from utils.benchmark.subjects import EIGHT_BIT, Subject, parameters_of
 from utils.benchmark.timing import Turns, take_turns
 from utils.checkpoint import load_checkpoint
 from utils.compiling import compile_networks
+from utils.configio import preset_named
 from utils.errors import ConfigError
 from utils.precision import bfloat16_instructions
 from utils.run import environment
@@ -83,16 +83,9 @@ def load_ours(settings: Settings) -> Loaded:
     return loaded
 
 
-def of_preset(name: str) -> Config:
-    """The configuration of a preset. Raises ConfigError for an unknown one."""
-    if name not in presets.PRESETS:
-        raise ConfigError(f"There is no preset {name!r}; config.py has {', '.join(presets.PRESETS)}.")
-    return presets.PRESETS[name]()
-
-
 def fresh(preset: str, device: torch.device) -> Loaded:
     """The codec of a preset with fresh weights, frozen. Raises ConfigError for an unknown preset."""
-    config = of_preset(preset)
+    config = preset_named(preset)
     torch.manual_seed(SEED)
     codec = build_codec(config)
     codec.freeze()
@@ -105,7 +98,7 @@ def fresh(preset: str, device: torch.device) -> Loaded:
 
 def stage_1(preset: str, loaded: Loaded) -> Config:
     """The preset's training of a model like `loaded`: a checkpoint's own may be a stage that trains only a part."""
-    return replace(of_preset(preset), model=loaded.config.model)
+    return replace(preset_named(preset), model=loaded.config.model)
 
 
 def our_subjects(settings: Settings, loaded: Loaded, pair: Pair) -> list[Subject]:

@@ -12,6 +12,7 @@ from modules.codec import Codec, build_codec
 from modules.losses import objective
 from modules.noise import Draws
 from utils.benchmark.subjects import PRECISIONS, Subject, computing_in, parameters_of
+from utils.configrules import check_codec
 from utils.errors import ConfigError
 from utils.images import to_float
 
@@ -61,8 +62,7 @@ def check(config: Config, preset: str) -> None:
             "training."
         )
     try:
-        with torch.device("meta"):
-            build_codec(config)
+        check_codec(config)
     except ConfigError as error:
         raise ConfigError(f"--preset {preset} cannot train the model of --ckpt: {error}") from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from config import Config
+from config import Config, LossConfig
 from utils.configio import to_dict
 from utils.errors import ConfigError
 from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle
@@ -51,15 +51,17 @@ class Model:
     @property
     def rates(self) -> tuple[float | None, ...]:
         """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
-        if not self.variable_rate:
+        loss = self.config.loss
+        if not self.variable_rate or not isinstance(loss, LossConfig):
             return (None,)
-        low, high = self.config.loss.rates
+        low, high = loss.rates
         return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
 
     @property
     def place(self) -> tuple[float, ...]:
         """Where on a curve that several checkpoints share it is: lambda, or the rates that were trained."""
-        return self.config.loss.rates if self.lmbda is None else (self.lmbda,)
+        loss = self.config.loss
+        return loss.rates if self.lmbda is None and isinstance(loss, LossConfig) else (self.lmbda or 0.0,)
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,8 @@ def _signature(model: Model) -> str:
     """The configuration without what does not change the method: lambda, a rate trained alone, names and paths."""
     values = to_dict(model.config)
     values["name"] = values["loss"]["lmbda"] = None
-    low, high = model.config.loss.rates
-    if low == high:
+    loss = model.config.loss
+    if isinstance(loss, LossConfig) and loss.rates[0] == loss.rates[1]:
         values["loss"]["rates"] = None
     for path in FREE_TO_CHANGE:
         section, field = path.split(".")

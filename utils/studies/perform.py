@@ -12,7 +12,8 @@ from typing import Any
 
 from config import Config
 from utils.checkpoint import MODEL_FILE, find_model_file
-from utils.configio import differences, from_dict, parse_command_line
+from utils.configio import differences, parse_command_line, read_config
+from utils.configrules import effective
 from utils.errors import CheckpointError, ConfigError
 from utils.files import sha256
 from utils.run import FREE_TO_CHANGE
@@ -66,8 +67,7 @@ def _wait(child: subprocess.Popen[bytes]) -> int | None:
 
 def configuration(arguments: list[str]) -> Config:
     """What train.py makes of these arguments; unknown fields end the program with a message."""
-    config: Config = parse_command_line(arguments)[0]
-    return config
+    return parse_command_line(arguments)[0]
 
 
 def is_trained(run: Path, wanted: Config, init: Path | None = None) -> bool:
@@ -77,8 +77,8 @@ def is_trained(run: Path, wanted: Config, init: Path | None = None) -> bool:
     """
     if not (run / "config.json").is_file():
         return False
-    there = from_dict(Config, json.loads((run / "config.json").read_text()), str(run), fill=True)
-    for field, (before, now) in differences(there, wanted).items():
+    there = read_config(json.loads((run / "config.json").read_text()), str(run), fill=True)
+    for field, (before, now) in differences(effective(there), effective(wanted)).items():
         if field not in FREE_TO_CHANGE:
             raise ConfigError(
                 f"The run {run} was trained with {field} = {before}, and the study now has {now}; choose another "

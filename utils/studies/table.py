@@ -56,7 +56,7 @@ def _words(line: str) -> tuple[str, ...]:
 
 SMALL_NETWORK = _words(
     "--model.latent 96 --model.hyper 48 --model.analysis-channels 32 64 96 --model.analysis-blocks 1 1 1 "
-    "--model.side-channels 32 48 80 --model.synthesis-channels 32 64 96 --model.unet-channels 40 64 96 "
+    "--model.synthesis-channels 32 64 96 --model.unet-channels 40 64 96 "
     "--model.embedding 64"
 )
 """Half as wide as the preset `small`: 1.8 M parameters, so that a study takes hours on two cores, not days."""
@@ -67,11 +67,15 @@ ONE_TASK = _words(
 )
 """Only real pairs and only the start of decoding with gamma 0: what the evaluation judges by PSNR and MS-SSIM."""
 
-FROM_SCRATCH = _words(f"--train.lr 1e-3 --loss.lambda-min {LAMBDA_MIN:g} --loss.lambda-max {LAMBDA_MAX:g}")
+FROM_SCRATCH = ("--train.lr", "1e-3")
+VARIABLE = _words(f"--loss.lambda-min {LAMBDA_MIN:g} --loss.lambda-max {LAMBDA_MAX:g}")
+"""What a fixed-rate model does not read."""
+SMALL_SIDE = _words("--model.side-channels 32 48 80")
+"""What a model without side image does not read."""
 
 
 def _fusion(kind: str) -> Variant:
-    return Variant(kind, ("--model.fusion", kind))
+    return Variant(kind, ("--model.fusion", kind, *(SMALL_SIDE if kind != "none" else ())))
 
 
 STUDIES: dict[str, Study] = {
@@ -80,7 +84,7 @@ STUDIES: dict[str, Study] = {
         Study(
             name="fusion",
             asks="Which fusion with the side image saves most bits, after equal pairs and after equal time?",
-            fields=(*SMALL_NETWORK, *ONE_TASK, *FROM_SCRATCH),
+            fields=(*SMALL_NETWORK, *ONE_TASK, *FROM_SCRATCH, *VARIABLE),
             variants=tuple(
                 _fusion(kind) for kind in ("add", "none", "row_attention", "both", "aligned", "pixel_aligned")
             ),
@@ -94,15 +98,15 @@ STUDIES: dict[str, Study] = {
         Study(
             name="rate",
             asks="How many more bits does one variable-rate model need than a model for each lambda?",
-            fields=(*SMALL_NETWORK, *ONE_TASK, *FROM_SCRATCH),
+            fields=(*SMALL_NETWORK, *SMALL_SIDE, *ONE_TASK, *FROM_SCRATCH),
             variants=(
                 Variant(
                     "single_rate",
                     lambdas=tuple(LAMBDA_MIN * (LAMBDA_MAX / LAMBDA_MIN) ** rate for rate in LEVELS_APART),
                 ),
-                Variant("variable_rate"),
-                Variant("variable_rate_all_pairs", times=len(LEVELS_APART)),
-                Variant("mean_before_gain", ("--model.mean-before-gain",)),
+                Variant("variable_rate", VARIABLE),
+                Variant("variable_rate_all_pairs", VARIABLE, times=len(LEVELS_APART)),
+                Variant("mean_before_gain", (*VARIABLE, "--model.mean-before-gain")),
             ),
             references=("single_rate", "variable_rate"),
             steps=1000,

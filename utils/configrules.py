@@ -1,0 +1,289 @@
+"""Which settings can be together: the one place that validates a configuration. It builds no network.
+
+`validate` refuses what would fail later and what nothing would read. That a codec of one family has no settings of
+another follows from the types in `config.py`; what one field makes of another is in the table READ_IF.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import Any
+
+from config import SECTIONS, Config
+from data.pair import MAX_SIDE, MIN_SIDE
+from utils.configio import flat
+from utils.errors import ConfigError
+
+SCALES = 3
+"""Entries of the model's tuples, from 1/4 to 1/16 of the image."""
+STRIDE = 64
+"""What a training crop is a multiple of: the hyperprior's stride."""
+MS_SSIM_SIDE = 97
+"""The smallest side, in pixels, of an image that has an MS-SSIM."""
+ALIGNED = ("aligned", "pixel_aligned")
+
+INTERVALS = {
+    "[1, inf)": "train.steps train.batch_size train.accumulation train.log_every train.val_every train.save_every "
+    "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
+    "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
+    "model.embedding model.dim model.finest_context diffusion.steps",
+    "[0, inf)": "data.mixture.kitti data.mixture.cityscapes data.mixture.folder data.mixture.synthetic "
+    "data.mixture.builtin data.workers data.val_limit train.warmup train.decay loss.rate_weight "
+    "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
+    "loss.adversarial_weight loss.balance diffusion.timesteps diffusion.sampled_steps diffusion.denoise_weight "
+    "diffusion.realism_power",
+    "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.gain_lr train.critic_lr "
+    "train.quantile_lr train.clip loss.lmbda loss.lambda_min loss.lambda_max diffusion.noise_ratio "
+    "diffusion.data_std diffusion.max_weight",
+    "[0, 1]": "data.mismatched data.augment.flip data.augment.scaled train.lr_floor loss.rates "
+    "diffusion.start_fraction diffusion.denoise_fraction diffusion.perceptual_floor diffusion.gamma",
+    "[0, 1)": "data.augment.brightness data.augment.contrast data.augment.saturation data.augment.exposure "
+    "train.ema model.side_dropout",
+    f"[{MIN_SIDE}, {MAX_SIDE}]": "data.augment.height data.augment.width",
+    "[0, 4294967295]": "train.seed",
+}
+"""Where the value of each number lies, and of each entry of a tuple."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """`fields` count only where `read` holds of the configuration; `otherwise` says when they do not."""
+
+    fields: str
+    read: Callable[[Any], bool]
+    otherwise: str
+
+
+READ_IF: dict[str, tuple[Rule, ...]] = {
+    "": (  # Every codec.
+        Rule("data.kitti_root data.protocol", lambda c: "kitti" in c.data.sources(), "since kitti is no source"),
+        Rule("data.cityscapes_root", lambda c: "cityscapes" in c.data.sources(), "since cityscapes is no source"),
+        Rule("data.folder_root", lambda c: "folder" in c.data.sources(), "since folder is no source"),
+        Rule(
+            "data.augment.scaled",
+            lambda c: (c.data.augment.scale_min, c.data.augment.scale_max) != (1, 1),
+            "with data.augment.scale_min and scale_max 1",
+        ),
+        Rule(
+            "data.augment.scale_min data.augment.scale_max",
+            lambda c: c.data.augment.scaled > 0,
+            "with data.augment.scaled 0",
+        ),
+        Rule("data.mismatched", lambda c: c.model.fusion != "none", "with model.fusion none"),
+        Rule("loss.perceptual_weight", lambda c: c.loss.perceptual != "none", "with loss.perceptual none"),
+        Rule("train.critic_lr", lambda c: c.loss.adversarial_weight > 0, "with loss.adversarial_weight 0"),
+        Rule("train.lr_floor", lambda c: c.train.decay > 0, "with train.decay 0"),
+        Rule("train.receiver_only", lambda c: not c.train.denoiser_only, "with train.denoiser_only"),
+        Rule("loss.rate_weight loss.rate_warmup", lambda c: _sender_trains(c), "since the sender does not train"),
+    ),
+    "diffusion": (
+        Rule(
+            "loss.lambda_min loss.lambda_max loss.rates loss.balance model.mean_before_gain",
+            lambda c: c.model.variable_rate,
+            "with model.variable_rate False (its only lambda is loss.lmbda)",
+        ),
+        Rule(
+            "loss.lmbda",
+            lambda c: not c.model.variable_rate,
+            "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
+        ),
+        Rule("train.gain_lr", lambda c: c.model.variable_rate, "with model.variable_rate False"),
+        Rule("train.gain_lr train.quantile_lr", lambda c: _sender_trains(c), "since the sender does not train"),
+        Rule(
+            "model.side_channels model.side_blocks model.side_dropout",
+            lambda c: c.model.fusion != "none",
+            "with model.fusion none",
+        ),
+        Rule("model.attend", lambda c: c.model.fusion not in ("add", "none"), "with model.fusion add or none"),
+        Rule("diffusion.data_std", lambda c: c.diffusion.prediction == "x0", "with diffusion.prediction v"),
+        Rule(
+            "diffusion.max_weight",
+            lambda c: c.diffusion.prediction == "x0" and not c.diffusion.sampled_steps and _denoises(c),
+            "without the task at a random noise level (diffusion.sampled_steps 0) of the prediction x0",
+        ),
+        Rule(
+            "diffusion.denoise_fraction",
+            lambda c: not (c.diffusion.sampled_steps and c.diffusion.start_fraction == 1),
+            "with diffusion.sampled_steps and start_fraction 1, since later steps without noise change nothing",
+        ),
+        Rule("diffusion.denoise_weight", lambda c: _denoises(c), "without a second denoising task"),
+        Rule(
+            "diffusion.sampled_steps", lambda c: c.diffusion.denoise_fraction > 0, "with diffusion.denoise_fraction 0"
+        ),
+        Rule("diffusion.perceptual_floor", lambda c: c.loss.judges_images, "with loss.perceptual none"),
+        Rule("diffusion.realism_power", lambda c: c.loss.adversarial_weight > 0, "with loss.adversarial_weight 0"),
+    ),
+    "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
+    "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
+}
+"""model.codec ("": every one) -> when its settings are read."""
+
+
+def validate(config: Config, preset: Config | None = None) -> None:
+    """Raise ConfigError for a setting that cannot be, or that nothing reads though it differs from its default.
+
+    `preset`: the configuration that the user started from. What it sets and the user has left as it is may stay unread,
+    where another choice of the user's has made it so.
+    """
+    check_codec(config)
+    _check_intervals(config)
+    _raise_first(_conflicts(config))
+    own = flat(preset) if preset is not None else {}
+    for name, (value, default, reason) in unread(config).items():
+        if name not in own or own[name] != value:
+            of_codec = name.startswith(("model.", "diffusion.", "loss."))
+            nobody = f"codec {config.model.codec} does not read it" if of_codec else "nothing reads it"
+            raise ConfigError(f"{name} is {_text(value)}, but {nobody} {reason}: leave it at {_text(default)}.")
+
+
+def check_codec(config: Config) -> None:
+    """Raise ConfigError unless a codec can be built: what concerns a checkpoint's configuration as well."""
+    for section, kind in SECTIONS[config.model.codec].items():
+        if type(getattr(config, section)) is not kind:
+            raise ConfigError(
+                f"The section {section} is a {type(getattr(config, section)).__name__}, but codec {config.model.codec} "
+                f"has a {kind.__name__}: start from one of its presets."
+            )
+    _check_intervals(config, ("model.", "diffusion.", "loss.rates", "loss.lmbda"))
+    _raise_first(_codec_conflicts(config))
+
+
+def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
+    """Dotted field -> (value, default, reason) of settings that differ from their default and that nothing reads."""
+    values = flat(config)
+    defaults = flat(Config(**{name: kind() for name, kind in SECTIONS[config.model.codec].items()}))
+    return {
+        name: (values[name], defaults[name], rule.otherwise)
+        for rule in READ_IF[""] + READ_IF[config.model.codec]
+        if not rule.read(config)
+        for name in rule.fields.split()
+        if values[name] != defaults[name]
+    }
+
+
+def effective(config: Config) -> Config:
+    """The configuration with every setting that nothing reads at its default: equal ones are the same experiment."""
+    for name, (_, default, _) in unread(config).items():
+        *sections, field = name.split(".")
+        config = _with(config, sections, field, default)
+    return config
+
+
+def _with(config: Any, sections: list[str], field: str, value: Any) -> Any:
+    if sections:
+        return dataclasses.replace(
+            config, **{sections[0]: _with(getattr(config, sections[0]), sections[1:], field, value)}
+        )
+    return dataclasses.replace(config, **{field: value})
+
+
+def _sender_trains(c: Any) -> bool:
+    return not (c.train.receiver_only or c.train.denoiser_only)
+
+
+def _denoises(c: Any) -> bool:
+    """Whether the codec `diffusion` is trained for a second denoising task."""
+    d = c.diffusion
+    return bool(d.denoise_fraction > 0 and not (d.sampled_steps and d.start_fraction == 1))
+
+
+def _raise_first(sentences: Iterator[str]) -> None:
+    for sentence in sentences:
+        raise ConfigError(sentence)
+
+
+def _check_intervals(config: Config, only: tuple[str, ...] = ("",)) -> None:
+    values = flat(config)
+    for interval, names in INTERVALS.items():
+        low, high = map(float, interval[1:-1].split(","))
+        for name in names.split():
+            if name not in values or not name.startswith(only):
+                continue
+            value = values[name]
+            for entry in value if isinstance(value, tuple) else (value,):
+                above = low <= entry if interval[0] == "[" else low < entry
+                below = entry <= high if interval[-1] == "]" else entry < high
+                if not (above and below):
+                    raise ConfigError(f"{name} is {_text(value)}; it must lie in {interval}.")
+
+
+def _codec_conflicts(config: Any) -> Iterator[str]:
+    """A sentence for each reason why the codec cannot be built."""
+    model, diffusion = config.model, config.diffusion
+    if model.codec == "diffusion":
+        for name, value in dataclasses.asdict(model).items():
+            if isinstance(value, tuple) and len(value) != SCALES:
+                yield f"model.{name} has {len(value)} entries; it needs {SCALES}, from 1/4 to 1/16 of the image."
+        if model.fusion not in ("add", "none") and not any(model.attend):
+            yield f"model.attend is False at every scale, so fusion {model.fusion} would attend nowhere: set one."
+        if model.fusion in ALIGNED and model.attend[0]:
+            yield (
+                f"model.attend is True at the finest scale, where fusion {model.fusion} moves the side image by the "
+                "match of a coarser one instead: set its first entry to False."
+            )
+        if diffusion.sampled_steps and (diffusion.prediction != "x0" or diffusion.sampled_steps < 2):
+            yield (
+                f"diffusion.sampled_steps is {diffusion.sampled_steps}; it is 0, or at least 2 with "
+                "diffusion.prediction x0."
+            )
+        rates = config.loss.rates
+        if len(rates) != 2 or rates[0] > rates[1]:
+            yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
+        return
+    if model.codec == "cdc" and model.fusion != "none":
+        yield f"model.fusion is {model.fusion}, but model.codec cdc has no side image: set none."
+    if diffusion.prediction == "epsilon" and diffusion.schedule != "linear":
+        yield (
+            f"diffusion.prediction epsilon needs diffusion.schedule linear: {diffusion.schedule} ends in (almost) pure "
+            "noise, from which no epsilon gives back an image."
+        )
+    if diffusion.schedule == "cosine" and diffusion.timesteps:
+        yield (
+            f"diffusion.timesteps is {diffusion.timesteps}, but diffusion.schedule cosine is continuous in time: set "
+            "0, or choose cosine_offset."
+        )
+    if diffusion.schedule != "cosine" and diffusion.timesteps < max(2, diffusion.steps):
+        yield (
+            f"diffusion.timesteps is {diffusion.timesteps}; diffusion.schedule {diffusion.schedule} needs at least 2, "
+            "and as many as diffusion.steps."
+        )
+
+
+def _conflicts(config: Any) -> Iterator[str]:
+    """A sentence for each reason why the codec cannot be trained so."""
+    if config.name in ("", ".", "..") or PurePath(config.name).name != config.name:
+        yield f"The name of a run is {config.name!r}; it must be the name of a folder, without a path."
+    loss, train, crop = config.loss, config.train, config.data.augment
+    size = f"The training crop is {crop.width}x{crop.height}"
+    if crop.height % STRIDE or crop.width % STRIDE:
+        yield f"{size}; data.augment.height and width must be multiples of {STRIDE}."
+    if crop.scale_min > crop.scale_max:
+        yield f"data.augment.scale_min is {crop.scale_min:g}, above data.augment.scale_max {crop.scale_max:g}."
+    if loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MS_SSIM_SIDE:
+        yield (
+            f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs {MS_SSIM_SIDE} "
+            "pixels a side: enlarge data.augment.height and width, or set loss.ms_ssim_weight to 0."
+        )
+    if loss.perceptual != "none" and not loss.judges_images:
+        yield (
+            f"loss.perceptual is {loss.perceptual}, but loss.perceptual_weight is {loss.perceptual_weight:g}: give it "
+            "a weight above 0, or choose none."
+        )
+    if loss.adversarial_weight > 0 and loss.perceptual != "effnet":
+        yield (
+            "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
+            "works on its features, and its opinion is weighted with the distance."
+        )
+    if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
+        yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."
+    if train.batch_size % train.accumulation:
+        yield f"train.batch_size {train.batch_size} is no multiple of train.accumulation {train.accumulation}."
+
+
+def _text(value: Any) -> str:
+    """As one would type it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

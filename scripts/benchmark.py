@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
     add("--turns", type=int, metavar="N", help="times each operation is timed (default: 15; 5 for training)")
     add(
         "--budget", type=float, default=600.0, metavar="S",
-        help="no turn but the first three begins after so many seconds of a size (default: 600)",
+        help="seconds of the whole: what does not fit is left out, and named (default: 600)",
     )  # fmt: skip
     add("--batch", type=int, metavar="N", help="pairs of a training step (default: 4)")
     add(
@@ -76,6 +76,8 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+    if not arguments.budget > 0:
+        raise ConfigError(f"--budget is {arguments.budget:g}; give a positive number of seconds.")
     if not 0 <= arguments.rate <= 1:
         raise ConfigError(f"--rate is {arguments.rate:g}; it lies in 0 (smallest file) to 1 (largest).")
     if not 1 <= arguments.quality <= 100:
@@ -91,13 +93,12 @@ def settings_of(arguments: argparse.Namespace) -> Any:
     sizes = arguments.sizes or ["128x256", *(["1080x1920"] if device.type == "cuda" else [])]
     quick = arguments.quick
     turns = arguments.turns or (2 if quick else 15)
-    fewest, budget = min(3, turns), math.inf if quick else arguments.budget
     return Settings(
         device=device,
         sizes=tuple(size_of(size) for size in dict.fromkeys(sizes)),
-        turns=Turns(turns, fewest, budget, shortest=0.0 if quick else 0.1),
+        turns=Turns(turns, shortest=0.0 if quick else 0.1),
         # Several short steps to a turn: how many samples are denoised twice is drawn at random.
-        training_turns=Turns(arguments.turns or (1 if quick else 5), fewest, budget, shortest=0.0 if quick else 3.0),
+        training_turns=Turns(arguments.turns or (1 if quick else 5), shortest=0.0 if quick else 3.0),
         steps=tuple(arguments.steps),
         checkpoint=arguments.ckpt,
         preset=arguments.preset,
@@ -108,12 +109,15 @@ def settings_of(arguments: argparse.Namespace) -> Any:
         batch=arguments.batch or (1 if quick else 4),
         skip=tuple(arguments.skip),
         compiled=arguments.compile,
+        budget=math.inf if quick else arguments.budget,
     )
 
 
 def main() -> None:
     """Measure or profile; raises ProjectError with what to do."""
     arguments = parse()
+    from tqdm import tqdm
+
     from utils.benchmark import results, session
     from utils.benchmark.profile import top_operators
     from utils.outputs import refuse_overwriting
@@ -128,7 +132,7 @@ def main() -> None:
             for what, operators in top_operators(subjects, settings.device):
                 print(f"{what}\n{operators}")
             return
-        rows, result = session.measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
+        rows, result = session.measure(settings, lambda line: tqdm.write(line, file=sys.stderr))
     result["command"] = f"python {shlex.join(sys.argv)}"
     machine = result["machine"]
     print(results.table(rows))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import runpy
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +32,7 @@ from utils.benchmark.cost import count_flops, peak_memory
 from utils.benchmark.paper import StepClock
 from utils.benchmark.results import Goal, Row, judge, verdicts
 from utils.benchmark.subjects import Subject
-from utils.benchmark.timing import Times, Turns, take_turns
+from utils.benchmark.timing import OutOfTime, Times, Turns, TurnTaking
 from utils.compiling import compile_networks
 from utils.errors import ConfigError
 from utils.images import to_float, to_uint8
@@ -192,6 +195,7 @@ def test_every_network_is_compiled(own_codec: Codec) -> None:
         (("--sizes", "50x67"), "multiples of 64"),
         (("--sizes", "8x64", "--skip", "training"), "16"),
         (("--turns", 0), "--turns is 0"),
+        (("--budget", 0), "--budget is 0"),
         (("--rate", 2), "--rate is 2"),
         (("--steps", 1, 1), "different numbers"),
         (("--quality", 0), "--quality is 0"),
@@ -221,15 +225,55 @@ def subject(codec: str, run: Any = lambda: None, operation: str = "decode", **fi
     return Subject(codec, operation, "float32", run, 64, 64, **fields)
 
 
-def test_turns_alternate_and_stop_at_the_budget() -> None:
+def test_turns_alternate_and_what_was_measured_is_kept_when_they_are_broken_off() -> None:
     order: list[str] = []
     subjects = [subject(name, lambda name=name: order.append(name)) for name in "abc"]
-    times = take_turns(subjects, Turns(most=4), CPU)
+    taking = TurnTaking(subjects, Turns(most=4), CPU)
+    taking.run()
     assert order == list("abc" * 4)
-    assert all(len(t.seconds) == 4 and t.calls == 1 and min(t.seconds) > 0 for t in times)
-    assert len(take_turns(subjects, Turns(most=9, fewest=2, budget=0.0), CPU)[0].seconds) == 2
-    (fast,) = take_turns([subject("a")], Turns(most=1, shortest=1e-3), CPU)
-    assert fast.calls > 1
+    assert all(t and len(t.seconds) == 4 and t.calls == 1 and min(t.seconds) > 0 for t in taking.times())
+    (fast,) = (one := TurnTaking([subject("a")], Turns(most=1, shortest=1e-3), CPU)).run() or one.times()
+    assert fast is not None and fast.calls > 1
+
+    for told, turns in ((2, [1, 1, None]), (4, [1, 1, 1]), (7, [2, 2, 2])):
+        countdown = iter(range(told - 1, -1, -1))
+
+        def stop(*_: float, left: Iterator[int] = countdown) -> None:
+            if next(left) == 0:
+                raise OutOfTime
+
+        taking = TurnTaking(subjects, Turns(most=4), CPU, tell=stop)
+        with pytest.raises(OutOfTime):
+            taking.run()
+        assert [t and len(t.seconds) for t in taking.times()] == turns
+
+
+def test_a_budget_is_kept_and_what_does_not_fit_is_named() -> None:
+    """Also in the middle of a call; each row is told as soon as it is there."""
+    said: list[str] = []
+
+    def slow() -> None:
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    group = session.Group("64x64", Turns(most=2), CPU, said.append)
+    start = time.monotonic()
+    assert not group.measure(lambda: [subject("fast"), subject("slow", slow)], 0.3)
+    assert time.monotonic() - start < 5
+    assert [row.subject.codec for row in group.rows()] == ["fast"] and len(said) == 1
+    assert group.left_out() == ["Left out, for --budget was over: slow/decode/64x64/float32."]
+    never = session.Group("training", Turns(most=2), CPU, said.append)
+    assert not never.measure(lambda: slow() or [], 0.05)
+    assert never.rows() == [] and never.left_out() == ["Left out, for --budget was over: training."]
+
+
+def test_ctrl_c_keeps_the_rows_so_far() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    group = session.Group("64x64", Turns(most=2), CPU, lambda _: None)
+    assert group.measure(lambda: [subject("fast"), subject("stopped", interrupt)], math.inf)
+    assert [row.subject.codec for row in group.rows()] == ["fast"]
 
 
 def test_a_fast_subject_is_called_once_untimed_before_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +286,10 @@ def test_a_fast_subject_is_called_once_untimed_before_its_turn(monkeypatch: pyte
 
     monkeypatch.setattr("utils.benchmark.timing.now", lambda device: clock.seconds)
     clock.calls = 2  # The first call, alone, is number 3; then number 4, untimed; then three in its turn.
-    (times,) = take_turns([subject("a", run)], Turns(most=1, shortest=0.3), CPU)
+    taking = TurnTaking([subject("a", run)], Turns(most=1, shortest=0.3), CPU)
+    taking.run()
+    (times,) = taking.times()
+    assert times is not None
     assert times.calls == 3 and times.seconds == (pytest.approx(0.1),) and clock.calls == 7
     slow = SimpleNamespace(calls=0)
 
@@ -250,7 +297,7 @@ def test_a_fast_subject_is_called_once_untimed_before_its_turn(monkeypatch: pyte
         slow.calls += 1
         clock.seconds += 2
 
-    take_turns([subject("b", drag)], Turns(most=2, shortest=0.3), CPU)
+    TurnTaking([subject("b", drag)], Turns(most=2, shortest=0.3), CPU).run()
     assert slow.calls == 1 + 2
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from config import Config
 from data.pair import Pair
@@ -22,7 +25,7 @@ from utils.benchmark import anchors, ours, paper, training
 from utils.benchmark.cost import count_flops, peak_memory
 from utils.benchmark.results import Row, further_goals, goals, judge
 from utils.benchmark.subjects import EIGHT_BIT, Subject, parameters_of
-from utils.benchmark.timing import Turns, take_turns
+from utils.benchmark.timing import OutOfTime, Turns, TurnTaking, limit
 from utils.checkpoint import load_checkpoint
 from utils.compiling import compile_networks
 from utils.configio import preset_named
@@ -57,6 +60,8 @@ class Settings:
     batch: int = 4
     skip: tuple[str, ...] = ()
     compiled: bool = False
+    budget: float = math.inf
+    """Seconds of the whole."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ def compiled_subjects(settings: Settings, eager: Sequence[Subject], pair: Pair) 
 
 def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], dict[str, Any]]:
     """All rows, and the whole result as plain JSON types; `say` is told what goes on. Raises ConfigError."""
+    began = time.monotonic()
     check(settings)
     start = load_average()
     us = load_ours(settings)
@@ -131,8 +137,10 @@ def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], 
     them = None if "paper" in settings.skip else fresh(paper.NAME, settings.device)
     rows: list[Row] = []
     notes: list[str] = []
-    for number, (height, width) in enumerate(settings.sizes):
-        pair = pairs_of(settings, "test", (height, width), 1)[0]
+
+    def of_size(number: int) -> list[Subject]:
+        """Our operations at a size, at the first one the published codec's too, and the image formats'."""
+        pair = pairs_of(settings, "test", settings.sizes[number], 1)[0]
         subjects = our_subjects(settings, us, pair)
         if settings.compiled:
             subjects += compiled_subjects(settings, subjects, pair)
@@ -142,11 +150,24 @@ def measure(settings: Settings, say: Callable[[str], None]) -> tuple[list[Row], 
         if "anchors" not in settings.skip:
             found, missing = anchors.subjects(pair, settings.quality)
             subjects += found
-            notes += missing
-        say(f"{height}x{width}: {len(subjects)} operations take turns")
-        rows += measure_group(subjects, settings.turns, settings.device)
+            notes.extend(missing)
+        return subjects
+
+    groups = [(f"{h}x{w}", partial(of_size, i), settings.turns) for i, (h, w) in enumerate(settings.sizes)]
     if trained is not None:
-        rows += measure_training(settings, trained, None if them is None else them.config, say)
+        steps = partial(training_subjects, settings, trained, None if them is None else them.config)
+        groups.append(("training", steps, settings.training_turns))
+    for number, (name, build, turns) in enumerate(groups):
+        # Each group has an equal share of what the ones before it have left of the budget.
+        share = (settings.budget - (time.monotonic() - began)) / (len(groups) - number)
+        group = Group(name, turns, settings.device, say)
+        stopped = group.measure(build, share)
+        rows += group.rows()
+        notes += group.left_out()
+        if stopped:
+            later = ", ".join(name for name, *_ in groups[number + 1 :])
+            notes.append("Stopped by Ctrl-C" + (f"; not begun: {later}." if later else "."))
+            break
     expected = goals(them.codec.default_steps if them is not None else 0)
     judged = {goal.name: judge(rows, goal) for goal in [*expected, *further_goals()]}
     ratios = {goal.name: (judged[goal.name] or {}).get("value") for goal in expected}
@@ -184,8 +205,8 @@ def check(settings: Settings) -> None:
         )
 
 
-def measure_training(settings: Settings, own: Config, theirs: Config | None, say: Callable[[str], None]) -> list[Row]:
-    """Training steps of both codecs in turn, on equal batches, at the first size."""
+def training_subjects(settings: Settings, own: Config, theirs: Config | None) -> list[Subject]:
+    """Training steps of both codecs, on equal batches, at the first size."""
     height, width = settings.sizes[0]
     pairs = pairs_of(settings, "train", (height, width), settings.batch)
     subjects: list[Subject] = []
@@ -197,22 +218,67 @@ def measure_training(settings: Settings, own: Config, theirs: Config | None, say
                 "step (ours draws at random how many samples are denoised twice)"
             )
             subjects += training.subjects(name, without, pairs, settings.device, note)
-    say(f"training at {height}x{width}: {len(subjects)} kinds of steps take turns")
-    return measure_group(subjects, settings.training_turns, settings.device)
+    return subjects
 
 
-def measure_group(subjects: Sequence[Subject], turns: Turns, device: torch.device) -> list[Row]:
-    """Rows of subjects that take turns. Counting FLOPs and memory calls each twice before, which warms it up."""
-    costs = []
-    for subject in subjects:
+class Group:
+    """Subjects that take turns within a share of the budget; each row is told as soon as it has its first figure."""
+
+    def __init__(self, name: str, turns: Turns, device: torch.device, say: Callable[[str], None]) -> None:
+        self._name, self._turns, self._device, self._say = name, turns, device, say
+        self._subjects: list[Subject] = []
+        self._costs: dict[int, tuple[int | None, int | None]] = {}
+        self._taking = TurnTaking([], turns, device)
+
+    def measure(self, build: Callable[[], list[Subject]], seconds: float) -> bool:
+        """Make the subjects and measure them, for at most so many seconds. Whether Ctrl-C ended it."""
+        try:
+            with limit(seconds):
+                emulated = not bfloat16_instructions()  # What is slow for that reason comes last.
+                self._subjects = sorted(build(), key=lambda s: emulated and s.precision == "bfloat16")
+                total = len(self._subjects) * self._turns.most
+                with tqdm(total=total, desc=self._name, unit="turn", disable=None) as bar:
+
+                    def tell(number: int, turn: float) -> None:
+                        if bar.n < len(self._subjects):
+                            self._say(f"{self._subjects[number].key}: {1000 * turn:.4g} ms")
+                        bar.update()
+
+                    self._taking = TurnTaking(self._subjects, self._turns, self._device, self._prepare, tell)
+                    self._taking.run()
+        except OutOfTime:
+            pass
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _prepare(self, number: int) -> None:
+        """Count FLOPs and memory, each by a call, which warms the subject up."""
+        subject = self._subjects[number]
         flops: int | None = None
         if subject.precision != EIGHT_BIT:
             flops = count_flops(subject.run) if subject.flops is None else subject.flops()
-        costs.append((flops, peak_memory(subject.run, device)))
+        self._costs[number] = (flops, peak_memory(subject.run, self._device))
         if subject.missing is not None:
             subject.missing()
-    times = take_turns(subjects, turns, device)
-    return [Row(subject, timed, *cost) for subject, timed, cost in zip(subjects, times, costs, strict=True)]
+
+    def rows(self) -> list[Row]:
+        """Of the subjects that had a turn."""
+        measured = zip(self._subjects, self._taking.times(), strict=False)
+        return [Row(s, times, *self._costs[i]) for i, (s, times) in enumerate(measured) if times is not None]
+
+    def left_out(self) -> list[str]:
+        """A sentence that names what did not fit into the budget, and one for turns that did not."""
+        times = dict(enumerate(self._taking.times()))
+        missing = [s.key for i, s in enumerate(self._subjects) if times.get(i) is None]
+        turns = {len(t.seconds) for t in times.values() if t is not None}
+        if not self._subjects:
+            return [f"Left out, for --budget was over: {self._name}."]
+        if missing:
+            return [f"Left out, for --budget was over: {', '.join(missing)}."]
+        if turns and max(turns) < self._turns.most:
+            return [f"{self._name}: {max(turns)} of {self._turns.most} turns fit into --budget."]
+        return []
 
 
 def pairs_of(settings: Settings, split: str, size: tuple[int, int], count: int) -> list[Pair]:

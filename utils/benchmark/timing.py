@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,17 +26,38 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+class OutOfTime(Exception):
+    """The seconds of `limit` are over."""
+
+
+@contextlib.contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime in the block after so many seconds, also in the middle of a network (main thread only)."""
+    if math.isinf(seconds) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @dataclass(frozen=True)
 class Turns:
-    """How often to time: at most `most` turns, at least `fewest`, none begun after `budget` seconds in all.
+    """How often to time: `most` turns.
 
     A subject that is faster than `shortest` seconds is called several times in its turn, and the turn counts as their
     mean. One that is faster than WARMED is called once more before, untimed: what ran before it has taken the caches.
     """
 
     most: int
-    fewest: int = 3
-    budget: float = math.inf
     shortest: float = 0.0
 
 
@@ -51,20 +75,47 @@ class Times:
         return {name: float(np.percentile(values, percent)) for name, percent in names.items()}
 
 
-def take_turns(subjects: Sequence[Subject], turns: Turns, device: torch.device) -> list[Times]:
-    """Times of each subject, in the given order. All have been warmed up by the caller."""
-    once = [_seconds(subject, 1, device) if turns.shortest else math.inf for subject in subjects]
-    calls = [max(1, math.ceil(turns.shortest / alone)) for alone in once]
-    seconds: list[list[float]] = [[] for _ in subjects]
-    start = time.perf_counter()
-    for turn in range(turns.most):
-        if turn >= turns.fewest and time.perf_counter() - start > turns.budget:
-            break
-        for subject, count, alone, values in zip(subjects, calls, once, seconds, strict=True):
-            if alone < WARMED:
-                subject.run()
-            values.append(_seconds(subject, count, device))
-    return [Times(tuple(values), count) for values, count in zip(seconds, calls, strict=True)]
+class TurnTaking:
+    """Subjects that take turns, in the given order. `run` may be broken off: `times` has what was measured by then.
+
+    `prepare` is called with the number of a subject before its first turn, `tell` with that and the seconds after each.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        turns: Turns,
+        device: torch.device,
+        prepare: Callable[[int], None] = lambda _: None,
+        tell: Callable[[int, float], None] = lambda *_: None,
+    ) -> None:
+        self._subjects, self._turns, self._device = subjects, turns, device
+        self._prepare, self._tell = prepare, tell
+        self._alone = [math.inf] * len(subjects)
+        self._calls = [1] * len(subjects)
+        self._seconds: list[list[float]] = [[] for _ in subjects]
+
+    def run(self) -> None:
+        """All turns."""
+        for turn in range(self._turns.most):
+            for i, subject in enumerate(self._subjects):
+                if turn == 0:
+                    self._prepare(i)
+                    if self._turns.shortest:
+                        self._alone[i] = _seconds(subject, 1, self._device)
+                        self._calls[i] = max(1, math.ceil(self._turns.shortest / self._alone[i]))
+                if self._alone[i] < WARMED:
+                    subject.run()
+                self._seconds[i].append(_seconds(subject, self._calls[i], self._device))
+                self._tell(i, self._seconds[i][-1])
+
+    def times(self) -> list[Times | None]:
+        """Of each subject, None without a turn. All have equally many turns: those of an unfinished round count not."""
+        whole = min((len(seconds) for seconds in self._seconds if seconds), default=0)
+        return [
+            Times(tuple(seconds[:whole]), calls) if seconds else None
+            for seconds, calls in zip(self._seconds, self._calls, strict=True)
+        ]
 
 
 def _seconds(subject: Subject, calls: int, device: torch.device) -> float:

@@ -35,7 +35,7 @@ MISTAKES: dict[int, tuple[str, list[str]]] = {
     3: (
         "LPIPS in the wrong range, with dropout active, or saved in the checkpoint.",
         [
-            "test_metrics_deep::test_lpips_is_the_packages_on_minus_one_to_one",
+            "test_metrics_deep::test_lpips_is_the_package_on_minus_one_to_one",
             "test_metrics_deep::test_no_dropout_no_parameters_no_training_mode",
             "test_perceptual::test_lpips_loss_equals_the_package",
             "test_perceptual::test_never_trained_never_saved_never_in_training_mode",

@@ -509,7 +509,7 @@ _PAPER_TRAIN = TrainConfig(
 
 
 def dicm_paper() -> Config:
-    """DICM as published (`modules/dicm.py`), without the mistakes of its released code. 81 M parameters.
+    """DICM as published (`modules/published/dicm.py`), without the mistakes of its released code. 81 M parameters.
 
     accelerate launch train.py --preset dicm_paper [--data.dataset cityscapes] [--loss.lmbda BETA]
 
@@ -538,7 +538,7 @@ def dicm_no_side() -> Config:
 
 
 def cdc_eps() -> Config:
-    """CDC, epsilon-prediction (`modules/cdc.py`), on x alone. 53.6 M parameters.
+    """CDC, epsilon-prediction (`modules/published/cdc.py`), on x alone. 53.6 M parameters.
 
     accelerate launch train.py --preset cdc_eps [--data.dataset cityscapes] [--loss.lmbda BETA]
 

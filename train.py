@@ -26,19 +26,19 @@ from modules.codec import Codec, build_codec
 from modules.critic import AdversarialLoss, build_judge
 from modules.losses import objective
 from modules.noise import Draws
-from utils.adversary import Adversary
 from utils.checkpoint import MODEL_FILE, find_model_file, initialise, save_checkpoint
 from utils.cli import run
 from utils.configio import differences, parse_command_line, preset_named
 from utils.errors import ConfigError, ProjectError
 from utils.launch import check_launch
-from utils.precision import resolve
 from utils.run import RunFolder, refuse_losses
-from utils.schedule import learning_rate, micro_batch, sample_indices
-from utils.step_folders import newest_good, prune, publish, sweep_up
-from utils.stopping import StopRequest
-from utils.training_state import load_training_state, save_training_state
-from utils.validation import is_judge, validate
+from utils.training.adversary import Adversary
+from utils.training.precision import resolve
+from utils.training.schedule import learning_rate, micro_batch, sample_indices
+from utils.training.step_folders import newest_good, prune, publish, sweep_up
+from utils.training.stopping import StopRequest
+from utils.training.training_state import load_training_state, save_training_state
+from utils.training.validation import is_judge, validate
 
 
 def training_data(config: Config) -> Mixture:

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from data.archive import MAX_FILE_BYTES
-from data.colours import ProfileError, to_srgb
-from data.pair import MAX_SIDE, MIN_SIDE
-from data.picture_formats import (
+from data.files.archive import MAX_FILE_BYTES
+from data.files.colours import ProfileError, to_srgb
+from data.files.picture_formats import (
     FORMATS,
     HEAD_BYTES,
     describe_unread,
@@ -32,6 +31,7 @@ from data.picture_formats import (
     too_deep,
     wide_colours,
 )
+from data.pair import MAX_SIDE, MIN_SIDE
 from utils.errors import DataError
 
 View = Literal["x", "side", "second"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from data.listing import ListedSource
-from data.packed import CacheKey, PackedSource, caches_in, find_cache
+from data.files.listing import ListedSource
+from data.files.packed import CacheKey, PackedSource, caches_in, find_cache
 from data.pair import PairSource
 from utils.errors import ConfigError, DataError
 
@@ -51,11 +51,11 @@ def open_source(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; it must be at least 1.")
     if name == "synthetic":
-        from data.synthetic import SyntheticSource
+        from data.made.synthetic import SyntheticSource
 
         return SyntheticSource(split=split, limit=limit, seed=seed, height=height, width=width)
     if name == "builtin":
-        from data.builtin import BuiltinSource
+        from data.made.builtin import BuiltinSource
 
         return BuiltinSource(split=split, limit=limit, height=height, width=width)
     if root is None:
@@ -67,7 +67,7 @@ def open_source(
 
 def _open_files(name: str, root: Path, split: str, size: str, protocol: str, limit: int | None) -> PairSource:
     if name == "folder":
-        from data.folder import open_folder
+        from data.files.folder import open_folder
 
         return open_folder(root, split, limit=limit)
 
@@ -77,10 +77,10 @@ def _open_files(name: str, root: Path, split: str, size: str, protocol: str, lim
         return PackedSource(cache, key, limit=limit)
     try:
         if name == "kitti":
-            from data.kitti import open_kitti
+            from data.files.kitti import open_kitti
 
             return open_kitti(root, split, size=size, protocol=protocol, limit=limit)
-        from data.cityscapes import open_cityscapes
+        from data.files.cityscapes import open_cityscapes
 
         return open_cityscapes(root, split, size=size, limit=limit)
     except DataError as error:

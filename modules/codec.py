@@ -214,8 +214,8 @@ class Codec(nn.Module, ABC):
 
 BUILDERS = {
     "diffusion": "modules.diffusion_codec",
-    "dicm": "modules.dicm",
-    "cdc": "modules.cdc",
+    "dicm": "modules.published.dicm",
+    "cdc": "modules.published.cdc",
 }
 """model.codec -> the module whose `build(config)` makes it; imported when asked for, since it imports this one."""
 

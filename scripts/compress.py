@@ -51,14 +51,14 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from data.images import read_image
-    from utils.batch import check_workers
-    from utils.batch_coding import RateChoice, compress_folder
     from utils.checkpoint import find_model_file, load_checkpoint
+    from utils.coding.batch import check_workers
+    from utils.coding.batch_coding import RateChoice, compress_folder
+    from utils.coding.tiles import set_tile_rows
     from utils.errors import ConfigError
     from utils.files import write_whole
     from utils.images import to_float
     from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
-    from utils.tiles import set_tile_rows
 
     choice = RateChoice(arguments.rate, arguments.bytes, arguments.bpp)
     workers = check_workers(arguments.workers, arguments.image)

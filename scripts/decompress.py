@@ -62,9 +62,9 @@ def main() -> int:
     from data.images import read_image
     from modules.bitstream import largest_file
     from modules.codec import MAX_PIXELS
-    from utils.batch import check_workers
-    from utils.batch_coding import decompress_folder, load_decoder
     from utils.checkpoint import find_model_file
+    from utils.coding.batch import check_workers
+    from utils.coding.batch_coding import decompress_folder, load_decoder
     from utils.errors import BitstreamError, ConfigError
     from utils.files import png_bytes, read_whole, write_whole
     from utils.images import to_float, to_uint8

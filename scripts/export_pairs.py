@@ -73,8 +73,8 @@ def main() -> None:
 
 def files_of(source: PairSource) -> set[Path]:
     """What the pairs of a source are read from: images and their manifest, zips, or a cache."""
-    from data.listing import ListedSource
-    from data.packed import PackedSource
+    from data.files.listing import ListedSource
+    from data.files.packed import PackedSource
 
     if isinstance(source, PackedSource):
         return set(source.folder.iterdir())

@@ -19,7 +19,7 @@ from utils.cli import Parser, run
 
 def main() -> None:
     """Verifies ROOT, then writes a cache for each split. Raises DataError for what is missing or damaged."""
-    from data.prepare import add_arguments
+    from data.files.prepare import add_arguments
 
     parser = Parser(__doc__)
     add_arguments(parser, "cityscapes")
@@ -32,8 +32,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from data.cityscapes import missing_files, open_cityscapes
-    from data.prepare import prepare
+    from data.files.cityscapes import missing_files, open_cityscapes
+    from data.files.prepare import prepare
     from data.sources import cache_key
 
     wanted = [

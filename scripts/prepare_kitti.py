@@ -21,7 +21,7 @@ from utils.cli import Parser, run
 
 def main() -> None:
     """Verifies ROOT, then writes a cache for each split and size. Raises DataError for what is missing or damaged."""
-    from data.prepare import add_arguments
+    from data.files.prepare import add_arguments
 
     parser = Parser(__doc__)
     add_arguments(parser, "kitti")
@@ -35,9 +35,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from data.archive import open_archive
-    from data.kitti import missing_files, open_kitti
-    from data.prepare import prepare
+    from data.files.archive import open_archive
+    from data.files.kitti import missing_files, open_kitti
+    from data.files.prepare import prepare
     from data.sources import cache_key
 
     wanted = [

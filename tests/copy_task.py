@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.batch import Job, Task
+from utils.coding.batch import Job, Task
 from utils.errors import DataError
 from utils.files import write_whole
 

@@ -15,7 +15,7 @@ from config import Config
 from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, save_checkpoint
 from utils.evaluation.pipeline import Options
-from utils.validation import to_uint8
+from utils.training.validation import to_uint8
 
 GROUPS = ["a", "a", "b", "b", "c"]
 QUICK = ("psnr", "ssim", "ms_ssim_db", "lpips_alex", "effnet_dist", "kd_effnet")

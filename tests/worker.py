@@ -1,4 +1,4 @@
-"""What each of the processes that `tests/test_two_processes.py` starts does: `torchrun tests/worker.py DATA RUNS`."""
+"""What each of the processes that `test_two_processes.py` starts does: `torchrun tests/worker.py DATA RUNS`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor  # noqa: E402
 import train as training  # noqa: E402
 from config import Config  # noqa: E402
 from train import Trainer, sample_indices  # noqa: E402
-from utils.training_state import STATE_FILE  # noqa: E402
+from utils.training.training_state import STATE_FILE  # noqa: E402
 
 
 def shared_config(data: str, name: str, **train: Any) -> Config:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.images import read_image
-from data.synthetic import SyntheticSource
+from data.made.synthetic import SyntheticSource
 from modules.codec import Codec
 from utils.errors import ProjectError
 from utils.files import png_bytes, temporary_for

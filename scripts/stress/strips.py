@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.geometry import Fit
+from data.files.geometry import Fit
 from modules.bitstream import MAX_SIDE
 from modules.tiling import UNIT, row_strips
 from utils.benchmark.cost import peak_memory
@@ -25,7 +25,7 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import ProjectError
 from utils.images import to_float, to_uint8
 from utils.resident import peak_resident
-from utils.validation import psnr
+from utils.training.validation import psnr
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")

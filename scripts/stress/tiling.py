@@ -245,8 +245,8 @@ def main() -> int:
 
     from scripts.stress.strips import find_seams, measure_alone, rows_coded
     from utils.checkpoint import load_checkpoint
+    from utils.coding.tiles import set_tile_rows
     from utils.run import environment
-    from utils.tiles import set_tile_rows
 
     codec = load_checkpoint(arguments.ckpt).codec
     for rows in arguments.tile_rows:

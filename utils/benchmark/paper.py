@@ -1,4 +1,4 @@
-"""Operations of the published distributed codec (`modules/dicm.py`) in float32, as it was published."""
+"""Operations of the published distributed codec (`modules/published/dicm.py`) in float32, as it was published."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from data.pair import Pair
 from modules.codec import pad
-from modules.dicm import DICM
+from modules.published.dicm import DICM
 from modules.transforms import HYPER_STRIDE
 from utils.benchmark.cost import count_flops
 from utils.benchmark.subjects import PRECISIONS, Subject, parameters_of

@@ -18,8 +18,8 @@ from config import Config
 from data.pair import Pair
 from data.sources import open_source
 from modules.codec import Codec, build_codec
-from modules.dicm import DICM
 from modules.diffusion_codec import DiffusionCodec
+from modules.published.dicm import DICM
 from modules.transforms import HYPER_STRIDE
 from utils.benchmark import anchors, ours, paper, training
 from utils.benchmark.cost import count_flops, peak_memory
@@ -27,11 +27,11 @@ from utils.benchmark.results import Row, further_goals, goals, judge
 from utils.benchmark.subjects import EIGHT_BIT, Subject, parameters_of
 from utils.benchmark.timing import OutOfTime, Turns, TurnTaking, limit
 from utils.checkpoint import load_checkpoint
-from utils.compiling import compile_networks
 from utils.configio import preset_named
 from utils.errors import ConfigError
-from utils.precision import bfloat16_instructions
 from utils.run import environment
+from utils.training.compiling import compile_networks
+from utils.training.precision import bfloat16_instructions
 
 SEED = 0
 COMPILED = f"{ours.NAME}_compiled"

@@ -9,13 +9,13 @@ import torch
 from accelerate import PartialState
 
 from utils.checkpoint import load_checkpoint
+from utils.coding.tiles import set_tile_rows
 from utils.evaluation import anchors as formats
 from utils.evaluation.coders import AnchorCoder, ModelCoder
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.sweep import Sweep
-from utils.precision import set_decoding_precision
 from utils.run import write_json
-from utils.tiles import set_tile_rows
+from utils.training.precision import set_decoding_precision
 
 
 def models(

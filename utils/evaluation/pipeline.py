@@ -29,8 +29,8 @@ from utils.evaluation.summary import Results, summarise, text_table, write_csv, 
 from utils.evaluation.sweep import Sweep
 from utils.launch import check_launch
 from utils.metrics import MetricSuite
-from utils.precision import resolve
 from utils.run import environment
+from utils.training.precision import resolve
 
 MAX_PAIRS = 100_000
 MEASURING = (measure.__name__, sources.__name__)
@@ -121,8 +121,7 @@ def _write(
     size: str,
     facts: dict[str, Any],
 ) -> None:
-    from utils import rd
-    from utils.report import write_report
+    from utils.report import rd, write_report
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)

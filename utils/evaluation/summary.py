@@ -16,7 +16,7 @@ from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import replacing
 from utils.metrics import METRICS, MetricSuite
-from utils.rd import count_of, value_of
+from utils.report.rd import count_of, value_of
 from utils.run import write_json
 
 FORMAT = 1

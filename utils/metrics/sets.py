@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.bootstrap import ClusterBootstrap
 from utils.metrics import effnet
+from utils.metrics.bootstrap import ClusterBootstrap
 from utils.metrics.statistics import PairedKernelDistance, frechet_distance, kernel_distance_subsets
 
 Features = Mapping[str, NDArray[np.floating]]

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from utils.bootstrap import ClusterBootstrap
 from utils.errors import ConfigError, WeightsError
+from utils.metrics.bootstrap import ClusterBootstrap
 from utils.metrics.deep import Dists, InceptionFeatures, Lpips
 from utils.metrics.effnet import EffnetMetrics
 from utils.metrics.image import CVVDP_DISPLAY, ColorVideoVdp, ImageMetric, MsSsimDb, Psnr, Ssim

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from utils.metrics.info import MetricInfo
-from utils.rd import ANCHOR_LABELS
+from utils.report.rd import ANCHOR_LABELS
 
 _DECIMALS = {"psnr": 2, "ssim": 3, "ms_ssim_db": 2, "cvvdp": 2, "effnet_dist": 3, "fid": 1, "fd_effnet": 2}
 MINUS = "\u2212"

@@ -16,8 +16,8 @@ from utils.evaluation.plan import Point
 from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results
 from utils.metrics.info import METRICS
-from utils.rd import ANCHOR_LABELS
 from utils.report.format import number
+from utils.report.rd import ANCHOR_LABELS
 
 Image = NDArray[np.uint8]
 CROP = (256, 512)

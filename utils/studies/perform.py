@@ -17,8 +17,8 @@ from utils.configrules import effective
 from utils.errors import CheckpointError, ConfigError
 from utils.files import sha256
 from utils.run import FREE_TO_CHANGE
-from utils.stopping import StopRequest
 from utils.studies.plan import Trial, program, typed
+from utils.training.stopping import StopRequest
 
 POLL = 0.2
 """Seconds between two looks at whether a signal has come."""

@@ -1,0 +1,122 @@
+"""CDC as a codec of this project: one image, a hyperprior latent, a conditional U-Net that denoises in many steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from config import Config, PaperDiffusionConfig, PaperModelConfig
+from modules.codec import Codec, CodecOutput, Prediction
+from modules.diffusion import Process
+from modules.entropy import Coded, Hyperprior
+from modules.integer import IntegerSynthesis
+from modules.noise import Draws, sampler_noise
+from modules.published.transforms import PaperAnalysis, PaperHyperAnalysis, PaperSynthesis, hyper_synthesis_layers
+from modules.published.unet import PaperUNet
+from modules.sampler import ddim
+
+NAMES = {"epsilon": "cdc_eps", "x0": "cdc_x", "v": "cdc_v"}
+
+
+def build(config: Config) -> CDC:
+    """The codec of a configuration with model.codec `cdc`."""
+    return CDC(config, NAMES[config.diffusion.prediction])
+
+
+class CDC(Codec):
+    """Yang and Mandt, "Lossy Image Compression with Conditional Diffusion Models", NeurIPS 2023, arXiv 2209.06950.
+
+    ```
+     x ─ g_a ─► y ─ entropy ─► file ─► y_hat ─ g_s ─► contexts at 4 scales
+                                                          │
+               gamma N(0, 1), seeded by the file ─► U-Net(x_t, t), N steps ─► x_hat
+    ```
+    Loss: beta bpp + (1 - rho) D + rho LPIPS at a random t; D is the L1 error of epsilon, or the squared error of x0
+    weighted with the signal-to-noise ratio cut off at `max_weight`. 53.6 M parameters.
+
+    Departures from the released code. The file is real, and h_s exact in integers (`hyper_synthesis_layers`); gradients
+    pass the scales' lower bound. At a noise level the network is told the same t in training and in sampling: the
+    level's number in 1..T over T (published: counted from 0). The decoder's noise follows from the file.
+    """
+
+    needs_side = False
+    accepts_no_side = True
+    variable_rate = False
+    lmbda: float
+
+    def __init__(self, config: Config, name: str) -> None:
+        super().__init__()
+        model, diffusion = config.model, config.diffusion
+        assert isinstance(model, PaperModelConfig) and isinstance(diffusion, PaperDiffusionConfig)
+        self.name, self.lmbda = name, config.loss.lmbda
+        self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
+        self.max_weight = diffusion.max_weight
+        self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps)
+        self.g_a = PaperAnalysis(model.dim)
+        latent = self.g_a.latent_channels
+        widths = (latent,) * 3
+        h_s = IntegerSynthesis(hyper_synthesis_layers(latent, widths))
+        self.entropy = Hyperprior(latent, latent, PaperHyperAnalysis(latent, widths), h_s, levels=1)
+        self.g_s = PaperSynthesis(model.dim, out_channels=model.finest_context)
+        self.unet = PaperUNet(model.dim, context_channels=self.g_s.context_channels)
+
+    def analyse(self, x: Tensor, level: Tensor) -> Coded:
+        """See Codec."""
+        return self.entropy(self.g_a(2 * x - 1), level)
+
+    def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
+        """See Codec; sizes must be multiples of 64, and there is no rate to choose."""
+        level = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        coded = self.entropy(self.g_a(2 * x - 1), level, draws)
+        output = CodecOutput(coded.bits, level.float(), coded.y_hat)
+        if draws is not None:
+            output.predictions, output.aux = self.tasks(coded.y_hat, x, x_side, draws)
+        return output
+
+    def tasks(self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> tuple[list[Prediction], Tensor]:
+        """What is denoised in training, and the aux loss."""
+        t = self.process.sample_t(draws.uniform("t"))
+        noise = draws.normal("noise", tuple(x.shape[1:]))
+        return [self.denoise(x, noise, t, self.g_s(y_hat))], self.entropy.prior.loss()
+
+    def denoise(self, image: Tensor, noise: Tensor, t: Tensor, contexts: list[Tensor]) -> Prediction:
+        """The denoising task for image (B, 3, H, W) in [0, 1] at noise levels t (B,)."""
+        x0 = 2 * image - 1
+        x_t = self.process.add_noise(x0, noise, t)
+        raw = self.unet(x_t, t, contexts).float()
+        return Prediction(
+            samples=torch.arange(len(image), device=image.device),
+            image=image,
+            x0=(self.process.to_x0(x_t, raw, t) + 1) / 2,
+            estimate=raw,
+            target=self.process.target(x0, noise, t),
+            weight=self.distortion_weight(t),
+            perceptual_weight=torch.ones_like(t),
+            realism=torch.ones_like(t),
+        )
+
+    def distortion_weight(self, t: Tensor) -> Tensor:
+        """t (B,) -> as published: 1 for epsilon, min(SNR, max_weight) for an error of x0, and its equivalent for v."""
+        if self.process.prediction == "epsilon":
+            return torch.ones_like(t)
+        alpha, sigma = (value[:, 0, 0, 0] for value in self.process.alpha_sigma(t))
+        weight = ((alpha / sigma) ** 2).clamp(max=self.max_weight)
+        return weight if self.process.prediction == "x0" else weight * sigma**2
+
+    def decoding_contexts(self, y_hat: Tensor, x_side: Tensor | None) -> list[Tensor]:
+        """The U-Net's contexts at the receiver."""
+        return self.g_s(y_hat)
+
+    def synthesise(
+        self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int
+    ) -> Tensor:
+        """See Codec. gamma is the standard deviation of the starting noise; the network is not told of it."""
+        contexts = self.decoding_contexts(y_hat, x_side)
+        start = gamma * sampler_noise(seed, (1, 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])).to(y_hat.device)
+
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.unet(x_t, t, contexts)
+
+        # As published: x0 is kept in range between steps by the x model, not by the epsilon models.
+        x_hat = ddim(self.process, predict, start, steps, clip=self.process.prediction != "epsilon")
+        return (x_hat + 1) / 2

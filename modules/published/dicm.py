@@ -1,0 +1,77 @@
+"""DICM as a codec of this project: the first conditional diffusion decoder with side information."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from config import Config, PaperModelConfig
+from modules.codec import Prediction
+from modules.noise import Draws
+from modules.published.cdc import CDC
+from modules.published.receiver import ReceiverCodec
+
+COMMON_NOISE_STD = math.sqrt(0.001)
+"""Standard deviation of the Gaussian noise on every map of w's contexts in training; none when decoding."""
+
+
+def build(config: Config) -> CDC:
+    """The codec of a configuration with model.codec `dicm`; with fusion `none` it is one without a side image."""
+    return CDC(config, "dicm_no_side") if config.model.fusion == "none" else DICM(config, "dicm")
+
+
+def add_contexts(contexts: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """Sum of two context lists, map by map."""
+    return [a + b for a, b in zip(contexts, others, strict=True)]
+
+
+def perturb_common(contexts: Sequence[Tensor], noise: Sequence[Tensor]) -> list[Tensor]:
+    """w's contexts with the training noise: `noise` holds N(0, 1) maps of the same shapes."""
+    return [w + COMMON_NOISE_STD * n.to(w.dtype) for w, n in zip(contexts, noise, strict=True)]
+
+
+class DICM(CDC):
+    """DICM, "Distributed Image Compression with Conditional Diffusion Models" (code: dongqingcc/DICC).
+
+    ```
+     sender    x ──────── g_a ─► y ─ entropy ─► file
+     receiver  file ──────────────────────► y_hat ─ g_s ─► contexts of x ─┐
+               x_side ─ common.g_a ─► w ──► w_hat ─ g_s ─► contexts of w ─┴─ + ─► U-Net(x_t, t)
+     training  x_side ─ side.g_a ──► y_s ─► y_s_hat ─ g_s ─► contexts ──────────► the same U-Net(side_t, t)
+    ```
+    Three equal codecs and one U-Net, 81 M parameters. Only y is sent. Denoising the side image with its own codec's
+    contexts, at the same t, shapes the U-Net in training; decoding needs neither that codec nor its result.
+
+    Loss: CDC's for either view, without the bits of w and of the side codec. The released code adds them to the rate
+    term although they are never sent, so that beta does not price the rate; here their hyperpriors are fitted to
+    detached latents, with weight beta, in the aux loss. Other departures: those of `CDC`.
+    """
+
+    needs_side = True
+    accepts_no_side = False
+
+    def __init__(self, config: Config, name: str) -> None:
+        super().__init__(config, name)
+        assert isinstance(config.model, PaperModelConfig)
+        self.common = ReceiverCodec(config.model.dim, config.model.finest_context)
+        self.side = ReceiverCodec(config.model.dim, config.model.finest_context)
+
+    def tasks(self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> tuple[list[Prediction], Tensor]:
+        """Both views are denoised, at the same noise level."""
+        t = self.process.sample_t(draws.uniform("t"))
+        noise, noise_side = (draws.normal(name, tuple(x.shape[1:])) for name in ("noise", "noise_side"))
+        common = self.common(2 * x_side - 1, draws, "common")
+        side = self.side(2 * x_side - 1, draws, "side")
+        maps = [draws.normal(f"common_{scale}", tuple(w.shape[1:])) for scale, w in enumerate(common.contexts)]
+        contexts = add_contexts(self.g_s(y_hat), perturb_common(common.contexts, maps))
+        predictions = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
+        quantiles = sum(prior.loss() for prior in (self.common.hyperprior.prior, self.side.hyperprior.prior))
+        return predictions, self.entropy.prior.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
+
+    def decoding_contexts(self, y_hat: Tensor, x_side: Tensor | None) -> list[Tensor]:
+        """The sum of x's and w's contexts."""
+        if x_side is None:
+            raise ValueError("DICM cannot decode without a side image.")
+        return add_contexts(self.g_s(y_hat), self.common(2 * x_side - 1, None, "common").contexts)

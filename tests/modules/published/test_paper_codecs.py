@@ -1,0 +1,365 @@
+"""DICM and CDC as codecs: sizes, files, training tasks, what is priced, and the mistakes of the released code."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import batch_of_pairs
+from tiny_paper import PAPERS, X_SIDE, X, draws, tiny_paper
+from torch import Tensor, nn
+
+import modules.integer
+from config import PRESETS, Config, LossConfig
+from modules.codec import Codec, CodecOutput, build_codec
+from modules.losses import objective
+from modules.published.cdc import CDC
+from modules.published.dicm import COMMON_NOISE_STD, DICM, add_contexts, perturb_common
+from modules.published.receiver import SCALE_BOUND, ReceiverHyperprior, lower_bound
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.configrules import check_codec
+from utils.errors import ConfigError
+
+
+def train(config: Config, steps: int) -> tuple[Codec, list[float]]:
+    """A codec after some steps on one batch with fixed noise, and the loss at each."""
+    torch.manual_seed(0)
+    codec = build_codec(config)
+    optimizer = torch.optim.Adam(codec.parameters(), lr=4e-3)
+    losses = []
+    for _ in range(steps):
+        output = codec(X, X_SIDE, draws())
+        loss, _ = objective(output, config.loss, False, None, 0)
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        (loss + output.aux).backward()
+        optimizer.step()
+    return codec, losses
+
+
+@pytest.fixture(scope="module", params=PAPERS)
+def trained(request: pytest.FixtureRequest) -> tuple[Config, Codec, list[float]]:
+    """A tiny version of each preset, trained for a moment and frozen."""
+    config = tiny_paper(request.param)
+    codec, losses = train(config, 6)
+    codec.freeze()
+    return config, codec.eval(), losses
+
+
+@pytest.fixture(scope="module")
+def dicm() -> DICM:
+    """A tiny DICM with fresh weights, ready to code."""
+    torch.manual_seed(0)
+    codec = build_codec(tiny_paper("dicm_paper"))
+    assert isinstance(codec, DICM)
+    codec.freeze()
+    return codec.eval()
+
+
+def steps_of(codec: Codec) -> int:
+    return 2 if codec.name.startswith("dicm") else 3
+
+
+# --- presets -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "millions"), [("dicm_paper", 81.0), ("dicm_no_side", 53.6), ("cdc_eps", 53.6), ("cdc_x", 53.6)]
+)
+def test_parameter_counts_are_the_published_ones(preset: str, millions: float) -> None:
+    with torch.device("meta"):
+        codec = build_codec(PRESETS[preset]())
+    assert sum(p.numel() for p in codec.parameters()) == pytest.approx(millions * 1e6, rel=0.01)
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
+    assert parts["unet"] == pytest.approx(39.9e6, rel=0.01)
+    assert parts["g_a"] + parts["entropy"] + parts["g_s"] == pytest.approx(13.7e6, rel=0.01)
+    if preset == "dicm_paper":
+        assert parts["common"] == parts["side"] == pytest.approx(13.7e6, rel=0.01)
+
+
+def test_presets_have_the_published_settings() -> None:
+    dicm, cdc_x = PRESETS["dicm_paper"](), PRESETS["cdc_x"]()
+    assert (dicm.diffusion.prediction, dicm.diffusion.timesteps, dicm.diffusion.steps) == ("epsilon", 20_000, 200)
+    assert (dicm.diffusion.gamma, dicm.loss.lmbda, dicm.loss.perceptual) == (0.8, 0.0025, "lpips_vgg")
+    assert (dicm.train.lr, dicm.train.batch_size, dicm.train.clip, dicm.train.ema) == (3e-5, 4, 1.0, 0.0)
+    assert (cdc_x.diffusion.prediction, cdc_x.diffusion.timesteps) == ("x0", 8193)
+
+
+def test_fixed_rate_models_of_one_method_differ_in_beta_alone() -> None:
+    config = tiny_paper("dicm_paper")
+    other = dataclasses.replace(config, loss=dataclasses.replace(config.loss, lmbda=0.01))
+    first, second = build_codec(config), build_codec(other)
+    assert first.name == second.name == "dicm"
+    assert (first.lmbda, second.lmbda) == (0.0025, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("preset", "part", "fields", "message"),
+    [
+        ("cdc_eps", "model", {"fusion": "add"}, "fusion"),
+        ("cdc_eps", "model", {"dim": 0}, "dim"),
+        ("cdc_eps", "diffusion", {"schedule": "cosine_offset"}, "linear"),
+        ("cdc_x", "diffusion", {"timesteps": 0}, "timesteps"),
+        ("cdc_x", "diffusion", {"schedule": "linear", "timesteps": 64}, "as many as diffusion.steps"),
+        ("cdc_x", "diffusion", {"schedule": "cosine"}, "continuous in time"),
+        ("dicm_paper", "model", {"finest_context": 0}, "finest_context"),
+    ],
+)
+def test_settings_that_these_codecs_cannot_have_are_refused(
+    preset: str, part: str, fields: dict[str, object], message: str
+) -> None:
+    config = tiny_paper(preset)
+    changed = dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)})
+    check_codec(config)
+    with pytest.raises(ConfigError, match=message):
+        check_codec(changed)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 100)])
+def test_a_file_decodes_to_the_latent_of_the_forward_pass(
+    trained: tuple[Config, Codec, list[float]], height: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, codec, _ = trained
+    (x,), (side,) = batch_of_pairs(1, height, width, first=5)
+    decoded: list[Tensor] = []
+    decode = codec.entropy.decode
+    monkeypatch.setattr(codec.entropy, "decode", lambda *args: decoded.append(decode(*args)) or decoded[-1])
+    data = codec.compress(x)
+    x_hat = codec.decompress(data, side, steps=steps_of(codec))
+    padded = modules.codec.pad(x[None], 64)
+    with torch.no_grad():
+        output = codec(padded, padded)
+    assert torch.equal(decoded[0], output.y_hat)
+    assert x_hat.shape == x.shape and x_hat.min() >= 0 and x_hat.max() <= 1
+    assert torch.equal(x_hat, codec.decompress(data, side, steps=steps_of(codec))), "the same file, the same pixels"
+    assert not torch.equal(x_hat, codec.decompress(data, side, steps=steps_of(codec), seed=1)), "noise matters"
+    assert float(output.bits) == pytest.approx(codec.estimate_bits(x))
+    assert 0 < 8 * len(data) - float(output.bits) < 8 * 14
+
+
+def test_the_estimate_in_training_prices_the_file(trained: tuple[Config, Codec, list[float]]) -> None:
+    _, codec, _ = trained
+    with torch.no_grad():
+        noisy, coded = codec(X, X_SIDE, draws()).bits.mean(), codec(X, X_SIDE).bits.mean()
+    assert float(noisy) == pytest.approx(float(coded), rel=0.25)
+
+
+def test_only_dicm_needs_a_side_image() -> None:
+    for preset in PAPERS:
+        codec = build_codec(tiny_paper(preset))
+        codec.freeze()
+        codec.eval()
+        data = codec.compress(X[0])
+        if preset == "dicm_paper":
+            assert codec.needs_side and not codec.accepts_no_side
+            with pytest.raises(ValueError, match="side image"):
+                codec.decompress(data, None, steps=1)
+        else:
+            assert not codec.needs_side and codec.accepts_no_side
+            assert torch.equal(codec.decompress(data, None, steps=1), codec.decompress(data, X_SIDE[0], steps=1))
+        with pytest.raises(ValueError, match="one rate"):
+            codec.compress(X[0], 0.5)
+
+
+def test_dicm_decodes_with_the_side_image_that_it_is_given(dicm: DICM) -> None:
+    data = dicm.compress(X[0])
+    assert not torch.equal(dicm.decompress(data, X_SIDE[0], steps=2), dicm.decompress(data, X_SIDE[1], steps=2))
+
+
+def test_a_checkpoint_decodes_the_files_of_the_model_that_it_was_saved_from(dicm: DICM, tmp_path: Path) -> None:
+    config = tiny_paper("dicm_paper")
+    save_checkpoint(tmp_path / "model.safetensors", dicm, config, 1)
+    loaded = load_checkpoint(tmp_path).codec
+    data = dicm.compress(X[0])
+    x_hat, expected = (codec.decompress(data, X_SIDE[0], steps=2) for codec in (loaded, dicm))
+    assert (x_hat - expected).abs().mean() < 0.005, "as far as float16 weights can be equal"
+    assert (loaded.name, loaded.lmbda, loaded.default_steps, loaded.default_gamma) == ("dicm", 0.0025, 200, 0.8)
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_loss(trained: tuple[Config, Codec, list[float]]) -> None:
+    _, _, losses = trained
+    assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize("preset", PAPERS)
+def test_gradients_reach_every_parameter(preset: str) -> None:
+    """An idle parameter never learns, and stops training under several processes."""
+    config = tiny_paper(preset)
+    torch.manual_seed(0)
+    codec = build_codec(config)
+    for name, p in codec.named_parameters():
+        if name.endswith("h_a.layers.2.weight"):
+            p.data.mul_(100)  # At initialisation z_hat is 0, and with it the gradients of the weights behind it.
+    output = codec(X, X_SIDE, draws())
+    loss, _ = objective(output, config.loss, False, None, 0)
+    (loss + output.aux).backward()
+    assert [name for name, p in codec.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_the_loss_is_the_published_one() -> None:
+    """beta bpp of x alone + 0.1 L1 of the noise + 0.9 LPIPS of the clamped x0, for both views."""
+    config = tiny_paper("dicm_paper")
+    codec = build_codec(config)
+
+    class Distance(nn.Module):
+        def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+            assert x_hat.min() >= 0 and x_hat.max() <= 1
+            return (x_hat - x).square().mean((1, 2, 3))
+
+    output: CodecOutput = codec(X, X_SIDE, draws())
+    loss, parts = objective(output, config.loss, False, Distance(), 0)
+    expected = 0.0025 * output.bits.mean() / 64**2
+    for task, image in zip(output.predictions, (X, X_SIDE), strict=True):
+        assert torch.equal(task.image, image)
+        expected = expected + 0.1 * (task.estimate - task.target).abs().mean()
+        expected = expected + 0.9 * Distance()(task.x0.clamp(0, 1), image).mean()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(parts["bpp"], output.bits.mean() / 64**2)
+    noise = torch.cat([task.target for task in output.predictions])
+    assert abs(float(noise.std()) - 1) < 0.02, "the target is unit noise"
+    assert not torch.equal(output.predictions[0].target, output.predictions[1].target)
+
+
+def test_the_weight_of_x0_is_the_clipped_signal_to_noise_ratio() -> None:
+    config = tiny_paper("cdc_x")
+    codec = build_codec(config)
+    assert isinstance(codec, CDC)
+    t = torch.tensor([1, 2000, 4000, 6000, 8193]) / 8193
+    alpha, sigma = (value[:, 0, 0, 0] for value in codec.process.alpha_sigma(t))
+    torch.testing.assert_close(codec.distortion_weight(t), ((alpha / sigma) ** 2).clamp(max=5.0))
+    assert codec.distortion_weight(t)[0] == 5 and 0 < codec.distortion_weight(t)[-1] < 1e-6
+    output = codec(X, X_SIDE, draws())
+    (task,) = output.predictions
+    torch.testing.assert_close(task.target, 2 * X - 1)
+    loss, _ = objective(output, config.loss, False, None, 0)
+    error = (task.weight * (task.estimate - task.target).square().mean((1, 2, 3))).mean()
+    torch.testing.assert_close(loss, 0.0032 * output.bits.mean() / 64**2 + 0.1 * error)
+
+
+def test_each_sample_has_its_own_draws_whatever_the_batch() -> None:
+    codec = build_codec(tiny_paper("dicm_paper"))
+    both = codec(X, X_SIDE, draws())
+    alone = codec(X[1:], X_SIDE[1:], draws(1, 1))
+    torch.testing.assert_close(both.bits[1:], alone.bits)
+    for a, b in zip(both.predictions, alone.predictions, strict=True):
+        assert torch.equal(a.target[1:], b.target)
+        torch.testing.assert_close(a.estimate[1:], b.estimate, atol=1e-4, rtol=1e-3)
+
+
+def test_the_squared_error_without_scale_is_a_loss_of_its_own() -> None:
+    output = CodecOutput(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    image = torch.full((1, 3, 4, 4), 0.5)
+    one = torch.ones(1)
+    estimate = image + 0.1
+    output.predictions = [modules.codec.Prediction(torch.arange(1), image, image, estimate, image, one, one, one)]
+    values = {}
+    for kind in ("mse", "l2", "l1"):
+        values[kind] = float(objective(output, LossConfig(lmbda=1.0, distortion=kind), False, None, 0)[0])
+    assert values == pytest.approx({"mse": 0.01 * 255**2, "l2": 0.01, "l1": 0.1})
+
+
+# --- what is priced ------------------------------------------------------------------------------------------------
+
+
+def test_bits_of_signals_that_are_never_sent_are_not_in_the_rate() -> None:
+    """Mistake 4 of the released code: with them in the rate term, beta does not price the file."""
+    codec = build_codec(tiny_paper("dicm_paper"))
+    output = codec(X, X_SIDE, draws())
+    other = codec(X, 1 - X_SIDE, draws())
+    assert torch.equal(output.bits, other.bits)
+    output.bits.sum().backward()
+    reached = {name.split(".")[0] for name, p in codec.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"g_a", "entropy"}
+
+
+def test_the_aux_loss_fits_unsent_entropy_models_and_moves_nothing_else() -> None:
+    codec = build_codec(tiny_paper("dicm_paper"))
+    codec(X, X_SIDE, draws()).aux.backward()
+    reached = {name for name, p in codec.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {name for name in reached if ".hyperprior." not in name} == {"entropy.prior.quantiles"}
+    for part in ("common", "side"):
+        for module in ("h_a", "h_s", "prior"):
+            assert any(name.startswith(f"{part}.hyperprior.{module}.") for name in reached), f"{part} {module}"
+
+
+def test_an_unsent_latent_is_quantised_like_a_sent_one() -> None:
+    torch.manual_seed(0)
+    hyperprior = ReceiverHyperprior(8)
+    y = (5 * torch.randn(2, 8, 4, 4)).requires_grad_()
+    y_hat, bits = hyperprior(y, draws(), "w")
+    again, none = hyperprior(y, None, "w")
+    assert none is None and torch.equal(y_hat, again), "the noise is the rate's alone"
+    assert (y_hat - y).abs().max() <= 0.5 + 1e-6
+    y_hat.sum().backward()
+    assert torch.equal(y.grad, torch.ones_like(y)), "straight through"
+    assert all(p.grad is None for p in hyperprior.parameters())
+    assert bits.shape == (2,) and (bits > 0).all()
+
+
+def test_a_scale_below_its_bound_can_still_grow() -> None:
+    """Mistake 1: a clamp has no gradient there, and every scale begins there."""
+    scale = torch.tensor([0.0, 0.05, 0.3], requires_grad=True)
+    bounded = lower_bound(scale, SCALE_BOUND)
+    torch.testing.assert_close(bounded, torch.tensor([0.1, 0.1, 0.3]))
+    (-bounded).sum().backward()  # descent raises the scales
+    assert torch.equal(scale.grad, -torch.ones(3))
+    scale.grad = None
+    lower_bound(scale, SCALE_BOUND).sum().backward()  # descent lowers them
+    assert torch.equal(scale.grad, torch.tensor([0.0, 0.0, 1.0]))
+
+
+# --- parts of DICM -------------------------------------------------------------------------------------------------
+
+
+def test_the_side_task_shares_the_unet_alone() -> None:
+    codec = build_codec(tiny_paper("dicm_paper"))
+    for number, parts in ((0, {"g_a", "g_s", "common", "unet"}), (1, {"side", "unet"})):
+        codec.zero_grad()
+        task = codec(X, X_SIDE, draws()).predictions[number]
+        task.estimate.square().mean().backward()
+        reached = {name.split(".")[0] for name, p in codec.named_parameters() if p.grad is not None and p.grad.any()}
+        assert reached == parts
+
+
+def test_contexts_are_added_and_the_noise_on_w_is_training_only(dicm: DICM) -> None:
+    y_hat = torch.randn(2, 32, 4, 4)
+    with torch.no_grad():
+        common = dicm.common(2 * X_SIDE - 1, None, "common").contexts
+        total = dicm.decoding_contexts(y_hat, X_SIDE)
+        for a, b, c in zip(total, dicm.g_s(y_hat), common, strict=True):
+            torch.testing.assert_close(a, b + c)
+    noise = [torch.randn_like(c) for c in common]
+    for a, b, n in zip(perturb_common(common, noise), common, noise, strict=True):
+        torch.testing.assert_close(a, b + COMMON_NOISE_STD * n)
+    assert pytest.approx(0.001) == COMMON_NOISE_STD**2
+    with pytest.raises(ValueError):
+        add_contexts(common, common[:2])
+
+
+def test_the_noise_on_w_reaches_the_prediction_in_training(dicm: DICM, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.no_grad():
+        noisy = dicm(X, X_SIDE, draws()).predictions
+        monkeypatch.setattr("modules.published.dicm.COMMON_NOISE_STD", 0.0)
+        clean = dicm(X, X_SIDE, draws()).predictions
+    assert not torch.equal(noisy[0].estimate, clean[0].estimate)
+    assert torch.equal(noisy[1].estimate, clean[1].estimate)
+
+
+def test_a_moving_average_of_zero_is_the_model_itself() -> None:
+    from train import update_ema
+
+    codec = build_codec(tiny_paper("cdc_eps"))
+    average = copy.deepcopy(codec)
+    for p in codec.parameters():
+        p.data.add_(1)
+    update_ema(average, codec, 1000, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(average.parameters(), codec.parameters(), strict=True))

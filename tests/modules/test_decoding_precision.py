@@ -1,0 +1,95 @@
+"""--precision: the receiver's networks in bfloat16 read the same files and give almost the same images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from evaluation_files import options, summary_of
+from image_files import encode, write
+from script_files import load_script
+from tiny import smooth_pair
+
+import utils.training.precision
+from data.images import read_image
+from modules.codec import Codec
+from utils.checkpoint import load_checkpoint
+from utils.errors import ConfigError
+from utils.evaluation import measure
+from utils.evaluation.pipeline import evaluate
+from utils.images import to_uint8
+from utils.training.precision import set_decoding_precision
+from utils.training.validation import psnr
+
+
+@pytest.fixture
+def codec(ckpt: Path) -> Codec:
+    return load_checkpoint(ckpt).codec
+
+
+def test_bfloat16_changes_pixels_a_little_and_files_not_at_all(codec: Codec) -> None:
+    x, x_side = smooth_pair()
+    formats: set[torch.dtype] = set()
+    codec.g_s.register_forward_hook(lambda _, inputs, output: formats.update(f.dtype for f in output))
+    found = {}
+    for precision in ("no", "bf16"):
+        set_decoding_precision(codec, precision)
+        formats.clear()
+        data = codec.compress(x, 0.5)
+        found[precision] = data, codec.decode_latent(codec.unpack(data)), codec.decompress(data, x_side, gamma=1.0)
+        assert formats == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    (data, y_hat, exact), (data_2, y_hat_2, rounded) = found["no"], found["bf16"]
+    assert data == data_2 and y_hat.equal(y_hat_2)
+    assert rounded.dtype == torch.float32 and not rounded.equal(exact)
+    assert psnr(to_uint8(exact), to_uint8(rounded)) > 35
+
+
+@pytest.mark.parametrize(("instructions", "expected"), [(["amx_bf16"], torch.bfloat16), ([], None)])
+def test_auto_asks_the_processor(instructions: list[str], expected: torch.dtype | None, codec: Codec) -> None:
+    with patch.object(utils.training.precision, "bfloat16_instructions", return_value=instructions):
+        set_decoding_precision(codec, "auto")
+    assert codec.decoding_dtype == expected
+
+
+def test_the_script_takes_it_for_files_and_for_folders(
+    ckpt: Path, codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, x_side = smooth_pair()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "sides").mkdir()
+    (tmp_path / "files" / "a.bin").write_bytes(codec.compress(x, 0.5))
+    write(tmp_path / "sides" / "a.png", encode(to_uint8(x_side)))
+    module = load_script("decompress")
+
+    def decompress(file: str, side: str, out: str, *words: str) -> np.ndarray:
+        paths = [str(tmp_path / "files" / file), str(tmp_path / out), "--side", str(tmp_path / "sides" / side)]
+        monkeypatch.setattr(sys, "argv", ["decompress", *paths, "--ckpt", str(ckpt), "--gamma", "1", *words])
+        assert module.main() == 0
+        return read_image(tmp_path / (out if out.endswith("png") else f"{out}/a.png"))
+
+    exact, rounded = (
+        decompress("a.bin", "a.png", f"{p}.png", "--precision", p, "--tile-rows", "192") for p in ("no", "bf16")
+    )
+    assert (exact != rounded).any() and np.abs(exact.astype(int) - rounded).mean() < 2
+    of_folder = decompress("", "", "out", "--precision", "bf16")
+    assert np.abs(of_folder.astype(int) - rounded).mean() < np.abs(of_folder.astype(int) - exact).mean() / 4
+    assert json.loads((tmp_path / "out" / "decompress.json").read_text())["precision"] == "bf16"
+    with pytest.raises(ConfigError, match="precision"):
+        decompress("", "", "out", "--precision", "no")
+
+
+@pytest.mark.usefixtures("offline", "quick")
+def test_an_evaluation_takes_it_and_says_so(ckpt: Path, tmp_path: Path) -> None:
+    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": "correct"}
+    with patch.object(measure, "ModelCoder", side_effect=measure.ModelCoder) as coder:
+        evaluate(options(ckpt, tmp_path / "out", precision="bf16", **request))
+    assert coder.call_args.args[0].decoding_dtype == torch.bfloat16
+    assert summary_of(tmp_path / "out")["environment"]["decoding_precision"] == "bf16"
+    assert "decoded in bfloat16" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(ConfigError, match="precision"):
+        evaluate(options(ckpt, tmp_path / "out", **request))

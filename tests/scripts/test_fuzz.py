@@ -1,0 +1,91 @@
+"""The fuzzer: repeatable mutants of every kind, a judge that lets nothing else pass, and a short run of the script."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from tiny import smooth_pair
+
+from modules.bitstream import unpack
+from modules.codec import Codec
+from scripts.stress.mutants import Mutator, forge, header_end, judge
+from utils.errors import BitstreamError
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 150
+
+
+@pytest.fixture(scope="module")
+def mutator(tiny_codec: Codec) -> Mutator:
+    files = [tiny_codec.compress(smooth_pair(*size)[0], rate) for size in ((64, 64), (65, 70)) for rate in (0.0, 1.0)]
+    return Mutator(files, tiny_codec.entropy.identity(), seed=3)
+
+
+def test_every_mutant_gives_a_latent_or_one_error(tiny_codec: Codec, mutator: Mutator) -> None:
+    kinds = Counter()
+    for number in range(COUNT):
+        mutant = mutator[number]
+        verdict = judge(tiny_codec, mutant.data, 2**18, synthesise=number % 50 == 0)
+        assert verdict.kind in ("image", "refused"), (number, verdict.detail)
+        assert mutant.forged or verdict.kind == "refused" or mutant.data in mutator.files
+        kinds[mutant.forged, verdict.kind] += 1
+    assert kinds[True, "image"] > 10 and kinds[True, "refused"] > 10 and kinds[False, "refused"] > 50
+
+
+def test_mutants_follow_from_seed_and_number(tiny_codec: Codec, mutator: Mutator) -> None:
+    again = Mutator(mutator.files, tiny_codec.entropy.identity(), seed=3)
+    other = Mutator(mutator.files, tiny_codec.entropy.identity(), seed=4)
+    assert [mutator[n] for n in (5, 0)] == [again[n] for n in (5, 0)]
+    assert [mutator[n].data for n in range(5)] != [other[n].data for n in range(5)]
+
+
+def test_a_forged_file_has_a_right_checksum(tiny_codec: Codec, mutator: Mutator) -> None:
+    identity = tiny_codec.entropy.identity()
+    for data in mutator.files:
+        assert forge(data, identity) == data
+        altered = data[:-1] + bytes([data[-1] ^ 1])
+        with pytest.raises(BitstreamError, match="checksum"):
+            unpack(altered, identity)
+        assert unpack(forge(altered, identity), identity).payload == altered[-len(unpack(data, identity).payload) :]
+    assert header_end(b"") is None and header_end(b"\xd0\xff") is None and header_end(b"\xd1\x05") == 1
+
+
+def test_anything_but_an_image_or_that_error_fails(tiny_codec: Codec, mutator: Mutator) -> None:
+    """Another exception, a panic that is no Exception, a latent of another shape, and an image out of range."""
+    good = mutator.files[0]
+    assert judge(tiny_codec, good, 2**18, synthesise=True).kind == "image"
+
+    class Panic(BaseException):
+        """As pyo3's PanicException."""
+
+    for error in (ValueError("a"), MemoryError(), Panic("rust")):
+        with patch.object(Codec, "decode_latent", side_effect=error):
+            verdict = judge(tiny_codec, good, 2**18, synthesise=False)
+        assert verdict.kind == "failed" and type(error).__name__ in verdict.detail
+    for latent in (torch.zeros(1, 16, 4, 8), torch.full((1, 16, 4, 4), float("nan"))):
+        with patch.object(Codec, "decode_latent", return_value=latent):
+            assert judge(tiny_codec, good, 2**18, synthesise=False).kind == "failed"
+    with patch.object(Codec, "decompress", return_value=torch.full((3, 64, 64), 1.5)):
+        assert judge(tiny_codec, good, 2**18, synthesise=True).kind == "failed"
+
+
+@pytest.mark.slow
+def test_the_script_reports_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "scripts" / "stress" / "fuzz_bitstream.py")),
+            *("--count", "40", "--batch", "25", "--seed", "1"),
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=1800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["image"] + result["refused"] == 40 == result["count"] and not result["failures"]
+    assert result["image"] > 0 and result["refused"] > 0 and list(tmp_path.iterdir()) == []

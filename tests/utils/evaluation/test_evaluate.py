@@ -1,0 +1,373 @@
+"""Evaluation: measured from files, resumable, documented outputs, side variants, anchors, one sentence for errors."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate.state import PartialState
+from evaluation_files import GROUPS, options, summary_of, write_split
+
+import evaluate as command
+from data.images import read_image
+from data.sources import open_source
+from utils.checkpoint import load_checkpoint
+from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
+from utils.evaluation import anchors, pipeline
+from utils.evaluation.coders import ModelCoder
+from utils.evaluation.pipeline import evaluate
+from utils.evaluation.plan import Request, describe_models, plan_points
+from utils.evaluation.store import Store
+from utils.metrics import METRICS, MetricSuite
+from utils.training.validation import psnr, to_float, to_uint8
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.usefixtures("offline")
+POINT_KEYS = {
+    *("codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side"),
+    *("bpp", "bpp_estimated", "encode_ms", "decode_ms", "metrics"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, ckpt: Path) -> Path:
+    """The output of the plain command, with all metrics."""
+    out = tmp_path_factory.mktemp("out") / "plain"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", os.devnull)
+        PartialState._reset_state()
+        assert evaluate(options(ckpt, out)) == out
+    return out
+
+
+def images_of(out: Path) -> list[dict[str, str]]:
+    with (out / "images.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------- the documented outputs
+def test_summary_has_the_documented_schema(finished: Path, ckpt: Path) -> None:
+    summary = summary_of(finished)
+    assert set(summary) == {"format", "dataset", "environment", "points"}
+    assert summary["format"] == 1
+    assert summary["dataset"] == {"name": "folder", "split": "val", "pairs": 5, "groups": 3, "size": "protocol"}
+    assert summary["environment"]["command"].startswith("python evaluate.py --ckpt")
+    for point in summary["points"]:
+        assert set(point) == POINT_KEYS
+        assert set(point["metrics"]) == set(METRICS)
+        for name, entry in point["metrics"].items():
+            if "unavailable" not in entry and METRICS[name].scope == "image":
+                assert entry["ci95"][0] <= entry["mean"] <= entry["ci95"][1]
+    ours = [p for p in summary["points"] if p["codec"] == "ours"]
+    assert {p["checkpoint"] for p in ours} == {str(ckpt)}
+    assert [(p["rate"], p["side"]) for p in ours] == [
+        *((rate, "correct") for rate in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        (0.5, "none"),
+        (0.5, "shuffled"),
+    ]
+    bpp = [p["bpp"] for p in ours[:5]]
+    assert bpp == sorted(bpp) and bpp[0] < bpp[-1]
+    for name in anchors.NAMES:
+        points = [p for p in summary["points"] if p["codec"] == name]
+        assert len(points) >= 4 and all(p["bpp_estimated"] is None and p["checkpoint"] is None for p in points)
+
+
+def test_what_cannot_be_had_is_said_and_not_dropped(finished: Path) -> None:
+    for point in summary_of(finished)["points"]:
+        assert "fetch_weights.py" in point["metrics"]["lpips_alex"]["unavailable"]
+        assert "97 pixels" in point["metrics"]["ms_ssim_db"]["unavailable"]
+        assert "evaluate more" in point["metrics"]["kd_effnet"]["unavailable"]
+    assert "fetch_weights.py" in (finished / "report.html").read_text()
+
+
+def test_all_files_are_there(finished: Path) -> None:
+    for name in ("report.html", "images.csv", "rd_psnr.png", "rd_ssim.png", "rd_cvvdp.png", "rd_effnet_dist.png"):
+        assert (finished / name).stat().st_size > 1000
+    assert not (finished / "rd_lpips_alex.png").exists()
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_every_figure_comes_from_the_files(finished: Path, evaluation_data: Path) -> None:
+    rows = images_of(finished)
+    points = summary_of(finished)["points"]
+    assert len(rows) == len(GROUPS) * len(points)
+    for number, row in enumerate(rows):
+        point = points[number // len(GROUPS)]
+        assert row["codec"] == point["codec"] and row["group"] == GROUPS[number % len(GROUPS)]
+    originals = {path.stem: read_image(path) for path in (evaluation_data / "val" / "left").iterdir()}
+    streams = {p.relative_to(finished / "bitstreams").parent.name for p in finished.glob("bitstreams/*/*")}
+    folders = {p.name for p in (finished / "reconstructions").iterdir()}
+    assert len(folders) == len(points)
+    assert len(streams) == len(points) - 2  # the side variants decode the files of the middle rate
+    for name in ("ours_rate0.5", "webp_q000" if "webp_q000" in streams else sorted(streams)[-1]):
+        (folder,) = [f for f in folders if f == name or f == f"{name}_steps1_gamma0_correct"]
+        of_point = [r for r in rows if _stream(r) == name and r["side"] in ("correct", "")]
+        for row in of_point:
+            (file,) = (finished / "bitstreams" / name).glob(f"{row['id']}.*")
+            assert int(row["bytes"]) == file.stat().st_size
+            assert float(row["bpp"]) == 8 * file.stat().st_size / (64 * 64)
+            decoded = read_image(finished / "reconstructions" / folder / f"{row['id']}.png")
+            assert float(row["psnr"]) == pytest.approx(psnr(originals[row["id"]], decoded), abs=1e-9)
+    for number, point in enumerate(points):
+        mine = rows[number * len(GROUPS) : (number + 1) * len(GROUPS)]
+        assert point["bpp"] == pytest.approx(np.mean([float(r["bpp"]) for r in mine]))
+        assert point["metrics"]["psnr"]["mean"] == pytest.approx(np.mean([float(r["psnr"]) for r in mine]))
+
+
+def _stream(row: dict[str, str]) -> str:
+    rate = float(row["rate"])
+    return f"ours_rate{rate:.4g}" if row["codec"] == "ours" else f"{row['codec']}_q{round(100 * rate):03d}"
+
+
+def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evaluation_data: Path) -> None:
+    codec = load_checkpoint(ckpt).codec
+    source = open_source("folder", split="val", root=evaluation_data)
+    rows = {(r["id"], r["rate"], r["side"]): r for r in images_of(finished) if r["codec"] == "ours"}
+    for index in range(2):
+        pair = source[index]
+        x = to_float(pair.x)
+        data_in_memory = codec.compress(x, 0.5)
+        folder = finished / "bitstreams" / "ours_rate0.5"
+        assert (folder / f"{pair.id}.bin").read_bytes() == data_in_memory
+        row = rows[pair.id, "0.5", "correct"]
+        assert float(row["bpp_estimated"]) * 64 * 64 == pytest.approx(codec.estimate_bits(x, 0.5))
+        for side, image in (("correct", to_float(pair.x_side)), ("none", None)):
+            x_hat = to_uint8(codec.decompress(data_in_memory, image))
+            decoded = finished / "reconstructions" / f"ours_rate0.5_steps1_gamma0_{side}" / f"{pair.id}.png"
+            assert np.array_equal(read_image(decoded), x_hat)
+
+
+# ---------------------------------------------------------------- interruptions
+def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {"rates": (0.0, 1.0), "anchors": ("jpeg",), "limit": 4}
+    evaluate(options(ckpt, tmp_path / "whole", **fields))
+
+    append, calls = Store.append, []
+
+    def stop(self: Store, row: Any) -> None:
+        if len(calls) == 5:
+            with self._log.open("ab") as file:
+                file.write(b'{"point": "ours_ra')  # a process killed in the middle of a line
+            raise KeyboardInterrupt
+        calls.append(row)
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(options(ckpt, tmp_path / "cut", **fields))
+    appended: list[Any] = []
+    monkeypatch.setattr(Store, "append", lambda self, row: (appended.append(row), append(self, row))[1])
+    evaluate(options(ckpt, tmp_path / "cut", **fields))
+
+    whole, cut = (summary_of(tmp_path / name)["points"] for name in ("whole", "cut"))
+    timeless = [[{k: v for k, v in p.items() if not k.endswith("_ms")} for p in points] for points in (whole, cut)]
+    assert timeless[0] == timeless[1]
+    images = 4 * len(whole)
+    assert len(appended) == images - 5
+
+    monkeypatch.setattr(ModelCoder, "encode", lambda *_: pytest.fail("a finished sweep encodes nothing"))
+    evaluate(options(ckpt, tmp_path / "cut", **fields))
+    assert len(appended) == images - 5
+
+
+def test_a_missing_reconstruction_is_made_again(ckpt: Path, tmp_path: Path, quick: None) -> None:
+    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
+    evaluate(options(ckpt, tmp_path / "out", **fields))
+    (first, _) = sorted((tmp_path / "out" / "reconstructions").rglob("*.png"))
+    pixels = first.read_bytes()
+    first.unlink()
+    evaluate(options(ckpt, tmp_path / "out", **fields))
+    assert first.read_bytes() == pixels
+
+
+def test_metrics_that_become_available_are_added_without_decoding_again(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
+    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(("psnr", "lpips_alex"), *rest))
+    evaluate(options(ckpt, tmp_path / "out", **fields))
+    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(("psnr", "ssim", "lpips_alex"), *rest))
+    monkeypatch.setattr(ModelCoder, "decode", lambda *_: pytest.fail("the decoded images are there"))
+    monkeypatch.setattr(ModelCoder, "warm_up", lambda *_: None)
+    evaluate(options(ckpt, tmp_path / "out", **fields))
+    (point,) = summary_of(tmp_path / "out")["points"]
+    assert 0 < point["metrics"]["ssim"]["mean"] < 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rates", (0.25,)), ("gamma", 0.5), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)]
+)
+def test_other_settings_in_the_same_folder_are_refused(
+    ckpt: Path, tmp_path_factory: pytest.TempPathFactory, quick: None, field: str, value: Any
+) -> None:
+    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
+    out = tmp_path_factory.getbasetemp() / "shared_settings"
+    if not out.exists():
+        evaluate(options(ckpt, out, **fields))
+    with pytest.raises(ConfigError, match=r"another --out"):
+        evaluate(options(ckpt, out, **fields | {field: value}))
+
+
+def test_rows_of_another_version_of_the_code_are_refused(
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 1}
+    evaluate(options(ckpt, tmp_path / "out", **fields))
+    monkeypatch.setattr(pipeline, "code_digest", lambda _: "another")
+    with pytest.raises(ConfigError, match="code that measures"):
+        evaluate(options(ckpt, tmp_path / "out", **fields))
+
+
+def test_the_default_folder_tells_settings_apart(
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields: dict[str, Any] = {"side": "correct", "anchors": ("none",), "limit": 1}
+    outs = [evaluate(replace(options(ckpt, tmp_path, rates=(rate,), **fields), out=None)) for rate in (0.0, 1.0, 0.0)]
+    assert outs[0] == outs[2] != outs[1]
+    assert outs[0] is not None and outs[0].parent == Path("results") and outs[0].name.startswith("tiny-folder-val-")
+
+
+# ---------------------------------------------------------------- several processes
+@pytest.mark.slow
+def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate.py", "--ckpt", str(ckpt), "--rates", "0.5", "--anchors", "jpeg"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_HOME": os.devnull}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, *arguments, "--out", str(tmp_path / "two")],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    logs = sorted((tmp_path / "two" / "work").glob("rows-*.jsonl"))
+    lines = [len(log.read_text().splitlines()) for log in logs]
+    assert len(lines) == 2 and sum(lines) == len(images_of(tmp_path / "two"))  # each image measured by one of them
+    evaluate(options(ckpt, tmp_path / "one", rates=(0.5,), anchors=("jpeg",)))
+    one, two = summary_of(tmp_path / "one"), summary_of(tmp_path / "two")
+    assert two["environment"]["processes"] == 2
+    assert "torchrun --nproc_per_node 2" in two["environment"]["command"]
+    assert len(one["points"]) == len(two["points"])
+    for a, b in zip(one["points"], two["points"], strict=True):
+        assert a["bpp"] == b["bpp"]
+        for name, entry in a["metrics"].items():
+            for key in ("mean", "value"):
+                if key in entry:
+                    assert b["metrics"][name][key] == pytest.approx(entry[key], rel=1e-4, abs=1e-7), name
+
+
+# ---------------------------------------------------------------- the command line
+def test_the_command_line_is_the_documented_one() -> None:
+    parsed = command.parse(["--ckpt", "a", "b"])
+    assert vars(parsed) == {
+        "ckpt": ["a", "b"],
+        "dataset": None,
+        "data_root": None,
+        "split": "val",
+        "size": "protocol",
+        "rates": None,
+        "steps": None,
+        "gamma": None,
+        "side": None,
+        "anchors": ["jpeg", "webp", "avif"],
+        "limit": None,
+        "out": None,
+        "weights_dir": None,
+        "tile_rows": None,
+        "precision": "no",
+        "device": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "match"),
+    [
+        ({"checkpoints": ("nowhere",)}, CheckpointError, "no checkpoint at nowhere"),
+        ({"data_root": "nowhere"}, DataError, "nowhere"),
+        ({"split": "test"}, DataError, "test"),
+        ({"dataset": "kitti"}, DataError, "kitti"),
+        ({"dataset": "synthetic", "split": "train"}, ConfigError, "--limit"),
+        ({"dataset": "synthetic", "data_root": "here"}, ConfigError, "--data-root"),
+        ({"limit": 0}, ConfigError, "limit"),
+        ({"rates": (float("nan"),)}, ConfigError, "--rates"),
+        ({"rates": (float("inf"),)}, ConfigError, "--rates"),
+        ({"anchors": ("none", "jpeg")}, ConfigError, "--anchors none"),
+        ({"side": "wrong"}, ConfigError, "--side"),
+        ({"device": "abacus"}, ConfigError, "--device"),
+        ({"weights_dir": "nowhere"}, ConfigError, "--weights-dir"),
+    ],
+)
+def test_wrong_arguments_are_sentences(
+    ckpt: Path, tmp_path: Path, fields: dict[str, Any], error: type[ProjectError], match: str
+) -> None:
+    with pytest.raises(error, match=match) as caught:
+        evaluate(replace(options(ckpt, tmp_path / "out"), **fields))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_the_synthetic_source_needs_no_root(ckpt: Path, tmp_path: Path, quick: None) -> None:
+    evaluate(options(ckpt, tmp_path / "out", dataset="synthetic", rates=(0.0,), anchors=("none",), limit=2))
+    summary = summary_of(tmp_path / "out")
+    assert summary["dataset"] == {"name": "synthetic", "split": "val", "pairs": 2, "groups": 2, "size": "protocol"}
+    assert [p["side"] for p in summary["points"]] == ["correct", "none", "shuffled"]
+    assert summary["points"][0]["metrics"]["ms_ssim_db"]["window"] == 7
+
+
+def test_a_damaged_image_is_found_before_anything_is_measured(
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_split(tmp_path / "pairs", "val", ["a", "b"])
+    torn = root / "val" / "right" / "pair1.png"
+    torn.write_bytes(torn.read_bytes()[:-40])
+    monkeypatch.setattr(ModelCoder, "encode", lambda *_: pytest.fail("the second pair cannot be read"))
+    with pytest.raises(DataError, match=r"pair1\.png"):
+        evaluate(options(ckpt, tmp_path / "out", data_root=str(root)))
+
+
+def test_a_small_picture_takes_no_metric_from_the_others(
+    ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_split(tmp_path / "pairs", "val", ["a", "b", "b"], 112, 112)
+    write_split(tmp_path / "small", "val", ["a"], 64, 64)
+    for side in ("left", "right"):
+        shutil.copy(tmp_path / "small" / "val" / side / "pair0.png", root / "val" / side / "pair0.png")
+    out = tmp_path / "out"
+    evaluate(options(ckpt, out, data_root=str(root), rates=(0.0, 1.0), side="correct", anchors=("jpeg",)))
+    assert capsys.readouterr().out.count("(2 of 3)") == len(summary_of(out)["points"])
+    rows = images_of(out)
+    for number, point in enumerate(summary_of(out)["points"]):
+        entry, mine = point["metrics"]["ms_ssim_db"], rows[3 * number : 3 * number + 3]
+        assert [bool(row["ms_ssim_db"]) for row in mine] == [False, True, True]
+        assert (entry["n"], entry["of"], entry["groups"]) == (2, 3, 1)
+        assert entry["mean"] == pytest.approx(np.mean([float(row["ms_ssim_db"]) for row in mine[1:]]))
+        assert entry["bpp"] == pytest.approx(np.mean([float(row["bpp"]) for row in mine[1:]]))
+        assert entry["bpp"] != pytest.approx(point["bpp"])
+        assert point["metrics"]["psnr"]["n"] == 3 and "of" not in point["metrics"]["psnr"]
+    assert (out / "rd_ms_ssim_db.png").is_file()
+    assert "1 of 3 images has no value" in (out / "report.html").read_text()
+
+
+def test_rows_lost_from_the_logs_are_a_sentence(ckpt: Path, tmp_path: Path, evaluation_data: Path) -> None:
+    points, _ = plan_points(describe_models([str(ckpt)]), Request(rates=(0.5,), side="none"), GROUPS)
+    with pytest.raises(DataError, match="lack 5 measured images"):
+        Store(tmp_path, open_source("folder", split="val", root=evaluation_data).ids).collect(points)
+
+
+def test_the_points_are_printed(ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), anchors=("jpeg",), limit=2))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["method", "setting", "side", "bpp"]
+    points = summary_of(tmp_path / "out")["points"]
+    assert len(lines) == 1 + len(points)
+    assert lines[1].split()[:4] == ["ours", "0.5", "correct", f"{points[0]['bpp']:.4f}"]

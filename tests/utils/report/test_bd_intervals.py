@@ -1,0 +1,146 @@
+"""Intervals of BD-rates: both curves of the same resampled recordings, from a sweep or from what it wrote."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from script_files import load_script
+
+from utils.errors import DataError
+from utils.evaluation.plan import Point
+from utils.evaluation.store import Row
+from utils.evaluation.summary import Results, write_csv
+from utils.report.bd_intervals import Images, with_intervals
+from utils.report.format import percent
+from utils.report.rd import Difference
+from utils.report.tables import differences_table
+
+GROUPS = list("aabbbccddd")
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SIDE = 4096
+"""Pixels; so many that rounding a file to bytes changes no figure here."""
+
+
+def results(factors: dict[str, float], groups: list[str] = GROUPS, without: int | None = None) -> Results:
+    """Ours needs `factors[group]` times the bits of WebP for the same PSNR; image `without` has no SSIM."""
+    plan = [Point("ours", rate, "ckpt", None, 1, 0.0, "correct", 0) for rate in RATES]
+    plan += [Point("webp", rate) for rate in RATES]
+    rows: dict[str, list[Row]] = {}
+    entries: list[dict[str, Any]] = []
+    for point in plan:
+        assert point.rate is not None
+        for index, group in enumerate(groups):
+            bpp = 0.1 * (1 + 0.2 * index) * 4**point.rate * (factors[group] if point.codec == "ours" else 1)
+            metrics = {"psnr": 25 + index + 8 * point.rate, "ssim": 0.5 + 0.3 * point.rate}
+            if index == without:
+                del metrics["ssim"]
+            size = round(bpp * SIDE**2 / 8)
+            row = Row(point.key, index, str(index), SIDE, SIDE, size, 8.0 * size, 5.0, 6.0, ["psnr", "ssim"], metrics)
+            rows.setdefault(point.key, []).append(row)
+        mine = rows[point.key]
+        entries.append(
+            {"codec": point.codec, "side": point.side, "steps": point.steps, "gamma": point.gamma}
+            | {"bpp": float(np.mean([row.bpp for row in mine])), "rate": point.rate, "bpp_estimated": None}
+            | {
+                "metrics": {
+                    "psnr": {"mean": float(np.mean([row.metrics["psnr"] for row in mine]))},
+                    "ssim": {"mean": 0.5 + 0.3 * point.rate},
+                    "kd_effnet": {"value": 1 - 0.5 * point.rate},
+                }
+            }
+        )
+    data = {"name": "folder", "split": "val", "size": "protocol", "pairs": len(groups), "groups": len(set(groups))}
+    summary = {"dataset": data, "points": entries}
+    return Results(summary, plan, rows, [str(i) for i in range(len(groups))], groups)
+
+
+def found_in(of: Results) -> dict[str, Difference]:
+    return {d.metric: d for d in with_intervals(of.summary["points"], Images.of_results(of))}
+
+
+def test_a_gain_that_all_recordings_share_is_certain() -> None:
+    found = found_in(results(dict.fromkeys("abcd", 0.8)))["psnr"]
+    assert found.rate == pytest.approx(-20, abs=0.01) and found.rate_interval == pytest.approx((-20, -20), abs=0.01)
+
+
+def test_a_gain_that_differs_between_recordings_is_as_uncertain_as_they_differ() -> None:
+    found = found_in(results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}))["psnr"]
+    assert found.rate is not None and found.rate_interval is not None
+    low, high = found.rate_interval
+    assert -50.01 < low < found.rate - 2 < found.rate + 2 < high < -9.99
+    assert f"{percent(low)} to {percent(high)}, over 100%" in differences_table([found])
+    closer = found_in(results({"a": 0.7, "b": 0.75, "c": 0.8, "d": 0.75}))["psnr"].rate_interval
+    assert closer is not None and closer[1] - closer[0] < (high - low) / 2
+
+
+def test_what_has_no_interval() -> None:
+    """Metrics of sets, and a single recording."""
+    factors = dict.fromkeys("abcd", 0.8)
+    of = found_in(results(factors))
+    assert of["psnr"].rate_interval
+    assert of["kd_effnet"].rate is not None and of["kd_effnet"].rate_interval is None
+    assert found_in(results(factors, groups=["a"] * 10))["psnr"].rate_interval is None
+
+
+def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
+    factors = {"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}
+    of = results(factors, groups=list("aabbbccccd"), without=9)
+    mine = Images.of_results(of)
+    others = Images(mine.groups[:9], mine.bpp[:, :9], {name: values[:, :9] for name, values in mine.metrics.items()})
+    points = of.summary["points"]
+    some, without_it = ({d.metric: d for d in with_intervals(points, images)} for images in (mine, others))
+    assert some["ssim"].rate_interval == pytest.approx(without_it["ssim"].rate_interval)
+    assert some["psnr"].rate_interval != pytest.approx(without_it["psnr"].rate_interval)
+
+
+def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
+    of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}, without=2)
+    write_csv(tmp_path / "images.csv", of)
+    read = Images.of_csv(tmp_path / "images.csv", of.summary)
+    assert with_intervals(of.summary["points"], read) == list(found_in(of).values())
+    shorter = of.summary | {"points": of.summary["points"][1:]}
+    other = results(dict.fromkeys("abcd", 0.8), without=2).summary
+    for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):
+        with pytest.raises(DataError, match=f"{file} cannot be used with its summary"):
+            Images.of_csv(tmp_path / file, summary)
+
+
+def test_the_table_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9})
+    write_csv(tmp_path / "images.csv", of)
+    (tmp_path / "summary.json").write_text(json.dumps(of.summary))
+    module = load_script("results_table")
+    monkeypatch.setattr(
+        sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "kd_effnet"]
+    )
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    psnr = found_in(of)["psnr"]
+    assert psnr.rate is not None and psnr.rate_interval is not None
+    low, high = psnr.rate_interval
+    assert f"| ours | psnr | {psnr.rate:+.1f} % [{low:+.1f}, {high:+.1f}] |" in lines
+    assert any(line.startswith("| ours | kd_effnet | ") and "[" not in line for line in lines)
+    assert not any("ssim" in line for line in lines)
+
+
+def test_the_table_says_how_many_images_a_mean_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = results(dict.fromkeys("abcd", 0.8), without=0)
+    for entry in of.summary["points"]:
+        entry["metrics"]["ssim"] |= {"n": 9, "of": 10}
+    write_csv(tmp_path / "images.csv", of)
+    (tmp_path / "summary.json").write_text(json.dumps(of.summary))
+    monkeypatch.setattr(sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "ssim"])
+    load_script("results_table").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("| 0.5 (9 of 10) |" in line for line in lines) == 2  # the lowest rate of both
+    assert any(line.startswith("| ours | ssim (9 of 10) | -20.0 %") for line in lines)
+    assert any(line.startswith("| ours | psnr | -20.0 %") for line in lines)

@@ -1,0 +1,248 @@
+"""One place says which settings can be together: nothing impossible, and nothing that would be ignored."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_config
+from tiny_paper import tiny_paper
+
+from config import PRESETS, SECTIONS, Config
+from utils.configio import flat, parse_command_line, read_config, to_dict
+from utils.configrules import INTERVALS, MS_SSIM_SIDE, READ_IF, check_codec, effective, unread, validate
+from utils.errors import ConfigError
+from utils.metrics.image import MsSsimDb
+from utils.migrate import migrate
+from utils.run import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def with_fields(config: Config, **parts: dict[str, Any]) -> Config:
+    """data__augment={"width": 80}, model={"latent": 8}, ..."""
+    for path, fields in parts.items():
+        outer, _, inner = path.partition("__")
+        section = getattr(config, outer)
+        new = replace(section, **({inner: replace(getattr(section, inner), **fields)} if inner else fields))
+        config = replace(config, **{outer: new})
+    return config
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_is_valid_and_has_no_idle_setting(name: str) -> None:
+    validate(PRESETS[name]())
+
+
+def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
+    bounded = [name for names in INTERVALS.values() for name in names.split()]
+    assert len(bounded) == len(set(bounded))
+    settings: dict[str, Any] = {}
+    for codec, kinds in SECTIONS.items():
+        own = flat(Config(**{name: kind() for name, kind in kinds.items()}))
+        settings |= own
+        for rule in READ_IF[""] + READ_IF[codec]:
+            assert set(rule.fields.split()) <= own.keys(), rule
+    first = {name: value[0] if isinstance(value, tuple) else value for name, value in settings.items()}
+    numbers = {name for name, value in first.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    assert numbers == set(bounded)
+    assert MsSsimDb.min_side == MS_SSIM_SIDE
+
+
+# ---------------------------------------------------------------- what nothing reads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("cdc_eps --model.latent 32", r"Codec cdc .* no setting model\.latent; it is read by codec diffusion"),
+        ("cdc_eps --model.unet-channels 8 8 8", r"no setting model\.unet_channels"),
+        ("cdc_eps --diffusion.realism-power 3", r"Codec cdc .* no setting diffusion\.realism_power"),
+        ("dicm_paper --loss.lambda-max=0.1", r"Codec dicm .* no setting loss\.lambda_max"),
+        ("dicm_paper --model.no-variable-rate", r"Codec dicm .* no setting model\.variable_rate"),
+        ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by codecs cdc and dicm"),
+        ("small --diffusion.schedule linear", r"Codec diffusion .* no setting diffusion\.schedule"),
+        ("small --loss.lmbda 0.5", r"loss\.lmbda is 0\.5, but codec diffusion does not read it with model\.variable_"),
+        ("small --model.no-variable-rate --loss.rates 0.5 0.5", r"loss\.rates is 0\.5, 0\.5, but codec diffusion"),
+        ("small --model.no-variable-rate --model.mean-before-gain", r"model\.mean_before_gain is True"),
+        ("small --model.no-variable-rate --train.gain-lr 1", r"train\.gain_lr is 1, but nothing reads it"),
+        ("small --model.fusion add --model.attend True True False", r"model\.attend is True, True, False"),
+        ("small --model.fusion none --model.side-blocks 2 2 2", r"model\.side_blocks is 2, 2, 2"),
+        ("small --model.fusion none --data.mismatched 0.5", r"data\.mismatched is 0\.5"),
+        ("small --diffusion.realism-power 3", r"realism_power is 3, .* with loss\.adversarial_weight 0"),
+        ("small --diffusion.perceptual-floor 0.5", r"perceptual_floor is 0\.5"),
+        ("small --diffusion.prediction v --diffusion.max-weight 5", r"max_weight is 5"),
+        ("small --diffusion.denoise-fraction 0 --diffusion.denoise-weight 2", r"denoise_weight is 2"),
+        ("small --train.critic-lr 1", r"train\.critic_lr is 1"),
+        ("small --loss.perceptual-weight 1", r"loss\.perceptual_weight is 1"),
+        ("small_one_step --loss.rate-warmup 5", r"rate_warmup is 5, .* since the sender does not train"),
+        ("small_one_step --train.receiver-only", r"receiver_only is True, .* with train\.denoiser_only"),
+        (
+            "cdc_eps --diffusion.max-weight 5",
+            r"max_weight is 5, but codec cdc does not read it with prediction epsilon",
+        ),
+        ("small --data.kitti-root K", r"data\.kitti_root is K, but nothing reads it since kitti is no source"),
+        ("small --data.dataset kitti --data.folder-root F", r"data\.folder_root is F, but nothing reads it"),
+        ("demo --data.cityscapes-root C", r"data\.cityscapes_root is C"),
+        ("small --data.protocol ndic", r"data\.protocol is ndic"),
+        ("small --data.augment.scaled 0.5", r"data\.augment\.scaled is 0\.5"),
+        ("small --data.augment.scaled 0 --data.augment.scale-max 2", r"data\.augment\.scale_max is 2"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_named(arguments: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_command_line(["--preset", *arguments.split()])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "small --model.fusion none",
+        "demo --model.fusion add",
+        "dicm_paper --data.dataset cityscapes",
+        "small_one_step --loss.perceptual none --loss.perceptual-weight 0 --loss.adversarial-weight 0",
+        "dicm_no_side --model.codec cdc --model.dim 8",
+        "demo --data.dataset folder --data.folder-root F",
+        "small --data.mixture.kitti 1 --data.kitti-root K --data.protocol ndic",
+        "small --model.no-variable-rate --loss.lmbda 0.5",
+    ],
+)
+def test_what_only_the_preset_set_may_fall_idle(arguments: str) -> None:
+    """The user's choice has made it so, and knows: the preset's other settings are no wish of the user's."""
+    parse_command_line(["--preset", *arguments.split()])
+
+
+@pytest.mark.parametrize("switches", [[], ["--dry-run"]])
+def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "--runs", str(tmp_path), *switches]
+    for fields in ("--preset cdc_eps --model.latent 32", "--train.steps 0"):
+        done = subprocess.run([*command, *fields.split()], capture_output=True, text=True)
+        assert done.returncode == 1 and done.stdout == "" and not list(tmp_path.iterdir())
+        assert [line[:7] for line in done.stderr.splitlines() if "Warning" not in line and line[:2] != "  "] == [
+            "error: "
+        ]
+
+
+# ---------------------------------------------------------------- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"train": {"steps": 0}}, r"train\.steps is 0; it must lie in \[1, inf\)"),
+        ({"train": {"keep": 0}}, r"train\.keep is 0"),
+        ({"train": {"ema": 1.0}}, r"train\.ema is 1; it must lie in \[0, 1\)"),
+        ({"train": {"lr": float("nan")}}, r"train\.lr is nan"),
+        ({"train": {"clip": float("inf")}}, r"train\.clip is inf"),
+        ({"train": {"seed": -1}}, r"train\.seed is -1"),
+        ({"train": {"accumulation": 3}}, r"train\.batch_size 4 is no multiple of train\.accumulation 3"),
+        ({"model": {"side_dropout": 1.5}}, r"model\.side_dropout is 1\.5"),
+        ({"model": {"unet_channels": (8, 16)}}, r"model\.unet_channels has 2 entries"),
+        ({"model": {"unet_channels": (8, 0, 16)}}, r"model\.unet_channels is 8, 0, 16"),
+        ({"model": {"fusion": "row_attention", "attend": (False,) * 3}}, "would attend nowhere"),
+        ({"model": {"fusion": "both", "attend": (False,) * 3}}, "would attend nowhere"),
+        ({"model": {"attend": (False,) * 3}}, "would attend nowhere"),
+        ({"model": {"fusion": "aligned", "attend": (True, True, False)}}, "its first entry to False"),
+        ({"model": {"attend": (True,) * 3}}, "its first entry to False"),
+        ({"diffusion": {"noise_ratio": 0.0}}, r"diffusion\.noise_ratio is 0"),
+        ({"diffusion": {"gamma": 1.5}}, r"diffusion\.gamma is 1\.5"),
+        ({"diffusion": {"sampled_steps": 1}}, r"sampled_steps is 1; it is 0, or at least 2"),
+        ({"diffusion": {"sampled_steps": 4, "prediction": "v"}}, r"with diffusion\.prediction x0"),
+        ({"loss": {"rates": (0.4,)}}, r"loss\.rates is 0\.4; it has two rates"),
+        ({"loss": {"rates": (0.5, 0.4)}}, "the lowest and the highest"),
+        ({"loss": {"rates": (0.0, 0.5, 1.0)}}, "the lowest and the highest"),
+        ({"loss": {"rates": (-0.1, 1.0)}}, r"loss\.rates is -0\.1, 1"),
+        ({"loss": {"lambda_min": 0.5}}, r"loss\.lambda_min is 0\.5, above"),
+        ({"loss": {"perceptual": "effnet"}}, r"loss\.perceptual is effnet, but loss\.perceptual_weight is 0"),
+        ({"loss": {"adversarial_weight": 0.1}}, r"adversarial_weight needs loss\.perceptual effnet"),
+        (
+            {"loss": {"adversarial_weight": 0.1, "perceptual": "lpips_vgg", "perceptual_weight": 1.0}},
+            r"adversarial_weight needs loss\.perceptual effnet",
+        ),
+        ({"loss": {"ms_ssim_weight": 1.0}}, r"64x64, but MS-SSIM.* needs 97 pixels a side"),
+        ({"data": {"mismatched": 1.5}}, r"data\.mismatched is 1\.5"),
+        ({"data__mixture": {"folder": -1.0}}, r"data\.mixture\.folder is -1"),
+        ({"data__augment": {"width": 80}}, "80x64; .* multiples of 64"),
+        ({"data__augment": {"height": 8}}, r"data\.augment\.height is 8"),
+        ({"data__augment": {"flip": 1.5}}, r"data\.augment\.flip is 1\.5"),
+        ({"data__augment": {"exposure": -0.1}}, r"data\.augment\.exposure is -0\.1"),
+        ({"data__augment": {"scale_min": 2.0}}, r"scale_min is 2, above"),
+    ],
+)
+def test_impossible_settings_are_errors(fields: dict[str, dict[str, Any]], message: str) -> None:
+    validate(tiny_config())
+    with pytest.raises(ConfigError, match=message):
+        validate(with_fields(tiny_config(), **fields))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a"])
+def test_the_name_of_a_run_is_no_path(name: str) -> None:
+    with pytest.raises(ConfigError, match="name of a run"):
+        validate(tiny_config(name))
+
+
+def test_the_sections_are_those_of_one_family() -> None:
+    mixed = replace(tiny_config(), diffusion=tiny_paper("cdc_x").diffusion)
+    with pytest.raises(
+        ConfigError, match="section diffusion is a PaperDiffusionConfig, but codec diffusion has a Diff"
+    ):
+        check_codec(mixed)
+
+
+# ---------------------------------------------------------------- what earlier versions wrote
+
+
+def as_before(config: Config, **model: Any) -> dict[str, Any]:
+    """JSON as it was while one set of fields served all codecs; `model` replaces fields of it."""
+    ours = to_dict(Config())
+    old: dict[str, Any] = to_dict(config)
+    extra = {
+        "model": ours["model"] | {"dim": 64, "finest_context": 3},
+        "diffusion": ours["diffusion"] | {"schedule": "cosine", "timesteps": 0},
+        "loss": ours["loss"] | {"lambda_on": type(config.loss).lambda_on},
+    }
+    values = old | {section: fields | old[section] for section, fields in extra.items()}
+    values["model"] |= model
+    return values
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_configuration_of_before_is_read_and_resumed(name: str, tmp_path: Path) -> None:
+    """What its codec never read may have had any value."""
+    config = PRESETS[name]()
+    idle = {"dim": 7} if config.model.codec == "diffusion" else {"latent": 7, "variable_rate": False}
+    values = as_before(config, **idle)
+    assert read_config(values) == config and migrate(to_dict(config)) == to_dict(config)
+    run = RunFolder(tmp_path, config, writes=True)
+    (run.path / "config.json").write_text(json.dumps(values))
+    RunFolder(tmp_path, config, writes=True)
+
+
+def test_settings_that_were_read_still_count(tmp_path: Path) -> None:
+    values = as_before(PRESETS["small"]())
+    values["data"]["augment"]["scaled"] = 0.0  # As the preset had it, without enlargement: the same crops.
+    values["loss"]["lmbda"] = 0.5
+    RunFolder(tmp_path, PRESETS["small"](), writes=True)
+    known = tmp_path / "small" / "config.json"
+    known.write_text(json.dumps(values))
+    RunFolder(tmp_path, PRESETS["small"](), writes=True)
+    values["model"]["latent"] = 64
+    known.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"model\.latent = 64, and now it is 192"):
+        RunFolder(tmp_path, PRESETS["small"](), writes=True)
+    values = as_before(PRESETS["small"]())
+    values["loss"]["lambda_on"] = "rate"
+    with pytest.raises(ConfigError, match=r"loss\.lambda_on is not a field"):
+        read_config(values)
+
+
+def test_the_effective_configuration_reads_everything() -> None:
+    config = with_fields(tiny_config(), model={"fusion": "none"}, loss={"lmbda": 0.5}, data={"protocol": "ndic"})
+    assert {"model.side_channels", "loss.lmbda", "data.protocol"} <= unread(config).keys()
+    assert not unread(effective(config)) and effective(effective(config)) == effective(config)
+    validate(effective(config))

@@ -1,4 +1,4 @@
-"""The noise process and the three equivalent predictions.
+"""The noise process, the three equivalent predictions, and the DDIM sampler (Song, Meng, Ermon 2021).
 
     x_t = alpha(t) x0 + sigma(t) n,   alpha^2 + sigma^2 = 1,   t in [0, 1],   n = gamma N(0, 1)
 
@@ -9,10 +9,14 @@ the network sees is the t of this process, in training and in sampling alike.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from utils.errors import ConfigError
 
 Prediction = Literal["x0", "epsilon", "v"]
 Schedule = Literal["cosine", "linear", "cosine_offset"]
@@ -101,3 +105,43 @@ class Process:
         """The noise n that x_t contains if its image is x0; needs t > 0."""
         alpha, sigma = self.alpha_sigma(t)
         return (x_t - alpha * x0) / sigma
+
+
+def step_times(process: Process, steps: int) -> Tensor:
+    """The steps + 1 noise levels (float32) of a decoding, from 1 down to 0, all but the last seen in training.
+
+    Continuous time: equally spaced. Discrete levels: equally spaced from the noisiest (T/T) to the cleanest (1/T) as in
+    CDC and DICM, rounded down to the grid, then 0; one step visits the noisiest alone. Raises ConfigError unless
+    1 <= steps, and steps <= T if time is discrete.
+    """
+    levels = process.timesteps
+    if steps < 1 or (levels and steps > levels):
+        raise ConfigError(f"steps is {steps}; choose 1 to {levels or 'any number'}, the noise levels of this model.")
+    if not levels:
+        return torch.linspace(1, 0, steps + 1)
+    # Integers: a linspace of floats rounds to the grid differently on different devices.
+    if steps == 1:
+        visited = torch.tensor([levels])
+    else:
+        visited = torch.arange(steps - 1, -1, -1) * (levels - 1) // (steps - 1) + 1
+    return torch.cat([visited, torch.zeros(1, dtype=torch.int64)]).float() / levels
+
+
+def ddim(
+    process: Process, predict: Callable[[Tensor, Tensor], Tensor], x_start: Tensor, steps: int, clip: bool = True
+) -> Tensor:
+    """DDIM (Song, Meng, Ermon 2021, eq. 12 with eta = 0): from x_1 = x_start (B, 3, H, W) to x0.
+
+    `predict` (x_t, t (B,)) -> the network's prediction; it is called `steps` times.
+
+    With `clip`, each x0 is brought into [-1, 1] before the next step, as in training data.
+    """
+    x_t = x_start
+    times = step_times(process, steps).to(x_start.device)
+    for now, after in pairwise(times):
+        t, s = now.expand(len(x_t)), after.expand(len(x_t))
+        x0 = process.to_x0(x_t, predict(x_t, t).float(), t)
+        if clip:
+            x0 = x0.clamp(-1, 1)
+        x_t = process.add_noise(x0, process.noise_from_x0(x_t, x0, t), s)
+    return x_t

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from config import Config, DiffusionConfig, LossConfig, ModelConfig
 from modules.codec import LEVELS, Codec, CodecOutput, Prediction
-from modules.diffusion import Process
+from modules.diffusion import Process, ddim
 from modules.entropy import Coded, Hyperprior
 from modules.fusion import FusionSynthesis
 from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws, sampler_noise
-from modules.sampler import ddim
-from modules.side import SideEncoder
 from modules.tiling import Strip, by_strips
-from modules.transforms import PATCH, STRIDE, Analysis, HyperAnalysis
+from modules.transforms import PATCH, STRIDE, Analysis, HyperAnalysis, SideEncoder
 from modules.unet import UNet
 
 

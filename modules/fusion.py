@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.layers import Conditioning, Stage, Up
-from modules.side import Side
-from modules.transforms import PATCH
+from modules.transforms import PATCH, Conditioning, Side, Stage, Up
 
 FusionKind = Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"]
 ALIGNED = ("aligned", "pixel_aligned")

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
 from config import BaseLossConfig, LossConfig
 from modules.codec import CodecOutput
 from modules.critic import AdversarialLoss
-from modules.structure import ms_ssim_loss
 
 COARSE = 4
 """Rows and columns of a block whose mean counts as a coarse value."""
 FIRST_PRICE = 0.02
 """What a bit costs at step 0 of the rate warm-up, as a share of its full price; it rises geometrically."""
+
+
+MS_SSIM_MIN_EDGE = 97
+"""Smallest height and width in pixels for which MS-SSIM is defined."""
+
+
+def ms_ssim_window(height: int, width: int) -> int:
+    """Size in pixels of the Gaussian window of MS-SSIM, for an image of that size.
+
+    The four halvings leave min(H, W) / 16 rows for the window: the standard 11 needs more than 160, so smaller images
+    take 7 (more than 96 needed), and yet smaller ones have no value.
+    """
+    return 11 if min(height, width) > 160 else 7
+
+
+def ms_ssim_loss(x_hat: Tensor, x: Tensor) -> Tensor:
+    """x_hat, x (B, 3, H, W) in [0, 1], H and W at least MS_SSIM_MIN_EDGE -> 1 - MS-SSIM (B,), in [0, 1]
+    (Wang et al. 2003, doi 10.1109/ACSSC.2003.1292216).
+
+    What the metric `ms_ssim_db` is the logarithm of, with the same window. It is 1, without a gradient, for an image
+    whose structure at some scale is opposite on average: train it beside a pixel-wise distortion. In float32 under
+    autocast as well, since a variance is a difference of means.
+    """
+    window = ms_ssim_window(*x.shape[2:])
+    with torch.autocast(x.device.type, enabled=False):
+        return 1 - ms_ssim(x_hat.float(), x.float(), data_range=1.0, size_average=False, win_size=window)
 
 
 def lambda_of(loss: BaseLossConfig, rate: Tensor, variable_rate: bool) -> Tensor:

@@ -8,8 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from modules.layers import Conditioning, Down, Stage, Up
-from modules.transforms import PATCH, BlockDCT
+from modules.transforms import PATCH, BlockDCT, Conditioning, Down, Stage, Up
 
 
 class UNet(nn.Module):

@@ -13,7 +13,7 @@ from utils.cli import Parser, run
 from utils.errors import DataError
 
 if TYPE_CHECKING:
-    from utils.report.rd import Difference
+    from utils.evaluation.rd import Difference
 
 METRICS = ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet")
 
@@ -60,7 +60,7 @@ def _print_points(points: list[dict[str, Any]], metrics: list[str], *, intervals
 
 def _print_differences(summary: dict[str, Any], images: Path, metrics: list[str]) -> None:
     """BD-rates in percent, negative for fewer bits at equal quality, with 95 % intervals over groups of images."""
-    from utils.report.bd_intervals import Images, with_intervals
+    from utils.evaluation.bd_intervals import Images, with_intervals
 
     points = [
         point | {"metrics": {name: point["metrics"][name] for name in metrics if name in point["metrics"]}}
@@ -87,7 +87,7 @@ def _rate(difference: Difference) -> str:
 
 def _entry(entry: dict[str, Any] | None, *, intervals: bool) -> str:
     """A value with the number of images it is over, if not all, and its 95 % interval, where it has one."""
-    from utils.report.rd import count_of, interval_of, value_of
+    from utils.evaluation.rd import count_of, interval_of, value_of
 
     value, interval = value_of(entry), interval_of(entry) if intervals else None
     if value is None:

@@ -20,7 +20,7 @@ SCALES = 3
 """Entries of the model's tuples, from 1/4 to 1/16 of the image."""
 STRIDE = 64
 """What a training crop is a multiple of: the hyperprior's stride."""
-MS_SSIM_SIDE = 97
+MS_SSIM_MIN_EDGE = 97
 """The smallest side, in pixels, of an image that has an MS-SSIM."""
 ALIGNED = ("aligned", "pixel_aligned")
 
@@ -261,10 +261,10 @@ def _conflicts(config: Any) -> Iterator[str]:
         yield f"{size}; data.augment.height and width must be multiples of {STRIDE}."
     if crop.scale_min > crop.scale_max:
         yield f"data.augment.scale_min is {crop.scale_min:g}, above data.augment.scale_max {crop.scale_max:g}."
-    if loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MS_SSIM_SIDE:
+    if loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MS_SSIM_MIN_EDGE:
         yield (
-            f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs {MS_SSIM_SIDE} "
-            "pixels a side: enlarge data.augment.height and width, or set loss.ms_ssim_weight to 0."
+            f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs "
+            f"{MS_SSIM_MIN_EDGE} pixels a side: enlarge data.augment.height and width, or set loss.ms_ssim_weight to 0."
         )
     if loss.perceptual != "none" and not loss.judges_images:
         yield (

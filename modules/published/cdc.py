@@ -7,13 +7,12 @@ from torch import Tensor
 
 from config import Config, PaperDiffusionConfig, PaperModelConfig
 from modules.codec import Codec, CodecOutput, Prediction
-from modules.diffusion import Process
+from modules.diffusion import Process, ddim
 from modules.entropy import Coded, Hyperprior
 from modules.integer import IntegerSynthesis
 from modules.noise import Draws, sampler_noise
 from modules.published.transforms import PaperAnalysis, PaperHyperAnalysis, PaperSynthesis, hyper_synthesis_layers
 from modules.published.unet import PaperUNet
-from modules.sampler import ddim
 
 NAMES = {"epsilon": "cdc_eps", "x0": "cdc_x", "v": "cdc_v"}
 

@@ -10,8 +10,8 @@ from tiny import batch_of_pairs, untrained_codec
 from torch import Tensor
 
 from modules.codec import Codec
+from modules.diffusion import ddim
 from modules.noise import Draws
-from modules.sampler import ddim
 
 COUNT = 32
 

@@ -22,7 +22,7 @@ from modules.fusion import (
     RowAttention,
     warp,
 )
-from modules.side import Side, SideEncoder
+from modules.transforms import Side, SideEncoder
 
 KINDS = ("add", "row_attention", "both", "aligned", "pixel_aligned", "none")
 CHANNELS = (8, 12, 32)

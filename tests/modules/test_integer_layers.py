@@ -32,7 +32,7 @@ def test_strips_of_rows_give_the_same_integers(spec: LayerSpec, monkeypatch: pyt
     row = 2 * 17 * 6 * spec.upsample**2 * (1 if spec.kernel == 1 else 3) ** 2 * 8
     for limit in (1, 3 * row):
         monkeypatch.setattr(modules.integer, "STRIP_BYTES", limit)
-        with patch("modules.phases.torch", SimpleNamespace(stack=stack, bmm=torch.bmm)):
+        with patch("modules.integer.torch", SimpleNamespace(stack=stack, bmm=torch.bmm)):
             assert torch.equal(layer.integer_forward(x, level), whole)
     assert taken == 13 * [row] + 4 * [3 * row] + [row]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from modules.layers import Down
+from modules.transforms import Down
 
 
 def test_down_is_pixel_unshuffle_and_a_1x1_convolution() -> None:

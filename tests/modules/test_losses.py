@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from config import LossConfig
 from modules.codec import Codec, CodecOutput, Prediction, build_codec
-from modules.losses import lambda_of, objective
+from modules.losses import lambda_of, ms_ssim_loss, objective
 from modules.noise import Draws
-from modules.structure import ms_ssim_loss
 
 LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1, balance=0.0)
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from modules.codec import Codec
-from modules.diffusion import Process
+from modules.diffusion import Process, ddim, step_times
 from modules.noise import Draws
-from modules.sampler import ddim, step_times
 from utils.errors import ConfigError
 
 KINDS = [

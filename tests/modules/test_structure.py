@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modules.structure import ms_ssim_loss
+from modules.losses import ms_ssim_loss
 from utils.metrics.image import MsSsimDb
 
 

@@ -15,7 +15,7 @@ from tiny_paper import tiny_paper
 
 from config import PRESETS, SECTIONS, Config
 from utils.configio import flat, parse_command_line, read_config, to_dict
-from utils.configrules import INTERVALS, MS_SSIM_SIDE, READ_IF, check_codec, effective, unread, validate
+from utils.configrules import INTERVALS, MS_SSIM_MIN_EDGE, READ_IF, check_codec, effective, unread, validate
 from utils.errors import ConfigError
 from utils.metrics.image import MsSsimDb
 from utils.migrate import migrate
@@ -51,7 +51,7 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
     first = {name: value[0] if isinstance(value, tuple) else value for name, value in settings.items()}
     numbers = {name for name, value in first.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
     assert numbers == set(bounded)
-    assert MsSsimDb.min_side == MS_SSIM_SIDE
+    assert MsSsimDb.min_side == MS_SSIM_MIN_EDGE
 
 
 # ---------------------------------------------------------------- what nothing reads

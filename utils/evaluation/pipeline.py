@@ -121,7 +121,8 @@ def _write(
     size: str,
     facts: dict[str, Any],
 ) -> None:
-    from utils.report import rd, write_report
+    from utils.evaluation import rd
+    from utils.report.page import write_report
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)

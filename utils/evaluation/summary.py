@@ -13,10 +13,10 @@ import numpy as np
 
 from data.pair import PairSource
 from utils.evaluation.plan import Model, Point
+from utils.evaluation.rd import count_of, value_of
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import replacing
 from utils.metrics import METRICS, MetricSuite
-from utils.report.rd import count_of, value_of
 from utils.run import write_json
 
 FORMAT = 1

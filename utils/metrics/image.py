@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from modules.losses import MS_SSIM_MIN_EDGE, ms_ssim_window
+
 PSNR_CAP_DB = 100.0
 """PSNR of identical images, whose value is infinite."""
 MS_SSIM_CAP_DB = 50.0
@@ -59,21 +61,15 @@ class Ssim:
 class MsSsimDb:
     """-10 log10(1 - MS-SSIM) in dB, Wang et al. 2003 with its five weights, at most MS_SSIM_CAP_DB.
 
-    The four halvings leave min(H, W) / 16 rows for the window: the standard 11 needs more than 160, so smaller images
-    take 7 (more than 96 needed), and yet smaller ones have no value.
+    Images of at most 160 rows take the window 7 instead of 11 (`modules.losses.ms_ssim_window`).
     """
 
-    min_side = 97
-
-    @staticmethod
-    def window(height: int, width: int) -> int:
-        """Window size in pixels for an image of that size."""
-        return 11 if min(height, width) > 160 else 7
+    min_side = MS_SSIM_MIN_EDGE
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> float:
         from pytorch_msssim import ms_ssim
 
-        window = self.window(x.shape[2], x.shape[3])
+        window = ms_ssim_window(*x.shape[2:])
         value = ms_ssim(x_hat.float(), x.float(), data_range=255, size_average=False, win_size=window, win_sigma=1.5)
         return min(float(-10 * torch.log10(1 - value.double())), MS_SSIM_CAP_DB)
 

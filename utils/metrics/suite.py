@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modules.losses import ms_ssim_window
 from utils.errors import ConfigError, WeightsError
 from utils.metrics.bootstrap import ClusterBootstrap
 from utils.metrics.deep import Dists, InceptionFeatures, Lpips
@@ -91,7 +92,7 @@ class MetricSuite:
         values = {name: metric(a, b) for name, metric in usable.items()}
         row = {name: value for name, value in values.items() if math.isfinite(value)}
         if "ms_ssim_db" in row:
-            row[WINDOW] = float(MsSsimDb.window(height, width))
+            row[WINDOW] = float(ms_ssim_window(height, width))
         return row
 
     @torch.inference_mode()

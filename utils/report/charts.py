@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from utils.evaluation.rd import ANCHOR_LABELS, Curve
 from utils.metrics.info import METRICS
 from utils.report.format import number
-from utils.report.rd import ANCHOR_LABELS, Curve
 
 WIDTH, HEIGHT = 420, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 12, 40

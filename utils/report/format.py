@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from utils.evaluation.rd import ANCHOR_LABELS
 from utils.metrics.info import MetricInfo
-from utils.report.rd import ANCHOR_LABELS
 
 _DECIMALS = {"psnr": 2, "ssim": 3, "ms_ssim_db": 2, "cvvdp": 2, "effnet_dist": 3, "fid": 1, "fd_effnet": 2}
 MINUS = "\u2212"

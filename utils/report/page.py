@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from data.pair import PairSource
+from utils.evaluation import rd
+from utils.evaluation.bd_intervals import Images, with_intervals
 from utils.evaluation.store import Store
 from utils.evaluation.summary import Results
 from utils.files import write_whole
 from utils.metrics.info import METRICS
-from utils.report import rd
-from utils.report.bd_intervals import Images, with_intervals
 from utils.report.charts import chart, legend
 from utils.report.format import heading, milliseconds, number, percent, signed
 from utils.report.pictures import CROP, pictures

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from utils.evaluation.rd import ANCHOR_LABELS, Difference, count_of, interval_of, metrics_of, value_of
 from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap
 from utils.metrics.info import METRICS
 from utils.report.format import heading, milliseconds, name, number, percent, setting, signed
-from utils.report.rd import ANCHOR_LABELS, Difference, count_of, interval_of, metrics_of, value_of
 
 PointEntry = Mapping[str, Any]
 

@@ -8,9 +8,8 @@ from tiny_paper import X_SIDE, X, tiny_paper
 from torch import Tensor
 
 from modules.codec import build_codec
-from modules.diffusion import Process
+from modules.diffusion import Process, ddim, step_times
 from modules.published.cdc import CDC
-from modules.sampler import ddim, step_times
 from utils.errors import ConfigError
 
 SCHEDULES = [("epsilon", "linear", 20_000), ("x0", "cosine_offset", 8193), ("v", "cosine_offset", 8193)]

@@ -20,9 +20,9 @@ from utils.evaluation.plan import Point
 from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results
 from utils.files import png_bytes
-from utils.report import write_report
 from utils.report.charts import ticks
 from utils.report.format import number, percent, signed
+from utils.report.page import write_report
 from utils.report.pictures import embed
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)

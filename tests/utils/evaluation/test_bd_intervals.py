@@ -12,12 +12,12 @@ import pytest
 from script_files import load_script
 
 from utils.errors import DataError
+from utils.evaluation.bd_intervals import Images, with_intervals
 from utils.evaluation.plan import Point
+from utils.evaluation.rd import Difference
 from utils.evaluation.store import Row
 from utils.evaluation.summary import Results, write_csv
-from utils.report.bd_intervals import Images, with_intervals
 from utils.report.format import percent
-from utils.report.rd import Difference
 from utils.report.tables import differences_table
 
 GROUPS = list("aabbbccddd")

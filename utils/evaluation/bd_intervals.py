@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import DataError
+from utils.evaluation.rd import Curve, Difference, bd_rate, differences
 from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
-from utils.report.rd import Curve, Difference, bd_rate, differences
 
 DRAWS = 500
 """Fewer than for means: a replicate takes a millisecond."""

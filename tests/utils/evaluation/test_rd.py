@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.report.rd import (
+from utils.evaluation.rd import (
     Curve,
     bjontegaard,
     count_of,

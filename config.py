@@ -127,28 +127,17 @@ class PaperModelConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """What the network of the codec `diffusion` predicts, how it is trained, and how decoding starts: in pure noise."""
+    """How the denoiser of the codec `diffusion` is trained, and how decoding starts; it predicts x0."""
 
-    prediction: Literal["x0", "v"] = "x0"
-    noise_ratio: float = 0.1
-    """Noise over signal at t = 0.5; low, since x_t has to tell only what the context does not."""
     start_fraction: float = 0.5
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
     denoise_fraction: float = 1.0
-    """Share of samples that are also trained at a random noise level."""
+    """Share of samples that also have the second denoising task, at a random noise level."""
     sampled_steps: int = 0
     """0: the second denoising task adds noise to the original. N: it is a later step of decoding in 2 to N steps, on
     what the network itself made so far, which is what a sampler meets (arXiv 2405.14867, section 4.5)."""
-    denoise_weight: float = 1.0
-    """Weight of that second denoising task against the first."""
     perceptual_floor: float = 0.0
-    """The perceptual term counts by floor + (1 - floor) x gamma."""
-    realism_power: float = 1.0
-    """The critic's opinion in it counts by gamma to this power besides."""
-    data_std: float = 0.12
-    """Standard deviation, in [-1, 1], of an image around what its context tells; preconditions the x0 prediction."""
-    max_weight: float = 100.0
-    """Upper bound of the weight of an x0 error at low noise."""
+    """The weight of the perceptual term is floor + (1 - floor) x gamma, and of the critic in it gamma."""
     steps: int = 1
     """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
@@ -175,7 +164,7 @@ class PaperDiffusionConfig:
 class BaseLossConfig:
     """What the loss of every codec reads.
 
-    rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
+    bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
     + perceptual_weight x P). D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in
     the units of the codec's prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or
     unit noise.
@@ -185,27 +174,26 @@ class BaseLossConfig:
     """What lambda multiplies."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
-    rate_weight: float = 1.0
     rate_warmup: int = 0
-    """Bits cost 2 % of their price at step 0, rising geometrically to all of it at this step: at full price from the
-    start, a decoder that has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
+    """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, a decoder that
+    has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     coarse_weight: float = 0.0
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     ms_ssim_weight: float = 0.0
-    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/structure.py`), beside D; the published models for this
+    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/losses.py`), beside D; the published models for this
     metric have 1250 times the lambda of those for `mse` (Begaint et al. 2020, arXiv 2011.03029)."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
     adversarial_weight: float = 0.0
-    """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
+    """Weight of a critic's mean logit beside the perceptual distance `effnet`, on whose features the critic works
     (`modules/critic.py`); 0: no critic."""
 
     @property
-    def judges_images(self) -> bool:
-        """Whether a perceptual distance counts beside rate and distortion."""
+    def has_perceptual(self) -> bool:
+        """Whether the loss has a perceptual term."""
         return self.perceptual != "none" and self.perceptual_weight > 0
 
 
@@ -218,9 +206,6 @@ class LossConfig(BaseLossConfig):
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     rates: tuple[float, ...] = (0.0, 1.0)
     """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
-    balance: float = 0.5
-    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose
-    losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +225,7 @@ class TrainConfig:
     accumulation: int = 1
     """Forward-backward passes that share one optimizer step."""
     lr: float = 3e-4
-    gain_lr: float = 1e-2
-    """Learning rate of the gain units: they must move faster than the shared weights, or the low rates silence
-    channels of the latent that the high rates need."""
-    critic_lr: float = 5e-4
-    quantile_lr: float = 1e-3
-    """Learning rate of the entropy bottleneck's quantiles, which have a loss of their own."""
+    """Learning rate of all weights but those with one of their own (`utils/training/optimizers.py`)."""
     warmup: int = 500
     decay: int = 50_000
     """The learning rate falls linearly over this many last steps to lr x lr_floor."""
@@ -256,10 +236,9 @@ class TrainConfig:
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """Of autocast; `no` is float32, `auto` bf16 where the device multiplies in it and else `no`."""
     compile: bool = False
-    receiver_only: bool = False
-    """Train the receiver alone: files stay those of the checkpoint that --init gives, and both read them."""
-    denoiser_only: bool = False
-    """Of the receiver train the denoiser alone: the image at gamma 0 stays that of the checkpoint as well."""
+    parts: Literal["all", "receiver", "denoiser"] = "all"
+    """Which parts train; the others keep the weights of the checkpoint that --init gives. `receiver`: the sender stays,
+    and with it every file. `denoiser`: of the receiver the denoiser alone, so the image at gamma 0 stays as well."""
     seed: int = 0
     log_every: int = 50
     val_every: int = 2000
@@ -388,7 +367,7 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
             perceptual_weight=4000.0,
             adversarial_weight=0.08,
         ),
-        train=replace(config.train, steps=steps, lr=lr, warmup=20, decay=steps - 50, denoiser_only=True),
+        train=replace(config.train, steps=steps, lr=lr, warmup=20, decay=steps - 50, parts="denoiser"),
     )
 
 

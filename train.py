@@ -23,7 +23,7 @@ from data.pair import PairSource
 from data.sources import open_source, verify
 from data.transforms import Augment
 from modules.codec import Codec, build_codec
-from modules.critic import AdversarialLoss, build_judge
+from modules.critic import AdversarialLoss, build_perceptual_term
 from modules.losses import objective
 from modules.noise import Draws
 from utils.checkpoint import MODEL_FILE, find_model_file, initialise, save_checkpoint
@@ -38,7 +38,7 @@ from utils.training.schedule import learning_rate, micro_batch, sample_indices
 from utils.training.step_folders import newest_good, prune, publish, sweep_up
 from utils.training.stopping import StopRequest
 from utils.training.training_state import load_training_state, save_training_state
-from utils.training.validation import is_judge, validate
+from utils.training.validation import is_objective, validate
 
 
 def training_data(config: Config) -> Mixture:
@@ -83,8 +83,8 @@ def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optim
     """Adam with groups of their own for gain units and quantiles; all but the quantiles are returned, for clipping."""
     groups: dict[str, dict[str, Any]] = {
         "": {"params": [], "base_lr": train.lr},
-        "log_gain": {"params": [], "base_lr": train.gain_lr},
-        "quantiles": {"params": [], "base_lr": train.quantile_lr},
+        "log_gain": {"params": [], "base_lr": 1e-2},
+        "quantiles": {"params": [], "base_lr": 1e-3},
     }
     for name, parameter in codec.named_parameters():
         if not parameter.requires_grad:
@@ -149,21 +149,19 @@ class Trainer:
         )
         verify(self.validation)
         torch.manual_seed(train.seed)  # Every process starts from the same codec and critic.
-        self.perceptual = build_judge(config.loss, weights_dir)
+        self.perceptual = build_perceptual_term(config.loss, weights_dir)
         if self.perceptual is not None:
             self.perceptual.to(device)
         codec = build_codec(config)
         start = initialise(codec, init) if init else None
-        self.keeps_sender = train.receiver_only or train.denoiser_only
-        if self.keeps_sender and start is None:
-            which = "denoiser_only keeps the rest" if train.denoiser_only else "receiver_only keeps the sender"
-            raise ConfigError(f"train.{which} of a checkpoint: give one with --init.")
+        if train.parts != "all" and start is None:
+            raise ConfigError(f"train.parts {train.parts} keeps the other parts of a checkpoint: give one with --init.")
         self.run = RunFolder(runs, config, writes=self.main)  # After all that a wrong command could be refused for.
         self.run.started_from(start)
         self.run.log(data_report(config, self.mixture, self.validation))
-        if self.keeps_sender:
+        if train.parts != "all":
             for name, part in codec.named_children():
-                trains = name in codec.denoiser if train.denoiser_only else name not in codec.sender
+                trains = name in codec.denoiser if train.parts == "denoiser" else name not in codec.sender
                 part.requires_grad_(trains)
         codec = codec.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.codec = codec
@@ -171,9 +169,7 @@ class Trainer:
         optimizer, self.clipped = build_optimizer(codec, train)
         self.model, self.optimizer = self.accelerator.prepare(codec, optimizer)
         self.adversary = (
-            Adversary(self.perceptual, train.critic_lr, self.accelerator)
-            if isinstance(self.perceptual, AdversarialLoss)
-            else None
+            Adversary(self.perceptual, 5e-4, self.accelerator) if isinstance(self.perceptual, AdversarialLoss) else None
         )
         self.stop = StopRequest(announce=self.main)
         self.step = self.saved = 0
@@ -230,7 +226,7 @@ class Trainer:
         A sender that does not train keeps its own, and with them its files: rounded on another machine, some of them
         could differ.
         """
-        if not self.keeps_sender:
+        if self.config.train.parts == "all":
             self.ema.freeze()
 
     def validate(self) -> None:
@@ -249,7 +245,7 @@ class Trainer:
                 self.run.metrics(self.step, values)
                 figures = ", ".join(f"{name[4:]} {value:.4g}" for name, value in values.items())
                 self.run.log(f"step {self.step} validation: {figures}")
-                if values["val/loss"] < self.best or not is_judge(self.config.loss):
+                if values["val/loss"] < self.best or not is_objective(self.config.loss):
                     self.best = values["val/loss"]
                     save_checkpoint(self.run.checkpoints / "best" / MODEL_FILE, self.ema, self.config, self.step)
         self.all_agree(torch.ones((), device=self.accelerator.device))

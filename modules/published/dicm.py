@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from config import Config, PaperModelConfig
-from modules.codec import Prediction
+from modules.codec import DenoisingTask
 from modules.noise import Draws
 from modules.published.cdc import CDC
 from modules.published.receiver import ReceiverCodec
@@ -58,17 +58,22 @@ class DICM(CDC):
         self.common = ReceiverCodec(config.model.dim, config.model.finest_context)
         self.side = ReceiverCodec(config.model.dim, config.model.finest_context)
 
-    def tasks(self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> tuple[list[Prediction], Tensor]:
+    def denoising_tasks(
+        self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws
+    ) -> tuple[list[DenoisingTask], Tensor]:
         """Both views are denoised, at the same noise level."""
         t = self.process.sample_t(draws.uniform("t"))
         noise, noise_side = (draws.normal(name, tuple(x.shape[1:])) for name in ("noise", "noise_side"))
+        # The receiver's two codecs of x_side: common information w, and the codec of the x_side task.
         common = self.common(2 * x_side - 1, draws, "common")
         side = self.side(2 * x_side - 1, draws, "side")
+        # Context of x: g_s(y_hat) + g_s(w_hat) + noise, scale by scale. Context of x_side: its own codec's.
         maps = [draws.normal(f"common_{scale}", tuple(w.shape[1:])) for scale, w in enumerate(common.contexts)]
         contexts = add_contexts(self.g_s(y_hat), perturb_common(common.contexts, maps))
-        predictions = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
+        tasks = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
+        # Aux loss: quantiles of three bottlenecks, and beta times the bits of what is never sent.
         quantiles = sum(prior.loss() for prior in (self.common.hyperprior.prior, self.side.hyperprior.prior))
-        return predictions, self.entropy.prior.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
+        return tasks, self.entropy.prior.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
 
     def decoding_contexts(self, y_hat: Tensor, x_side: Tensor | None) -> list[Tensor]:
         """The sum of x's and w's contexts."""

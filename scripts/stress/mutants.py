@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modules.bitstream import CHECK_BYTES, MAX_SIDE, MIN_SIDE, SIZES, TAG_BYTES
+from modules.bitstream import CHECK_BYTES, MAX_EDGE, MIN_EDGE, SIZES, TAG_BYTES
 from modules.codec import Codec
 from utils.errors import BitstreamError
 
@@ -97,8 +97,8 @@ class Mutator:
         rest = data[header_end(data) or 1 :]
         if rng.random() < 0.2:
             return bytes([0xD0 | int(rng.integers(1, len(SIZES) + 1))]) + rest
-        most = MAX_SIDE if rng.random() < LARGE_SHARE else 256
-        sides = [int(rng.choice([rng.integers(0, most + 2), MIN_SIDE, most])) for _ in range(2)]
+        most = MAX_EDGE if rng.random() < LARGE_SHARE else 256
+        sides = [int(rng.choice([rng.integers(0, most + 2), MIN_EDGE, most])) for _ in range(2)]
         return b"\xd0" + b"".join(_varint(side, padded=bool(rng.random() < 0.1)) for side in sides) + rest
 
     @staticmethod

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.files.geometry import Fit
-from modules.bitstream import MAX_SIDE
+from modules.bitstream import MAX_EDGE
 from modules.tiling import UNIT, row_strips
 from utils.benchmark.cost import peak_memory
 from utils.checkpoint import load_checkpoint
@@ -103,7 +103,7 @@ def measure(case: Case) -> Cost:
     codec.tile_rows = case.rows
 
     def decompress(data: bytes, x_side: torch.Tensor) -> Image:
-        return to_uint8(codec.decompress(data, x_side, steps=case.steps, gamma=case.gamma, max_pixels=MAX_SIDE**2))
+        return to_uint8(codec.decompress(data, x_side, steps=case.steps, gamma=case.gamma, max_pixels=MAX_EDGE**2))
 
     x, x_side = _pair(case.folder, 0)
     encode_memory, peaks = peak_memory(lambda: codec.compress(x, case.rate), _CPU), [peak_resident()]

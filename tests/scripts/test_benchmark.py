@@ -112,7 +112,7 @@ def test_a_quick_session(result: dict[str, Any]) -> None:
 
 
 def test_training_is_timed_as_the_preset_trains_whatever_stage_the_checkpoint_is_of(presets: None) -> None:
-    stage_2 = tiny_config(model={"latent": 24}, train={"denoiser_only": True}, diffusion={"sampled_steps": 4})
+    stage_2 = tiny_config(model={"latent": 24}, train={"parts": "denoiser"}, diffusion={"sampled_steps": 4})
     timed = session.stage_1("small", session.Loaded(nn.Module(), stage_2, ""))  # type: ignore[arg-type]
     assert timed == tiny_config(model={"latent": 24})
     with pytest.raises(ConfigError, match="trains only a part"):

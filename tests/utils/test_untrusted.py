@@ -65,7 +65,7 @@ def claims(**fields: Any) -> str:
         ({"diffusion__steps": 10**9}, r"diffusion\.steps is"),
         ({"diffusion__steps": 0}, r"diffusion\.steps is 0"),
         ({"diffusion__gamma": 1.5}, r"diffusion\.gamma is 1\.5"),
-        ({"diffusion__data_std": float("nan")}, r"config\.diffusion\.data_std is nan; it must be finite"),
+        ({"diffusion__gamma": float("nan")}, r"config\.diffusion\.gamma is nan; it must be finite"),
         ({"loss__lambda_max": float("inf")}, "must be finite"),
         ({"model__shell": "rm"}, "not a field of this version"),
         ({"model__codec": "../../etc/passwd"}, "must be one of"),

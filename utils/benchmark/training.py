@@ -27,7 +27,7 @@ class Stepper:
     def __init__(self, config: Config, pairs: Sequence[Pair], device: torch.device) -> None:
         from train import build_optimizer
 
-        if config.loss.judges_images:
+        if config.loss.has_perceptual:
             raise ValueError(f"loss.perceptual is {config.loss.perceptual}; steps are timed without perceptual loss.")
         self.config, self.device = config, device
         self.x, self.x_side = (
@@ -56,7 +56,7 @@ class Stepper:
 
 def check(config: Config, preset: str) -> None:
     """Raises ConfigError unless steps of this configuration, the model as `preset` trains it, can be timed."""
-    if config.train.receiver_only or config.train.denoiser_only:
+    if config.train.parts != "all":
         raise ConfigError(
             f"--preset {preset} trains only a part, and steps of the whole codec are timed: give its stage 1, or skip "
             "training."

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modules.bitstream import MAX_SIDE
+from modules.bitstream import MAX_EDGE
 from modules.codec import Codec, pad
 from modules.entropy import Coded
 from modules.transforms import HYPER_STRIDE
@@ -32,7 +32,7 @@ from utils.errors import BitstreamError
 from utils.files import write_whole
 from utils.images import to_float, to_uint8
 
-ANY_SIZE = MAX_SIDE**2
+ANY_SIZE = MAX_EDGE**2
 """Pixels: files that this check has made may be as large as the format allows."""
 
 

@@ -6,6 +6,7 @@ network of the perceptual loss, which are computed once for both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ from modules.pretrained.effnet import CHANNELS, feature_distance
 
 WIDTH = 64
 """Channels inside a head."""
+LEARNING_RATE = 5e-4
+BETAS = (0.0, 0.99)
+"""Of the critic's Adam. No momentum, as is usual for critics: the right answer changes with the codec."""
 
 
 class Critic(nn.Module):
@@ -106,3 +110,38 @@ class AdversarialLoss(nn.Module):
         losses = [hinge_loss(self.critic(real), self.critic(fake)) for fake, real in self.seen]
         self.seen.clear()
         return torch.cat(losses) if losses else None
+
+
+class CriticTraining:
+    """The critic's own step after each step of the codec: its optimizer, on one process or many alike.
+
+    `reduce` sums a tensor over all processes.
+    """
+
+    def __init__(self, loss: AdversarialLoss, reduce: Callable[[Tensor], Tensor]) -> None:
+        self.critic, self._loss, self._reduce = loss.critic, loss, reduce
+        self._parameters = list(loss.critic.parameters())
+        self.optimizer = torch.optim.Adam(self._parameters, lr=LEARNING_RATE, betas=BETAS)
+
+    def step(self, factor: float) -> dict[str, Tensor]:
+        """One step, at `factor` times the learning rate, on all images since the last; {"critic": its loss}."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * factor
+        self.optimizer.zero_grad(set_to_none=False)
+        self.critic.requires_grad_(True)
+        losses = self._loss.critic_losses()
+        if losses is not None:
+            losses.sum().backward()
+        self.critic.requires_grad_(False)
+        # The mean over all images of all processes and passes: sums of gradients and counts are reduced together.
+        # A process that has seen no image adds zeros.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        flat = torch.cat([gradient.view(-1) for gradient in gradients])
+        count = flat.new_full((1,), 0.0 if losses is None else len(losses))
+        flat, count = self._reduce(torch.cat([flat, count])).split([len(flat), 1])
+        flat = flat / count.clamp(min=1)
+        pieces = flat.split([p.numel() for p in self._parameters])
+        for parameter, gradient in zip(self._parameters, pieces, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        self.optimizer.step()
+        return {} if losses is None else {"critic": losses.detach().mean()}

@@ -1,4 +1,4 @@
-"""Configurations as JSON and from the command line; whatever is unknown is an error."""
+"""Configurations as JSON, from the command line, and in words for --dry-run; whatever is unknown is an error."""
 
 from __future__ import annotations
 
@@ -134,6 +134,23 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.
     chosen = tyro.cli(own, default=start, args=["--help"] if known.help_fields else rest, prog="train.py")
     validate(chosen, preset)
     return chosen, known
+
+
+def describe(config: Config, preset: Config) -> str:
+    """The whole configuration, the parameters of each part, and the fields in which it differs from its preset."""
+    import torch
+    import yaml
+
+    from modules.codec import build_codec
+
+    with torch.device("meta"):
+        codec = build_codec(config)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
+    lines = [yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).rstrip(), "parameters:"]
+    lines += [f"  {name}: {n / 1e6:.3f} M" for name, n in count.items()]
+    changed = [f"{name} = {now} (preset: {before})" for name, (before, now) in differences(preset, config).items()]
+    last = f"differs from preset {preset.name} in: {', '.join(changed)}" if changed else f"as preset {preset.name}"
+    return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M", last])
 
 
 def preset_named(name: str) -> Config:

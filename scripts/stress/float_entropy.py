@@ -31,7 +31,7 @@ from utils.evaluation.rd import Curve, Difference, bjontegaard
 from utils.images import to_float, to_uint8
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.image import Psnr
-from utils.training.training_state import STATE_FILE
+from utils.training.checkpoints import STATE_FILE
 
 Values = NDArray[np.float64]
 

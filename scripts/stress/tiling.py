@@ -245,7 +245,7 @@ def main() -> int:
 
     from scripts.stress.strips import find_seams, measure_alone, rows_coded
     from utils.checkpoint import load_checkpoint
-    from utils.coding.tiles import set_tile_rows
+    from utils.coding.limits import set_tile_rows
     from utils.run import environment
 
     codec = load_checkpoint(arguments.ckpt).codec

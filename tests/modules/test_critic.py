@@ -9,16 +9,14 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 from trainers import assert_same, config_on, state, trainer
 
 from config import LossConfig
 from modules.codec import CodecOutput, DenoisingTask
-from modules.critic import AdversarialLoss, build_perceptual_term, hinge_loss, realism
+from modules.critic import AdversarialLoss, CriticTraining, build_perceptual_term, hinge_loss, realism
 from modules.losses import objective
 from modules.perceptual import EfficientNetLoss
-from utils.training.adversary import Adversary
 
 
 @pytest.fixture
@@ -45,8 +43,8 @@ def test_the_codec_learns_from_it_without_moving_it(adversarial: AdversarialLoss
     x_hat.requires_grad_()
     share = torch.tensor([1.0, 0.2])
     value = adversarial(x_hat, x, share)
-    opinion = realism(adversarial.critic(adversarial.perceptual.features(x_hat)))
-    expected = EfficientNetLoss()(x_hat, x) - 0.5 * share * opinion
+    logit = realism(adversarial.critic(adversarial.perceptual.features(x_hat)))
+    expected = EfficientNetLoss()(x_hat, x) - 0.5 * share * logit
     torch.testing.assert_close(value, expected)
     value.sum().backward()
     assert x_hat.grad is not None and float(x_hat.grad.abs().sum()) > 0
@@ -72,10 +70,10 @@ def test_the_critic_learns_to_tell(adversarial: AdversarialLoss) -> None:
         losses.append(float(value.detach()))
     assert x_hat.grad is None and losses[0] == pytest.approx(2, abs=0.2)
     assert losses[-1] < 1, losses
-    assert adversarial.critic_losses() is None  # What was judged is judged once.
+    assert adversarial.critic_losses() is None  # Each image counts once.
 
 
-def test_only_samples_with_a_weight_are_judged(adversarial: AdversarialLoss) -> None:
+def test_only_samples_with_a_weight_have_a_perceptual_term(adversarial: AdversarialLoss) -> None:
     x_hat, x = images()
     gamma = torch.tensor([0.0, 0.5, 0.0, 1.0])
     share = torch.tensor([1.0, 0.3, 1.0, 0.6])
@@ -91,7 +89,7 @@ def test_only_samples_with_a_weight_are_judged(adversarial: AdversarialLoss) -> 
     assert float(total) == 0 and "perceptual_0" not in parts
 
 
-def test_the_critic_sees_only_images_that_it_is_asked_about(adversarial: AdversarialLoss) -> None:
+def test_the_critic_learns_only_from_images_with_a_weight(adversarial: AdversarialLoss) -> None:
     x_hat, x = images()
     adversarial(x_hat, x, torch.tensor([0.0, 0.5, 0.0, 1.0]))
     seen = adversarial.critic_losses()
@@ -108,16 +106,15 @@ def test_the_perceptual_term_follows_from_the_weights() -> None:
     assert isinstance(build_perceptual_term(replace(weighted, adversarial_weight=0.1)), AdversarialLoss)
 
 
-@pytest.mark.usefixtures("fresh_accelerate")
-def test_every_judged_image_counts_alike(adversarial: AdversarialLoss) -> None:
+def test_every_image_counts_alike_for_the_critic(adversarial: AdversarialLoss) -> None:
     """One call for all images and several of unequal size give the critic the same gradient."""
     x_hat, x = images()
     gradients = []
     for parts in ([slice(0, 4)], [slice(0, 1), slice(1, 4)]):
-        adversary = Adversary(adversarial, 0.0, Accelerator(cpu=True))
+        training = CriticTraining(adversarial, lambda tensor: tensor)  # One process: the sum over all is its own.
         for part in parts:
             adversarial(x_hat[part], x[part], torch.ones(len(x[part])))
-        adversary.learn(1.0)
+        training.step(0.0)
         gradients.append(torch.cat([p.grad.view(-1) for p in adversarial.critic.parameters() if p.grad is not None]))
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(*gradients)
@@ -129,8 +126,8 @@ def test_adversarial_training_resumes_exactly(folder_data: Path, tmp_path: Path)
     parts = {"loss": loss, "train": {"steps": 4, "save_every": 2}}
     trainer(config_on(folder_data, "whole", **parts), tmp_path).train()
     run = trainer(config_on(folder_data, "halves", **parts), tmp_path)
-    assert run.adversary is not None
-    fresh = {name: p.clone() for name, p in run.adversary.loss.critic.named_parameters()}
+    assert run.critic is not None
+    fresh = {name: p.clone() for name, p in run.critic.critic.named_parameters()}
     with patch.object(run, "validate", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         run.train()  # Validation comes after step 4, which is not saved by then.
     second = trainer(config_on(folder_data, "halves", **parts), tmp_path)

@@ -18,7 +18,7 @@ from scripts.stress import exactness
 from scripts.stress.float_entropy import FloatEntropy, Measured, loss, unrounded_weights
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from utils.errors import CheckpointError
-from utils.training.training_state import save_training_state
+from utils.training.checkpoints import save_training_state
 
 
 def lively_codec() -> Codec:

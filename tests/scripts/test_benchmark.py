@@ -35,7 +35,7 @@ from utils.benchmark.subjects import Subject
 from utils.benchmark.timing import OutOfTime, Times, Turns, TurnTaking
 from utils.errors import ConfigError
 from utils.images import to_float, to_uint8
-from utils.training.compiling import compile_networks
+from utils.training.precision import compile_networks
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
 CPU = torch.device("cpu")

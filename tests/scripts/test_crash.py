@@ -19,7 +19,7 @@ from scripts.stress import crash_test
 from scripts.stress.crash_test import STEPS, Evaluation, Training
 from scripts.stress.crashes import Kill, Outcome
 from utils.checkpoint import MODEL_FILE
-from utils.training.training_state import STATE_FILE
+from utils.training.checkpoints import STATE_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "stress" / "crash_test.py"

@@ -35,7 +35,7 @@ from scripts.stress.strips import (
 from scripts.stress.tiling import COLUMNS, GROWTH_COLUMNS, Entry, exponent, growth
 from utils import cli
 from utils.coding.batch_coding import Compress, Decompress, RateChoice
-from utils.coding.tiles import set_tile_rows
+from utils.coding.limits import set_tile_rows
 from utils.errors import ConfigError
 from utils.images import to_uint8
 from utils.markdown import table

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 import config
 from config import Config
 from modules.codec import Codec, build_codec
-from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from utils.checkpoint import MODEL_FILE, load_checkpoint, parse_config, read_outline, save_checkpoint
 from utils.configio import to_dict
 from utils.errors import CheckpointError, ConfigError
-from utils.training.training_state import STATE_FILE, load_training_state, save_training_state
-from utils.untrusted import parse_config, read_outline
+from utils.training.checkpoints import STATE_FILE, load_training_state, save_training_state
 
 
 @pytest.fixture

@@ -30,8 +30,7 @@ from utils.checkpoint import load_checkpoint
 from utils.configio import preset_named
 from utils.errors import ConfigError
 from utils.run import environment
-from utils.training.compiling import compile_networks
-from utils.training.precision import bfloat16_instructions
+from utils.training.precision import bfloat16_instructions, compile_networks
 
 SEED = 0
 COMPILED = f"{ours.NAME}_compiled"

@@ -15,6 +15,7 @@ from utils.benchmark.subjects import PRECISIONS, Subject, computing_in, paramete
 from utils.configrules import check_codec
 from utils.errors import ConfigError
 from utils.images import to_float
+from utils.training.optimisation import build_optimizer
 
 
 class Stepper:
@@ -25,8 +26,6 @@ class Stepper:
     """
 
     def __init__(self, config: Config, pairs: Sequence[Pair], device: torch.device) -> None:
-        from train import build_optimizer
-
         if config.loss.has_perceptual:
             raise ValueError(f"loss.perceptual is {config.loss.perceptual}; steps are timed without perceptual loss.")
         self.config, self.device = config, device

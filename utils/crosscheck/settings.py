@@ -89,7 +89,7 @@ def _compile(codec: Codec) -> None:
     """
     import torch
 
-    from utils.training.compiling import compile_networks
+    from utils.training.precision import compile_networks
 
     torch._dynamo.config.cache_size_limit = 64  # Square, narrow and single-position latents each have their own graph.
     compile_networks(codec, fullgraph=True, dynamic=True)

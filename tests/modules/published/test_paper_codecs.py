@@ -355,7 +355,7 @@ def test_the_noise_on_w_reaches_the_prediction_in_training(dicm: DICM, monkeypat
 
 
 def test_a_moving_average_of_zero_is_the_model_itself() -> None:
-    from train import update_ema
+    from utils.training.optimisation import update_ema
 
     codec = build_codec(tiny_paper("cdc_eps"))
     average = copy.deepcopy(codec)

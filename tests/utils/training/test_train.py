@@ -20,12 +20,19 @@ from trainers import assert_same, config_on, metrics, state, trainer
 import train as training
 from config import LossConfig, PaperLossConfig, TrainConfig
 from modules.codec import build_codec
-from train import Trainer, build_optimizer, learning_rate, micro_batch, sample_indices
+from train import Trainer
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from utils.configio import parse_command_line
 from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
-from utils.training.step_folders import step_folders
-from utils.training.training_state import STATE_FILE
+from utils.training.checkpoints import STATE_FILE, step_folders
+from utils.training.optimisation import (
+    GAIN_LR,
+    QUANTILE_LR,
+    build_optimizer,
+    learning_rate,
+    micro_batch,
+    sample_indices,
+)
 from utils.training.validation import is_objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -306,7 +313,7 @@ def test_quantiles_and_gains_are_groups_of_their_own(variable_rate: bool) -> Non
     rates = {p: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in optimizer.param_groups)
     for name, parameter in codec.named_parameters():
-        expected = 1e-2 if name.endswith("quantiles") else 3e-2 if name.endswith("log_gain") else 1e-4
+        expected = QUANTILE_LR if name.endswith("quantiles") else GAIN_LR if name.endswith("log_gain") else 1e-4
         assert rates[parameter] == expected, name
         assert any(parameter is other for other in clipped) == (not name.endswith("quantiles"))
 

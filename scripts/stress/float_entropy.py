@@ -13,16 +13,9 @@ from torch import Tensor, nn
 
 from data.pair import Pair, PairSource
 from modules.codec import Codec, evaluation_mode, pad
-from modules.entropy import (
-    LIKELIHOOD_BOUND,
-    SCALE_MIN,
-    SCALE_STEP,
-    SCALES,
-    Coded,
-    Hyperprior,
-    gaussian_likelihood,
-)
+from modules.entropy import Coded, Hyperprior
 from modules.integer import ACTIVATION_BITS, WEIGHT_BITS, quantise
+from modules.likelihoods import LIKELIHOOD_BOUND, SCALE_MIN, SCALE_STEP, SCALES, gaussian_likelihood
 from modules.noise import payload_seed
 from modules.transforms import HYPER_STRIDE
 from utils.checkpoint import read_tensors

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 import modules.integer
 from config import PRESETS, Config, LossConfig
 from modules.codec import Codec, CodecOutput, build_codec
+from modules.likelihoods import lower_bound
 from modules.losses import objective
 from modules.published.cdc import CDC
 from modules.published.dicm import COMMON_NOISE_STD, DICM, add_contexts, perturb_common
-from modules.published.receiver import SCALE_BOUND, ReceiverHyperprior, lower_bound
+from modules.published.receiver import SCALE_BOUND, ReceiverHyperprior
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.configrules import check_codec
 from utils.errors import ConfigError

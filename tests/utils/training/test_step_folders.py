@@ -119,7 +119,7 @@ def test_pruning_spares_the_newest_good_one(tmp_path: Path, damaged: tuple[int, 
 def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     rename = Path.rename
-    monkeypatch.setattr("utils.manifest.sync", lambda path: order.append(path.name))
+    monkeypatch.setattr("utils.files.sync", lambda path: order.append(path.name))
     monkeypatch.setattr("utils.training.checkpoints.sync", lambda path: order.append(path.name))
     monkeypatch.setattr(Path, "rename", lambda path, to: (order.append("rename"), rename(path, to))[1])
     write(tmp_path, 1)

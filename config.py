@@ -225,7 +225,7 @@ class TrainConfig:
     accumulation: int = 1
     """Forward-backward passes that share one optimizer step."""
     lr: float = 3e-4
-    """Learning rate of all weights but those with one of their own (`utils/training/optimizers.py`)."""
+    """Learning rate of all weights but those with one of their own (`utils/training/optimisation.py`)."""
     warmup: int = 500
     decay: int = 50_000
     """The learning rate falls linearly over this many last steps to lr x lr_floor."""

@@ -21,9 +21,9 @@ The bound is on the worst case, not on a sample; `scripts/stress/exactness.py --
 Winograd and FFT convolutions multiply by fractions, which this does not cover: hence windows and a matrix product.
 
 Upsampling by u and a convolution is computed as u^2 smaller convolutions before the upsampling, one for each phase of
-the output. Where a line is repeated u times, output u i + p is phase p at position i of the line. The taps of its kernel
-that fall on one position are added up beforehand: with u = 2, a window of 2 x 2 positions stands for a kernel of 3 x 3, and
-one of 3 x 3 for 5 x 5. Nothing but sums is rearranged, so the integers are the same.
+the output. Where a line is repeated u times, output u i + p is phase p at position i of the line. The taps of its
+kernel that fall on one position are added up beforehand: with u = 2, a window of 2 x 2 positions stands for a kernel of
+3 x 3, and one of 3 x 3 for 5 x 5. Nothing but sums is rearranged, so the integers are the same.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ KNOT_SPACING = 16
 class Phases:
     """The merged kernels, for channels-last images: positions then are rows of the matrix product.
 
-    That makes it several times faster than with positions as columns where they are few. `weight` (u^2, t x t x inputs,
-    outputs) holds the kernels of the phases, rows before columns. In either direction, the window of phase p at position i
-    is of `size` t and begins at position i - `before` + `first[p]`.
+    Where positions are few, that is several times faster than positions as columns. `weight` (u^2, t x t x inputs,
+    outputs) holds the kernels of the phases, rows before columns. In either direction, the window of phase p at
+    position i has the size t = `size` and begins at position i - `before` + `first[p]`.
     """
 
     weight: Tensor
@@ -95,7 +95,7 @@ class Phases:
         return x.unfold(1, self.size, 1).unfold(2, self.size, 1).permute(0, 1, 2, 4, 5, 3)
 
     def sums(self, windows: Tensor, top: int, bottom: int, width: int) -> Tensor:
-        """The convolution at `width` positions of rows `top` to `bottom`, exclusive: (u^2, B, rows x width, outputs)."""
+        """The convolution in `width` columns of rows `top` to `bottom`, exclusive: (u^2, B, rows x width, outputs)."""
         parts = [windows[:, top + i : bottom + i, j : j + width] for i in self.first for j in self.first]
         phases, taps, outputs = self.weight.shape
         columns = torch.stack(parts).view(phases, -1, taps)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import config
 from config import SECTIONS, Config
 from utils.cli import Parser
+from utils.configrules import differences, flat, validate
 from utils.errors import ConfigError
 from utils.migrate import migrate
 
@@ -75,23 +76,6 @@ def _value(hint: Any, value: Any, path: str, fill: bool) -> Any:
     raise ConfigError(f"{path} must be of type {hint.__name__}, not {value!r}.")
 
 
-def flat(settings: Any, path: str = "") -> dict[str, Any]:
-    """Dotted field -> value of every setting, for example "data.augment.width" -> 256."""
-    found: dict[str, Any] = {}
-    for f in dataclasses.fields(settings):
-        value = getattr(settings, f.name)
-        name = f"{path}{f.name}"
-        found |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
-    return found
-
-
-def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
-    left, right = flat(a), flat(b)
-    both = {name: (left.get(name), right.get(name)) for name in left | right}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
-
-
 def _closest(name: str, known: list[str]) -> str:
     match = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {match[0]}" if match else ""
@@ -104,8 +88,6 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.
     field ends the program with tyro's message.
     """
     import tyro
-
-    from utils.configrules import validate
 
     parser = Parser("Train a codec. --field.path VALUE sets any field of config.py (see --preset NAME --help-fields).")
     names = ", ".join(config.PRESETS)

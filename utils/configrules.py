@@ -13,7 +13,6 @@ from typing import Any
 
 from config import SECTIONS, Config
 from data.pair import MAX_SIDE, MIN_SIDE
-from utils.configio import flat
 from utils.errors import ConfigError
 
 SCALES = 3
@@ -105,6 +104,23 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
 }
 """model.codec ("": every one) -> when its settings are read."""
+
+
+def flat(settings: Any, path: str = "") -> dict[str, Any]:
+    """Dotted field -> value of every setting, for example "data.augment.width" -> 256."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{path}{f.name}"
+        found |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return found
+
+
+def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
+    left, right = flat(a), flat(b)
+    both = {name: (left.get(name), right.get(name)) for name in left | right}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def validate(config: Config, preset: Config | None = None) -> None:

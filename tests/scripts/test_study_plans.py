@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.configio import differences, parse_command_line
+from utils.configio import parse_command_line
+from utils.configrules import differences
 from utils.studies.perform import configuration
 from utils.studies.plan import Place, trials
 from utils.studies.table import STUDIES

@@ -14,8 +14,8 @@ from tiny import tiny_config
 from tiny_paper import tiny_paper
 
 from config import PRESETS, SECTIONS, Config
-from utils.configio import flat, parse_command_line, read_config, to_dict
-from utils.configrules import INTERVALS, MS_SSIM_MIN_EDGE, READ_IF, check_codec, effective, unread, validate
+from utils.configio import parse_command_line, read_config, to_dict
+from utils.configrules import INTERVALS, MS_SSIM_MIN_EDGE, READ_IF, check_codec, effective, flat, unread, validate
 from utils.errors import ConfigError
 from utils.metrics.image import MsSsimDb
 from utils.migrate import migrate

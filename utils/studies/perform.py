@@ -12,8 +12,8 @@ from typing import Any
 
 from config import Config
 from utils.checkpoint import MODEL_FILE, find_model_file
-from utils.configio import differences, parse_command_line, read_config
-from utils.configrules import effective
+from utils.configio import parse_command_line, read_config
+from utils.configrules import differences, effective
 from utils.errors import CheckpointError, ConfigError
 from utils.files import sha256
 from utils.run import FREE_TO_CHANGE

@@ -71,7 +71,7 @@ def codec_as(setting: str, ckpt: str) -> Any:
     import torch
 
     from utils.checkpoint import load_checkpoint
-    from utils.training.compiling import compile_networks
+    from utils.training.precision import compile_networks
 
     torch.set_num_threads(1 if setting == "threads1" else 2)
     if setting == "cuda" and not torch.cuda.is_available():

@@ -17,7 +17,7 @@ from modules.codec import build_codec
 from modules.tiling import Strip
 from utils import cli
 from utils.coding.batch_coding import Compress, Decompress, RateChoice
-from utils.coding.tiles import set_tile_rows
+from utils.coding.limits import set_tile_rows
 from utils.errors import ConfigError
 from utils.images import to_uint8
 

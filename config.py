@@ -90,15 +90,21 @@ class ModelConfig:
     mean_before_gain: bool = False
     """Whether h_s predicts the mean of y itself, the same at all rates, instead of the mean of y x gain
     (`modules/entropy.py`); variable rate only."""
-    fusion: Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
-    """`modules/fusion.py`: `aligned` is `both` with a warp of features at the finest scale, and gates;
-    `pixel_aligned` refines that warp and moves the pixels of the side image as well; `none` has no side image."""
+    fusion: Literal["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
+    """`modules/fusion.py`. `correlation` finds each point of x in x_side, at most a quarter of the width away, and
+    brings its features and pixels there; `none` has no side image. The others served earlier models: `aligned` is
+    `both` with a warp of features at the finest scale, and gates; `pixel_aligned` refines that warp and moves the
+    pixels of the side image as well."""
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
     """Channels of y."""
     hyper: int = 96
     """Channels of z."""
+    hyper_width: int = 0
+    """Features of h_s before its last layer, which the exact integers make dear; 0: as many as y has channels."""
+    shortcut: bool = False
+    """Whether y and the features at 1/8 are also connected directly, in g_a and in g_s, for high rates."""
     analysis_channels: tuple[int, ...] = (64, 128, 192)
     analysis_blocks: tuple[int, ...] = (1, 1, 2)
     side_channels: tuple[int, ...] = (48, 96, 160)
@@ -106,7 +112,7 @@ class ModelConfig:
     synthesis_channels: tuple[int, ...] = (64, 128, 192)
     synthesis_blocks: tuple[int, ...] = (1, 1, 1)
     attend: tuple[bool, ...] = (False, True, False)
-    """Scales at which all kinds of fusion but `add` attend; below the finest of them, aligned ones warp."""
+    """Scales at which the earlier kinds of fusion but `add` attend; below the finest of them, aligned ones warp."""
     unet_channels: tuple[int, ...] = (72, 128, 192)
     unet_blocks: tuple[int, ...] = (1, 1, 1)
     embedding: int = 128
@@ -221,6 +227,8 @@ class LossConfig(BaseLossConfig):
     balance: float = 0.5
     """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose
     losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
+    disparity_weight: float = 0.0
+    """Weight of the error of fusion `correlation` in finding points of known disparity, in pixels (Huber)."""
 
 
 @dataclass(frozen=True)

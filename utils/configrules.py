@@ -32,8 +32,8 @@ INTERVALS = {
     "[0, inf)": "data.mixture.kitti data.mixture.cityscapes data.mixture.folder data.mixture.synthetic "
     "data.mixture.builtin data.workers data.val_limit train.warmup train.decay loss.rate_weight "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
-    "loss.adversarial_weight loss.balance diffusion.timesteps diffusion.sampled_steps diffusion.denoise_weight "
-    "diffusion.realism_power",
+    "loss.adversarial_weight loss.disparity_weight loss.balance model.hyper_width diffusion.timesteps "
+    "diffusion.sampled_steps diffusion.denoise_weight diffusion.realism_power",
     "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.gain_lr train.critic_lr "
     "train.quantile_lr train.clip loss.lmbda loss.lambda_min loss.lambda_max diffusion.noise_ratio "
     "diffusion.data_std diffusion.max_weight",
@@ -96,7 +96,13 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
             lambda c: c.model.fusion != "none",
             "with model.fusion none",
         ),
-        Rule("model.attend", lambda c: c.model.fusion not in ("add", "none"), "with model.fusion add or none"),
+        Rule(
+            "model.attend",
+            lambda c: c.model.fusion not in ("correlation", "add", "none"),
+            "with model.fusion correlation, add or none",
+        ),
+        Rule("loss.disparity_weight", lambda c: c.model.fusion == "correlation", "without model.fusion correlation"),
+        Rule("loss.disparity_weight", lambda c: not c.train.denoiser_only, "with train.denoiser_only"),
         Rule("diffusion.data_std", lambda c: c.diffusion.prediction == "x0", "with diffusion.prediction v"),
         Rule(
             "diffusion.max_weight",
@@ -216,7 +222,7 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
         for name, value in dataclasses.asdict(model).items():
             if isinstance(value, tuple) and len(value) != SCALES:
                 yield f"model.{name} has {len(value)} entries; it needs {SCALES}, from 1/4 to 1/16 of the image."
-        if model.fusion not in ("add", "none") and not any(model.attend):
+        if model.fusion not in ("correlation", "add", "none") and not any(model.attend):
             yield f"model.attend is False at every scale, so fusion {model.fusion} would attend nowhere: set one."
         if model.fusion in ALIGNED and model.attend[0]:
             yield (

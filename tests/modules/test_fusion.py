@@ -11,20 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import modules.fusion as fusion
-from modules.fusion import (
-    FIRST_REACH,
-    MAX_CORRECTION,
-    MAX_OFFSET,
-    Fuse,
-    FusionSynthesis,
-    Matches,
-    Refine,
-    RowAttention,
-    warp,
-)
+from modules.alignment import Matches, warp
+from modules.fusion import FIRST_REACH, MAX_CORRECTION, MAX_OFFSET, Fuse, FusionSynthesis, Refine, RowAttention
 from modules.transforms import Side, SideEncoder
 
-KINDS = ("add", "row_attention", "both", "aligned", "pixel_aligned", "none")
+KINDS = ("correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none")
 CHANNELS = (8, 12, 32)
 
 
@@ -97,13 +88,13 @@ def test_samples_of_a_batch_do_not_mix(kind: str) -> None:
     g_s = synthesis(kind).eval()
     y_hat, side = inputs(batch=3)
     rate = torch.tensor([0.1, 0.9, 0.5])
-    together = g_s(y_hat, side, rate)
+    together, _ = g_s(y_hat, side, rate)
     for i in range(3):
         one = slice(i, i + 1)
-        alone = g_s(y_hat[one], Side(side.image[one], [s[one] for s in side.features]), rate[one])
+        alone = g_s(y_hat[one], Side(side.image[one], [s[one] for s in side.features]), rate[one])[0]
         for a, b in zip(alone, together, strict=True):
-            # Rounding depends on the size of the batch, and what depends on a match makes 2e-5 of it.
-            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-4)
+            # Rounding depends on the size of the batch, and what depends on a match of noise makes far more of it.
+            torch.testing.assert_close(a[0], b[i], rtol=0, atol=5e-3)
 
 
 def test_attention_gathers_a_shifted_row() -> None:
@@ -161,7 +152,7 @@ def test_every_parameter_has_a_gradient(kind: str) -> None:
     """A parameter without one stops training on several processes, and is saved for nothing."""
     g_s = synthesis(kind)
     y_hat, side = inputs()
-    context = g_s(y_hat, None if kind == "none" else side, torch.tensor([0.1, 0.9]))
+    context, _ = g_s(y_hat, None if kind == "none" else side, torch.tensor([0.1, 0.9]))
     sum((c.square().mean() for c in context), torch.zeros(())).backward()
     unused = [name for name, p in g_s.named_parameters() if p.grad is None]
     assert not unused
@@ -172,11 +163,11 @@ def test_context_has_the_promised_shapes_and_uses_what_it_should(kind: str) -> N
     g_s = synthesis(kind).eval()
     y_hat, side = inputs()
     rate = torch.tensor([0.1, 0.9])
-    context = g_s(y_hat, side, rate)
+    context, _ = g_s(y_hat, side, rate)
     assert [tuple(c.shape) for c in context] == [(2, 8, 16, 32), (2, 12, 8, 16), (2, 32, 4, 8)]
-    other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)
+    other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)[0]
     assert torch.equal(context[0], other_side[0]) == (kind == "none")
-    assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[2])
+    assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[0][2])
 
 
 def test_kinds_differ_in_what_they_add() -> None:

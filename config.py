@@ -315,8 +315,10 @@ def demo() -> Config:
             val_limit=2,
         ),
         model=ModelConfig(
+            fusion="correlation",
             latent=64,
             hyper=32,
+            shortcut=True,
             analysis_channels=(24, 48, 64),
             analysis_blocks=(1, 1, 1),
             side_channels=(24, 32, 48),
@@ -331,14 +333,24 @@ def demo() -> Config:
     )
 
 
+_SMALL_MODEL = ModelConfig(
+    fusion="correlation",
+    latent=320,
+    hyper=128,
+    hyper_width=192,
+    shortcut=True,
+    analysis_channels=(64, 144, 208),
+    synthesis_channels=(72, 144, 208),
+)
+_SMALL_LOSS = LossConfig(lambda_max=0.12, rate_warmup=1000, disparity_weight=0.05)
+
+
 def small() -> Config:
-    """Stage 1 of the small model: at most 8 M parameters, encoder and decoder together, one file for every rate.
+    """Stage 1 of the small model: at most 12 M parameters, encoder and decoder together, one file for every rate.
 
-    accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small --data.folder-root PATH_TO_PAIRS
 
-    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all; 1.4 s on two Xeon cores in float32, for they
-    lack bfloat16. Expect, as `checkpoints/small_stage1` has (its card says how its training differed): 26.9 dB at
-    0.148 bpp and 28.9 dB at 0.543 bpp on the sample's `val` split, gamma 0, one step.
+    Time and result: not measured yet.
     """
     return Config(
         name="small",
@@ -349,9 +361,26 @@ def small() -> Config:
             mismatched=0.08,
             workers=1,
         ),
+        model=_SMALL_MODEL,
         diffusion=DiffusionConfig(denoise_fraction=0.5),
-        loss=LossConfig(rate_warmup=1000),
+        loss=_SMALL_LOSS,
         train=TrainConfig(steps=8_000, batch_size=8, decay=6_800, warmup=200, save_every=250, val_every=1000, lr=7e-4),
+    )
+
+
+def small_kitti() -> Config:
+    """`small` adapted to KITTI: a short training that starts from it, at full price of the bits from its first step.
+
+    accelerate launch train.py --preset small_kitti --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+
+    Time and result: not measured yet.
+    """
+    config = small()
+    return replace(
+        config,
+        name="small_kitti",
+        loss=replace(config.loss, rate_warmup=0),
+        train=replace(config.train, steps=2_000, decay=1_900, warmup=50, lr=3e-4),
     )
 
 
@@ -367,7 +396,9 @@ def _mean(config: Config, steps: int, lr: float) -> Config:
         name=f"{config.name}_mean",
         data=_unscaled(config.data),
         diffusion=DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
-        loss=LossConfig(
+        loss=replace(
+            config.loss,
+            rate_warmup=0,
             distortion_weight=0.2,
             coarse_weight=0.4,
             ms_ssim_weight=1500.0,
@@ -388,7 +419,9 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
         name=f"{config.name}_one_step",
         data=_unscaled(config.data),
         diffusion=DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25),
-        loss=LossConfig(
+        loss=replace(
+            _untaught(config.loss),
+            rate_warmup=0,
             distortion_weight=0.5,
             coarse_weight=1.5,
             ms_ssim_weight=2000.0,
@@ -400,6 +433,12 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
     )
 
 
+def _untaught(loss: LossConfig | PaperLossConfig) -> LossConfig:
+    """Without disparities, for what trains nothing that could match."""
+    assert isinstance(loss, LossConfig)
+    return replace(loss, disparity_weight=0.0)
+
+
 def _unscaled(data: DataConfig) -> DataConfig:
     return replace(data, augment=replace(data.augment, scale_max=1.0, scaled=1.0))
 
@@ -409,8 +448,7 @@ def small_mean() -> Config:
 
     accelerate launch train.py --preset small_mean --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 2.1 s a step on one Xeon core in float32, 29 minutes in all. Expect, on the sample's `val` split at gamma 0:
-    26.8 dB at 0.148 bpp and 28.7 dB at 0.568 bpp.
+    Time and result: not measured yet.
     """
     return _mean(small(), steps=800, lr=3e-4)
 
@@ -420,8 +458,7 @@ def small_one_step() -> Config:
 
     accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 1.4 s a step on two EPYC cores in bfloat16, 14 minutes; 6 s on one Xeon core in float32. Expect what
-    docs/results.md says of `checkpoints/small`, which had 250 steps after an earlier stage 2 (its card).
+    Time and result: not measured yet.
     """
     return _one_step(small(), steps=600, lr=5e-4)
 
@@ -431,13 +468,13 @@ def small_no_side() -> Config:
 
     accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    The channels that `small` spends on e_side and fusion widen g_s and the U-Net: 4.64 M parameters of decoder against
-    4.70 M. Time: 1.2 s a step on two Xeon cores in float32, in two processes of one thread. Expect, after the 8400
-    steps of `checkpoints/small_no_side`: 26.0 dB at 0.289 bpp and 29.2 dB at 0.934 bpp on the sample's `val` split.
+    The channels that `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts). Time and
+    result: not measured yet.
     """
     config = small()
-    model = ModelConfig(fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
-    return replace(config, name="small_no_side", data=replace(config.data, mismatched=0.0), model=model)
+    model = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
+    data = replace(config.data, mismatched=0.0)
+    return replace(config, name="small_no_side", data=data, model=model, loss=_untaught(config.loss))
 
 
 def small_no_side_mean() -> Config:
@@ -445,7 +482,7 @@ def small_no_side_mean() -> Config:
 
     accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
 
-    Time: 1.9 s a step on one Xeon core in float32, 25 minutes.
+    Time and result: not measured yet.
     """
     return _mean(small_no_side(), steps=800, lr=3e-4)
 
@@ -456,7 +493,7 @@ def small_no_side_one_step() -> Config:
     accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean \\
         --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 4.2 s a step on two Xeon cores in float32, 42 minutes.
+    Time and result: not measured yet.
     """
     return _one_step(small_no_side(), steps=600, lr=5e-4)
 
@@ -474,8 +511,10 @@ def base() -> Config:
             dataset="kitti", augment=AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02), workers=8
         ),
         model=ModelConfig(
+            fusion="correlation",
             latent=320,
             hyper=160,
+            shortcut=True,
             analysis_channels=(128, 256, 384),
             analysis_blocks=(2, 3, 3),
             side_channels=(96, 192, 320),
@@ -486,7 +525,7 @@ def base() -> Config:
             unet_blocks=(2, 2, 3),
             embedding=256,
         ),
-        loss=LossConfig(rate_warmup=5000),
+        loss=LossConfig(lambda_max=0.12, rate_warmup=5000, disparity_weight=0.05),
         train=TrainConfig(steps=400_000, batch_size=32, decay=100_000, warmup=2_000, lr=2e-4, ema=0.9995),
     )
 
@@ -583,8 +622,8 @@ def cdc_x() -> Config:
 PRESETS: dict[str, Callable[[], Config]] = {
     preset.__name__: preset
     for preset in (
-        demo, small, small_mean, small_one_step, small_no_side, small_no_side_mean, small_no_side_one_step,
-        base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
+        demo, small, small_kitti, small_mean, small_one_step, small_no_side, small_no_side_mean,
+        small_no_side_one_step, base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
     )
 }  # fmt: skip
 DEFAULT = "demo"

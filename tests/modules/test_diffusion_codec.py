@@ -16,7 +16,7 @@ from modules.noise import Draws
 from modules.transforms import BlockDCT
 
 
-@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
+@pytest.mark.parametrize("fusion", ["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
 @pytest.mark.parametrize("prediction", ["x0", "v"])
 def test_every_kind_trains_and_decodes(fusion: str, prediction: str) -> None:
     codec = untrained_codec(model={"fusion": fusion}, diffusion={"prediction": prediction, "gamma": 1.0, "steps": 3})

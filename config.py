@@ -90,15 +90,21 @@ class ModelConfig:
     mean_before_gain: bool = False
     """Whether h_s predicts the mean of y itself, the same at all rates, instead of the mean of y x gain
     (`modules/entropy.py`); variable rate only."""
-    fusion: Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
-    """`modules/fusion.py`: `aligned` is `both` with a warp of features at the finest scale, and gates;
-    `pixel_aligned` refines that warp and moves the pixels of the side image as well; `none` has no side image."""
+    fusion: Literal["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
+    """`modules/fusion.py`. `correlation` finds each point of x in x_side, at most a quarter of the width away, and
+    brings its features and pixels there; `none` has no side image. The others served earlier models: `aligned` is
+    `both` with a warp of features at the finest scale, and gates; `pixel_aligned` refines that warp and moves the
+    pixels of the side image as well."""
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
     """Channels of y."""
     hyper: int = 96
     """Channels of z."""
+    hyper_width: int = 0
+    """Features of h_s before its last layer, which the exact integers make dear; 0: as many as y has channels."""
+    shortcut: bool = False
+    """Whether y and the features at 1/8 are also connected directly, in g_a and in g_s, for high rates."""
     analysis_channels: tuple[int, ...] = (64, 128, 192)
     analysis_blocks: tuple[int, ...] = (1, 1, 2)
     side_channels: tuple[int, ...] = (48, 96, 160)
@@ -106,7 +112,7 @@ class ModelConfig:
     synthesis_channels: tuple[int, ...] = (64, 128, 192)
     synthesis_blocks: tuple[int, ...] = (1, 1, 1)
     attend: tuple[bool, ...] = (False, True, False)
-    """Scales at which all kinds of fusion but `add` attend; below the finest of them, aligned ones warp."""
+    """Scales at which the earlier kinds of fusion but `add` attend; below the finest of them, aligned ones warp."""
     unet_channels: tuple[int, ...] = (72, 128, 192)
     unet_blocks: tuple[int, ...] = (1, 1, 1)
     embedding: int = 128
@@ -206,6 +212,8 @@ class LossConfig(BaseLossConfig):
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     rates: tuple[float, ...] = (0.0, 1.0)
     """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
+    disparity_weight: float = 0.0
+    """Weight of the error of fusion `correlation` in finding points of known disparity, in pixels (Huber)."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,8 @@ def demo() -> Config:
             augment=AugmentConfig(height=64, width=128), workers=0, val_limit=2,
         ),
         model=ModelConfig(
-            latent=64, hyper=32, embedding=64, analysis_channels=(24, 48, 64), analysis_blocks=(1, 1, 1),
+            fusion="correlation", shortcut=True, latent=64, hyper=32, embedding=64,
+            analysis_channels=(24, 48, 64), analysis_blocks=(1, 1, 1),
             side_channels=(24, 32, 48), synthesis_channels=(32, 48, 64), unet_channels=(32, 48, 64),
         ),
         loss=LossConfig(rate_warmup=200),
@@ -299,14 +308,15 @@ def demo() -> Config:
 # sampled_steps no second task without noise, so the denoiser rests.
 _MEAN = DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25)
 _MEAN_LOSS = LossConfig(
-    distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet", perceptual_weight=1000.0
-)
+    lambda_max=0.12, distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet",
+    perceptual_weight=1000.0,
+)  # fmt: skip
 # One step: the denoiser alone learns to make that image realistic in one step, and better in two to four, with
 # perceptual distance and a critic, both the more the larger gamma is. Files, and images at gamma 0, stay.
 _ONE_STEP = DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25)
 _ONE_STEP_LOSS = LossConfig(
-    distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet", perceptual_weight=4000.0,
-    adversarial_weight=0.08,
+    lambda_max=0.12, distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet",
+    perceptual_weight=4000.0, adversarial_weight=0.08,
 )  # fmt: skip
 
 _SMALL_DATA = DataConfig(
@@ -320,27 +330,43 @@ _SMALL_ONE_STEP_TRAIN = TrainConfig(
 )
 
 
+_SMALL_MODEL = ModelConfig(
+    fusion="correlation", shortcut=True, latent=320, hyper=128, hyper_width=192,
+    analysis_channels=(64, 144, 208), synthesis_channels=(72, 144, 208),
+)  # fmt: skip
+_SMALL_LOSS = LossConfig(lambda_max=0.12, rate_warmup=1000, disparity_weight=0.05)
+
+
 def small() -> Config:
-    """Stage 1 of the small model: at most 8 M parameters, encoder and decoder together, one file for every rate.
+    """Stage 1 of the small model: at most 12 M parameters, encoder and decoder together, one file for every rate.
 
-    accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small --data.folder-root PATH_TO_PAIRS
 
-    Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all; 1.4 s on two Xeon cores in float32, for they
-    lack bfloat16. Expect, as `checkpoints/small_stage1` has (its card says how its training differed): 26.9 dB at
-    0.148 bpp and 28.9 dB at 0.543 bpp on the sample's `val` split, gamma 0, one step.
+    Time and result: not measured yet.
     """
-    diffusion, loss = DiffusionConfig(denoise_fraction=0.5), LossConfig(rate_warmup=1000)
-    return Config("small", _SMALL_DATA, ModelConfig(), diffusion, loss, _SMALL_TRAIN)
+    return Config("small", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), _SMALL_LOSS, _SMALL_TRAIN)
+
+
+def small_kitti() -> Config:
+    """`small` adapted to KITTI: a short training that starts from it, at the full rate term from its first step.
+
+    accelerate launch train.py --preset small_kitti --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+
+    Time and result: not measured yet.
+    """
+    loss, train = replace(_SMALL_LOSS, rate_warmup=0), replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
+    return Config("small_kitti", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, train)
 
 
 def small_mean() -> Config:
-    """Stage 2 of `small`, first half; 2.1 s a step on one Xeon core in float32, 29 minutes.
+    """Stage 2 of `small`, first half.
 
     accelerate launch train.py --preset small_mean --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Expect, on the sample's `val` split at gamma 0: 26.8 dB at 0.148 bpp and 28.7 dB at 0.568 bpp.
+    Time and result: not measured yet.
     """
-    return Config("small_mean", _SMALL_DATA, ModelConfig(), _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN)
+    loss = replace(_MEAN_LOSS, disparity_weight=0.05)
+    return Config("small_mean", _SMALL_DATA, _SMALL_MODEL, _MEAN, loss, _SMALL_MEAN_TRAIN)
 
 
 def small_one_step() -> Config:
@@ -348,14 +374,14 @@ def small_one_step() -> Config:
 
     accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    Time: 1.4 s a step on two EPYC cores in bfloat16, 14 minutes; 6 s on one Xeon core in float32. Expect what
-    docs/results.md says of `checkpoints/small`, which had 250 steps after an earlier stage 2 (its card).
+    Time and result: not measured yet.
     """
-    return Config("small_one_step", _SMALL_DATA, ModelConfig(), _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN)
+    return Config("small_one_step", _SMALL_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN)
 
 
 _NO_SIDE_DATA = replace(_SMALL_DATA, mismatched=0.0)
-_NO_SIDE_MODEL = ModelConfig(fusion="none", synthesis_channels=(80, 144, 224), unet_channels=(80, 144, 208))
+_NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
+_NO_SIDE_LOSS = LossConfig(lambda_max=0.12)
 
 
 def small_no_side() -> Config:
@@ -363,24 +389,27 @@ def small_no_side() -> Config:
 
     accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
 
-    The channels that `small` spends on e_side and fusion widen g_s and the U-Net: 4.64 M parameters of decoder against
-    4.70 M. Time: 1.2 s a step on two Xeon cores in float32, in two processes of one thread. Expect, after the 8400
-    steps of `checkpoints/small_no_side`: 26.0 dB at 0.289 bpp and 29.2 dB at 0.934 bpp on the sample's `val` split.
+    The channels that `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts). Time and
+    result: not measured yet.
     """
-    diffusion, loss = DiffusionConfig(denoise_fraction=0.5), LossConfig(rate_warmup=1000)
-    return Config("small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, diffusion, loss, _SMALL_TRAIN)
+    loss = replace(_NO_SIDE_LOSS, rate_warmup=1000)
+    return Config(
+        "small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, _SMALL_TRAIN
+    )
 
 
 def small_no_side_mean() -> Config:
-    """Stage 2 of `small_no_side`, first half; 1.9 s a step on one Xeon core in float32, 25 minutes.
+    """Stage 2 of `small_no_side`, first half.
 
     accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
+
+    Time and result: not measured yet.
     """
     return Config("small_no_side_mean", _NO_SIDE_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN)
 
 
 def small_no_side_one_step() -> Config:
-    """Stage 2 of `small_no_side`, second half; 4.2 s a step on two Xeon cores in float32, 42 minutes.
+    """Stage 2 of `small_no_side`, second half.
 
     accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean --data.folder-root SAMPLE
     """
@@ -389,7 +418,8 @@ def small_no_side_one_step() -> Config:
 
 
 _BASE_MODEL = ModelConfig(
-    latent=320, hyper=160, embedding=256, analysis_channels=(128, 256, 384), analysis_blocks=(2, 3, 3),
+    fusion="correlation", shortcut=True, latent=320, hyper=160, embedding=256,
+    analysis_channels=(128, 256, 384), analysis_blocks=(2, 3, 3),
     side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
     synthesis_blocks=(2, 2, 2), unet_channels=(160, 288, 448), unet_blocks=(2, 2, 3),
 )  # fmt: skip
@@ -404,7 +434,8 @@ def base() -> Config:
     augment = AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02)
     data = DataConfig(dataset="kitti", augment=augment, workers=8)
     train = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
-    return Config("base", data, _BASE_MODEL, DiffusionConfig(), LossConfig(rate_warmup=5000), train)
+    loss = LossConfig(lambda_max=0.12, rate_warmup=5000)
+    return Config("base", data, _BASE_MODEL, DiffusionConfig(), loss, train)
 
 
 def base_mean() -> Config:
@@ -486,8 +517,8 @@ def cdc_x() -> Config:
 PRESETS: dict[str, Callable[[], Config]] = {
     preset.__name__: preset
     for preset in (
-        demo, small, small_mean, small_one_step, small_no_side, small_no_side_mean, small_no_side_one_step,
-        base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
+        demo, small, small_kitti, small_mean, small_one_step, small_no_side, small_no_side_mean,
+        small_no_side_one_step, base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
     )
 }  # fmt: skip
 DEFAULT = "demo"

@@ -184,7 +184,9 @@ class Trainer:
         draws = Draws([Draws.key(self.config.train.seed, int(i)) for i in batch["index"]], device)
         with self.accelerator.autocast():
             output = self.model(x, x_side, draws)
-        loss, parts = objective(output, self.config.loss, self.codec.variable_rate, self.perceptual, self.step)
+        disparity = batch["disparity"].to(device, non_blocking=True) if "disparity" in batch else None
+        settings = (self.config.loss, self.codec.variable_rate, self.perceptual, self.step)
+        loss, parts = objective(output, *settings, disparity)
         return (loss if output.aux is None else loss + output.aux), parts
 
     def all_agree(self, finite: Tensor) -> bool:

@@ -31,7 +31,7 @@ INTERVALS = {
     "[0, inf)": "data.mixture.kitti data.mixture.cityscapes data.mixture.folder data.mixture.synthetic "
     "data.mixture.builtin data.workers data.val_limit train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
-    "loss.adversarial_weight diffusion.timesteps diffusion.sampled_steps",
+    "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
     "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.clip loss.lmbda "
     "loss.lambda_min loss.lambda_max diffusion.max_weight",
     "[0, 1]": "data.mismatched data.augment.flip data.augment.scaled train.lr_floor loss.rates "
@@ -89,7 +89,13 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
             lambda c: c.model.fusion != "none",
             "with model.fusion none",
         ),
-        Rule("model.attend", lambda c: c.model.fusion not in ("add", "none"), "with model.fusion add or none"),
+        Rule(
+            "model.attend",
+            lambda c: c.model.fusion not in ("correlation", "add", "none"),
+            "with model.fusion correlation, add or none",
+        ),
+        Rule("loss.disparity_weight", lambda c: c.model.fusion == "correlation", "without model.fusion correlation"),
+        Rule("loss.disparity_weight", lambda c: c.train.parts != "denoiser", "with train.parts denoiser"),
         Rule(
             "diffusion.denoise_fraction",
             lambda c: not (c.diffusion.sampled_steps and c.diffusion.start_fraction == 1),
@@ -208,7 +214,7 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
         for name, value in dataclasses.asdict(model).items():
             if isinstance(value, tuple) and len(value) != SCALES:
                 yield f"model.{name} has {len(value)} entries; it needs {SCALES}, from 1/4 to 1/16 of the image."
-        if model.fusion not in ("add", "none") and not any(model.attend):
+        if model.fusion not in ("correlation", "add", "none") and not any(model.attend):
             yield f"model.attend is False at every scale, so fusion {model.fusion} would attend nowhere: set one."
         if model.fusion in ALIGNED and model.attend[0]:
             yield (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
-Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class MixtureConfig:
     cityscapes: float = 0.0
     folder: float = 0.0
     synthetic: float = 0.0
+    warped: float = 0.0
     builtin: float = 0.0
 
 
@@ -57,6 +58,8 @@ class DataConfig:
     kitti_root: str = "datasets/kitti"
     cityscapes_root: str = "datasets/cityscapes"
     folder_root: str = "datasets/folder"
+    warped_root: str = ""
+    """A folder of photographs to make pairs from; empty: those that scikit-image carries."""
     protocol: Literal["drive_disjoint", "ndic"] = "drive_disjoint"
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
     augment: AugmentConfig = AugmentConfig()
@@ -76,8 +79,8 @@ class DataConfig:
         return {self.dataset, *self.weights()}
 
     def root(self, source: str) -> str | None:
-        """The root of a source, None for the two that need none."""
-        return {"kitti": self.kitti_root, "cityscapes": self.cityscapes_root, "folder": self.folder_root}.get(source)
+        """The root of a source, None for one that needs none."""
+        return getattr(self, f"{source}_root", None) or None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ INTERVALS = {
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
     "model.embedding model.dim model.finest_context diffusion.steps",
     "[0, inf)": "data.mixture.kitti data.mixture.cityscapes data.mixture.folder data.mixture.synthetic "
-    "data.mixture.builtin data.workers data.val_limit train.warmup train.decay "
+    "data.mixture.warped data.mixture.builtin data.workers data.val_limit train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
     "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.clip loss.lmbda "
@@ -58,6 +58,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         Rule("data.kitti_root data.protocol", lambda c: "kitti" in c.data.sources(), "since kitti is no source"),
         Rule("data.cityscapes_root", lambda c: "cityscapes" in c.data.sources(), "since cityscapes is no source"),
         Rule("data.folder_root", lambda c: "folder" in c.data.sources(), "since folder is no source"),
+        Rule("data.warped_root", lambda c: "warped" in c.data.sources(), "since warped is no source"),
         Rule(
             "data.augment.scaled",
             lambda c: (c.data.augment.scale_min, c.data.augment.scale_max) != (1, 1),

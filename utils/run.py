@@ -34,6 +34,7 @@ FREE_TO_CHANGE = (
     "data.kitti_root",
     "data.cityscapes_root",
     "data.folder_root",
+    "data.warped_root",
     "data.workers",
     "data.val_limit",
 )

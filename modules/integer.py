@@ -17,7 +17,7 @@ multiply-adds or device. It remains to bound the intermediate results of a layer
    in the unit of the sum: the largest magnitude of all is A S + 2^14 B + 2^15, which `largest_sum` computes.
 5. `check_exact` compares that with 2^53 for every output of every layer, in unbounded integers: when the integers are
    derived from the float weights, before a checkpoint is saved, and after one is loaded.
-The bound is on the worst case, not on a sample; `scripts/stress/exactness.py --bounds` prints it for a checkpoint.
+The bound is on the worst case, not on a sample.
 Winograd and FFT convolutions multiply by fractions, which this does not cover: hence windows and a matrix product.
 
 Upsampling by u and a convolution is computed as u^2 smaller convolutions before the upsampling, one for each phase of

@@ -191,8 +191,7 @@ class BaseLossConfig:
     coarse_weight: float = 0.0
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     ms_ssim_weight: float = 0.0
-    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/losses.py`), beside D; the published models for this
-    metric have 1250 times the lambda of those for `mse` (Begaint et al. 2020, arXiv 2011.03029)."""
+    """Weight of 1 - MS-SSIM, beside D; in published models 1250 times that of `mse` (arXiv 2011.03029)."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
@@ -281,9 +280,7 @@ SECTIONS: dict[str, dict[str, type]] = {
 
 
 def demo() -> Config:
-    """A tiny codec on data that needs no download: shows every part working, in minutes on a CPU.
-
-    accelerate launch train.py --preset demo
+    """accelerate launch train.py --preset demo: a tiny codec on data that needs no download, in minutes on a CPU.
 
     Expect no quality worth reporting: 600 steps show that training, files and resuming work.
     """
@@ -305,10 +302,9 @@ def demo() -> Config:
     )  # fmt: skip
 
 
-# Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared.
-# Mean: the image of gamma 0, which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a
-# perceptual distance take most of the weight of the squared error. There is no noise (start_fraction 1), and with
-# sampled_steps no second task without noise, so the denoiser rests.
+# Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared. Mean: the image of gamma 0,
+# which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a perceptual distance take most of
+# the weight of the squared error. Without noise (start_fraction 1) there is no second task, and the denoiser rests.
 _MEAN = DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25)
 _MEAN_LOSS = LossConfig(
     lambda_max=0.12, distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet",

@@ -51,15 +51,15 @@ def data_report(config: Config, mixture: Mixture, validation: PairSource) -> str
     """What trains and what validates: of each source its root, pairs and share, so that nobody has to guess."""
     data = config.data
 
-    def place(name: str) -> str:
+    def origin(name: str) -> str:
         return f"{name} ({data.root(name) or 'made here'})"
 
     weights = data.weights()
     parts = [
-        f"{place(name)}: {len(source):,} pairs, {weight / math.fsum(weights.values()):.1%}"
+        f"{origin(name)}: {len(source):,} pairs, {weight / math.fsum(weights.values()):.1%}"
         for source, (name, weight) in zip(mixture.sources, weights.items(), strict=True)
     ]
     return (
-        f"trains on {'; '.join(parts)}; validates on {place(data.dataset)}: {len(validation):,} pairs of the split "
+        f"trains on {'; '.join(parts)}; validates on {origin(data.dataset)}: {len(validation):,} pairs of the split "
         f"{validation.split}"
     )

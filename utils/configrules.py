@@ -189,6 +189,11 @@ def _denoises(c: Any) -> bool:
     return bool(d.denoise_fraction > 0 and not (d.sampled_steps and d.start_fraction == 1))
 
 
+def _always_noisy(d: Any) -> bool:
+    """Whether the denoiser of the codec `diffusion` is asked about every sample; a prediction of x0 skips gamma 0."""
+    return bool(d.prediction != "x0" or d.start_fraction == 0 or (d.denoise_fraction == 1 and not d.sampled_steps))
+
+
 def _raise_first(sentences: Iterator[str]) -> None:
     for sentence in sentences:
         raise ConfigError(sentence)
@@ -275,6 +280,11 @@ def _conflicts(config: Any) -> Iterator[str]:
         yield (
             "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
             "works on its features, and its opinion is weighted with the distance."
+        )
+    if config.model.codec == "diffusion" and train.denoiser_only and not _always_noisy(config.diffusion):
+        yield (
+            f"diffusion.start_fraction is {config.diffusion.start_fraction:g}, but train.denoiser_only learns nothing "
+            "from samples without noise, and a process that has no others would stop the run: set it to 0."
         )
     if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."

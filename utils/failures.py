@@ -37,8 +37,15 @@ def refusal(path: Path | str, error: Exception) -> str:
 
 def loader_died(reason: str) -> str:
     """The sentence for a data-loader process that has died; `reason` is what PyTorch or the system says."""
+    # A write beyond the end of a full tmpfs is a bus error.
+    shared = "Bus error" in reason or "shared memory" in reason or "/torch_" in reason
+    memory = (
+        "/dev/shm, where batches wait, is full: enlarge it (docker: --shm-size=1g), or"
+        if shared
+        else "if memory ran out,"
+    )
     return (
-        f"A process that loads data has died ({reason.rstrip('. ')}); if memory ran out, lower data.workers or "
+        f"A process that loads data has died ({reason.rstrip('. ')}); {memory} lower data.workers or "
         "train.batch_size, and run the same command again: it goes on from the last checkpoint."
     )
 

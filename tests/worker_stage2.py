@@ -16,12 +16,12 @@ from torch import Tensor  # noqa: E402
 from config import Config  # noqa: E402
 from data.mixture import make_loader  # noqa: E402
 from train import Trainer  # noqa: E402
-from utils.training.schedule import sample_indices  # noqa: E402
+from utils.training.optimisation import sample_indices  # noqa: E402
 
 STEPS = 2
 TRAINS = {
-    "receiver": ({"receiver_only": True}, {"start_fraction": 0.5}),
-    "denoiser": ({"denoiser_only": True}, {"start_fraction": 0.0}),
+    "receiver": ({"parts": "receiver"}, {"start_fraction": 0.5}),
+    "denoiser": ({"parts": "denoiser"}, {"start_fraction": 0.0}),
 }
 """What trains -> fields of `train` and `diffusion`. With the receiver, some samples have neither noise nor critic."""
 
@@ -40,11 +40,11 @@ def stage_2(data: str, part: str) -> Config:
 
 def two_steps(trainer: Trainer) -> dict[str, Tensor]:
     """The first step's gradients of codec and critic, and the weights after the last, by name."""
-    assert trainer.adversary is not None
+    assert trainer.critic is not None
     rank, processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
     indices = sample_indices(trainer.config.train, 0, rank, processes, trainer.micro)
     batches = iter(make_loader(trainer.mixture, indices, trainer.micro, 0))
-    parts: dict[str, Any] = {"codec": trainer.codec, "critic": trainer.adversary.loss.critic}
+    parts: dict[str, Any] = {"codec": trainer.codec, "critic": trainer.critic.critic}
     found: dict[str, Tensor] = {}
     trainer.model.train()
     for step in range(STEPS):

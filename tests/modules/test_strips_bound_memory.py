@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modules.codec import Codec
-from utils.coding.tiles import set_tile_rows
+from utils.coding.limits import set_tile_rows
 
 
 @pytest.mark.parametrize(("tile_rows", "most"), [(None, 768), (192, 192)])

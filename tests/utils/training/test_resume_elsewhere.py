@@ -13,8 +13,9 @@ from tiny import tiny_config
 from worker_ids import config_of, train_and_note
 
 from data.mixture import make_loader
-from train import Trainer, training_data
-from utils.training.schedule import micro_batch, sample_indices
+from train import Trainer
+from utils.training.data import training_data
+from utils.training.optimisation import micro_batch, sample_indices
 
 Seen = dict[int, dict[int, str]]
 """Step -> number of the sample -> id of its pair."""

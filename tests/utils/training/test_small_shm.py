@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.failures import explain
+from utils.errors import explain
 
 ROOT = Path(__file__).resolve().parents[3]
 LOAD = """
@@ -19,7 +19,7 @@ sys.path.insert(0, "tests")
 from data.mixture import make_loader
 from config import AugmentConfig
 from tiny import tiny_config
-from train import training_data
+from utils.training.data import training_data
 from utils.cli import run
 
 def main():

@@ -49,9 +49,9 @@ def test_two_processes_train_stage_2_as_one(
     """
     one = two_steps(trainer(stage_2(str(folder_data), part), tmp_path, init=str(first_stage)))
     start = trainer(stage_2(str(folder_data), part), tmp_path / "start", init=str(first_stage))
-    assert start.adversary is not None
+    assert start.critic is not None
     fresh = {f"weight codec.{n}": p.detach() for n, p in start.codec.named_parameters()}
-    fresh |= {f"weight critic.{n}": p.detach() for n, p in start.adversary.loss.critic.named_parameters()}
+    fresh |= {f"weight critic.{n}": p.detach() for n, p in start.critic.critic.named_parameters()}
     graded = {name.split()[1].split(".")[1] for name in one if name.startswith("gradient codec")}
     assert graded == ({"unet"} if part == "denoiser" else {"e_side", "g_s", "mean", "unet"})
     for rank in (0, 1):

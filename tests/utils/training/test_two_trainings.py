@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from processes import ROOT, torchrun
 
-from utils.training.step_folders import damage, step_folders
+from utils.training.checkpoints import damage, step_folders
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from tqdm import tqdm
+
 from data.files.listing import ListedSource
 from data.files.packed import CacheKey, PackedSource, caches_in, find_cache
 from data.pair import PairSource
@@ -115,7 +117,10 @@ def verify(source: PairSource, *, decode: bool = False) -> None:
             source[index]
     if not isinstance(source, ListedSource):
         return
-    problems = [problem for problem in source.problems(decode=decode) if problem is not None]
+    checks = tqdm(
+        source.problems(decode=decode), f"checking {source.split}", len(source), unit="pair", leave=False, disable=None
+    )
+    problems = [problem for problem in checks if problem is not None]
     if problems:
         more = f" ({len(problems)} of {len(source)} pairs of this split cannot be used)." if len(problems) > 1 else "."
         raise DataError(problems[0].removesuffix(".") + more)

@@ -188,6 +188,11 @@ def _with(config: Any, sections: list[str], field: str, value: Any) -> Any:
     return dataclasses.replace(config, **{field: value})
 
 
+def _always_noisy(d: Any) -> bool:
+    """Whether each sample has a task that asks the denoiser, which is skipped at gamma 0."""
+    return bool(d.start_fraction == 0 or (d.denoise_fraction == 1 and not d.sampled_steps))
+
+
 def _raise_first(sentences: Iterator[str]) -> None:
     for sentence in sentences:
         raise ConfigError(sentence)
@@ -271,6 +276,11 @@ def _conflicts(config: Any) -> Iterator[str]:
         yield (
             "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
             "works on its features, and its logit is weighted with the distance."
+        )
+    if config.model.codec == "diffusion" and train.parts == "denoiser" and not _always_noisy(config.diffusion):
+        yield (
+            f"diffusion.start_fraction is {config.diffusion.start_fraction:g}, but train.parts denoiser learns nothing "
+            "from samples without noise, and a process that has no others would stop the run: set it to 0."
         )
     if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."

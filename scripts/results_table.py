@@ -15,7 +15,7 @@ from utils.errors import DataError
 if TYPE_CHECKING:
     from utils.evaluation.rd import Difference
 
-METRICS = ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet")
+METRICS = ("psnr", "ms_ssim_db", "lpips_alex", "dists", "fid")
 
 
 def main() -> None:

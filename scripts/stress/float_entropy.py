@@ -150,7 +150,7 @@ def _psnr(codec: Codec, y_hat: Tensor, pair: Pair, level: int, seed: int) -> flo
     steps, gamma = codec.default_steps, codec.default_gamma
     x_hat = to_uint8(codec.synthesise(y_hat, x_side, torch.tensor([level]), steps, gamma, seed)[0, :, :height, :width])
     images = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None] for image in (pair.x, x_hat))
-    return Psnr()(*images)
+    return Psnr()(*images)[0]
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 def text_table(summary: dict[str, Any]) -> str:
     """The points as lines for a terminal: rate, and the metrics that need no download, (n of N) where some lack."""
-    names = [n for n in ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet") if n in METRICS]
+    names = [n for n in ("psnr", "ms_ssim_db", "lpips_alex", "dists", "fid") if n in METRICS]
     lines = [["method", "setting", "side", "bpp", *names]]
     for point in summary["points"]:
         setting = f"lambda {point['lambda']:g}" if point["rate"] is None else f"{point['rate']:.3g}"

@@ -7,20 +7,19 @@ from html import escape
 from typing import Any
 
 from utils.evaluation.rd import ANCHOR_LABELS
-from utils.metrics.info import MetricInfo
+from utils.metrics.info import METRICS, MetricInfo
 
-_DECIMALS = {"psnr": 2, "ssim": 3, "ms_ssim_db": 2, "cvvdp": 2, "effnet_dist": 3, "fid": 1, "fd_effnet": 2}
 MINUS = "\u2212"
 
 
 def number(metric: str, value: float) -> str:
     """A metric's figure with as many decimals as mean something."""
-    return f"{value:.{_DECIMALS.get(metric, 4)}f}".replace("-", MINUS)
+    return f"{value:.{METRICS[metric].decimals}f}".replace("-", MINUS)
 
 
 def signed(metric: str, value: float) -> str:
     """The same with its sign."""
-    return f"{value:+.{_DECIMALS.get(metric, 4)}f}".replace("-", MINUS)
+    return f"{value:+.{METRICS[metric].decimals}f}".replace("-", MINUS)
 
 
 def percent(value: float) -> str:

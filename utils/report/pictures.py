@@ -23,7 +23,7 @@ Image = NDArray[np.uint8]
 CROP = (256, 512)
 """Larger images are shown by a centre crop of this height and width, at their own pixels."""
 _SMALL = 128 * 512
-_CAPTION_METRICS = ("dists", "lpips_alex", "effnet_dist")
+_CAPTION_METRICS = ("lpips_alex", "dists")
 
 
 def pictures(results: Results, source: PairSource, store: Store) -> str:

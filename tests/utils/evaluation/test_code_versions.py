@@ -17,27 +17,26 @@ from data import images
 from data.files import archive, geometry, kitti, packed
 from data.made import synthetic, textures
 from modules import codec, coder, diffusion_codec, entropy, fusion, integer, unet
-from modules.pretrained import effnet, frozen, inception, lpips_net, weights
+from modules.pretrained import frozen, inception, lpips_net, weights
 from modules.published import cdc, dicm
 from scripts import results_table
 from utils import checkpoint, files
 from utils import images as rounding
 from utils.coding import tiles
-from utils.evaluation import anchors, coders, measure, pipeline, side, store, summary, sweep
+from utils.evaluation import anchors, bd_intervals, coders, pipeline, rd, side, store, summary, sweep
 from utils.evaluation.code import code_digest, library_versions, reach
 from utils.evaluation.pipeline import MEASURING
-from utils.metrics import bootstrap, deep, image, sets, statistics, suite
-from utils.metrics import effnet as effnet_metrics
-from utils.report import bd_intervals, charts, page, pictures, rd, tables
+from utils.metrics import bootstrap, deep, image, sets, suite
+from utils.report import charts, page, pictures, tables
 from utils.training import precision
 
 ROOT = Path(pipeline.__file__).resolve().parents[pipeline.__name__.count(".")]
 DECIDE = [
-    *(rounding, lpips_net, effnet, frozen, inception, weights, files, checkpoint, config, precision, tiles, bootstrap),
+    *(rounding, lpips_net, frozen, inception, weights, files, checkpoint, config, precision, tiles, bootstrap),
     *(images, archive, geometry, kitti, packed, synthetic, textures),
     *(codec, diffusion_codec, dicm, cdc, entropy, coder, integer, fusion, unet),
-    *(deep, image, sets, statistics, suite, effnet_metrics),
-    *(anchors, coders, measure, side, store, sweep),
+    *(deep, image, sets, suite),
+    *(anchors, coders, side, store, sweep),
 ]
 ONLY_SHOW = [charts, page, pictures, tables, rd, bd_intervals, summary, pipeline, results_table]
 
@@ -109,7 +108,7 @@ def test_the_libraries_that_compute_figures_are_named_with_their_versions() -> N
     found = library_versions(MEASURING)
     named = {name.replace("_", "-") for name in found}
     computing = {"torch", "torchvision", "numpy", "scipy", "pillow", "compressai", "constriction", "scikit-image"}
-    judging = {"pytorch-msssim", "lpips", "torchmetrics", "torch-fidelity", "cvvdp", "efficientnet-lite-pytorch"}
+    judging = {"pytorch-msssim", "lpips", "torchmetrics", "torch-fidelity", "cvvdp"}
     assert computing | judging <= named
     assert not {"matplotlib", "bjontegaard", "tensorboard"} & named
     assert found["numpy"] == numpy.__version__

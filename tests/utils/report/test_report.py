@@ -66,7 +66,7 @@ def results_of(source: Source, folder: Path, rates: Sequence[float] = RATES) -> 
         size = round(30 + 100 * (point.rate or 0))
         of_point = []
         for i in range(len(source)):
-            metrics = {"psnr": quality + i, "effnet_dist": 1 / (quality + i)}
+            metrics = {"psnr": quality + i, "dists": 1 / (quality + i)}
             of_point.append(Row(point.key, i, source.ids[i], *source.size, size, None, 1.0, 2.0, [], metrics))  # type: ignore[arg-type]
             store.write_bytes(store.reconstruction(point, i), png_bytes(noise(*source.size, 50 + i)))
         rows[point.key] = of_point
@@ -95,7 +95,7 @@ def entry_of(point: Point, rows: Sequence[Row], quality: float) -> dict[str, Any
         **{"bpp_estimated": None if point.model is None else bpp / 1.025, "encode_ms": 1.0, "decode_ms": 2.0},
         "metrics": {
             "psnr": {"mean": quality + 1, "ci95": [quality, quality + 2], "n": 3, "groups": 2},
-            "effnet_dist": {"mean": 1 / (quality + 1), "ci95": None, "n": 3, "groups": 2, "note": "Trained on <it>."},
+            "dists": {"mean": 1 / (quality + 1), "ci95": None, "n": 3, "groups": 2, "note": "Trained on <it>."},
             "fid": {"unavailable": "weights-inception is missing: run fetch_weights.py"},
         },
     }
@@ -189,8 +189,8 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     results, store = results_of(source, tmp_path)
     sentence = "1 of 3 images has no value, which takes both sides of at least 97 pixels"
     for point, entry in zip(results.points, results.summary["points"], strict=True):
-        entry["metrics"]["effnet_dist"] |= {"n": 2, "of": 3, "left_out": sentence}
-        del results.rows[point.key][1].metrics["effnet_dist"]
+        entry["metrics"]["dists"] |= {"n": 2, "of": 3, "left_out": sentence}
+        del results.rows[point.key][1].metrics["dists"]
     write_report(tmp_path / "report.html", results, source, store)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     parts = re.split(r"<h2>", page)
@@ -199,7 +199,7 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     assert curves.count("(2 of 3) at ") == points.count("(2 of 3)") == len(results.points)
     assert bd.count("(2 of 3)</th>") == 1
     assert side.count("(2 of 3)") == 3
-    assert f"<b>EfficientNet distance</b>: {sentence}" in missing
+    assert f"<b>DISTS</b>: {sentence}" in missing
 
 
 def test_large_images_are_cropped_and_this_is_said(tmp_path: Path) -> None:
@@ -220,5 +220,5 @@ def test_round_ticks() -> None:
 
 
 def test_numbers_have_a_real_minus_sign_and_the_decimals_that_matter() -> None:
-    assert number("psnr", 24.567) == "24.57" and number("kd_effnet", -0.00123) == "\u22120.0012"
+    assert number("psnr", 24.567) == "24.57" and number("kid", -0.00123) == "\u22120.0012"
     assert signed("ssim", 0.01) == "+0.010" and percent(-3.14159) == "\u22123.1 %"

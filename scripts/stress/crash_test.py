@@ -140,7 +140,7 @@ class Evaluation(Subject):
 
     module = "evaluate"
     imports = (
-        "evaluate", "utils.evaluation.pipeline", "utils.report", "utils.evaluation.rd", "skimage.data", "pycvvdp",
+        "evaluate", "utils.evaluation.pipeline", "utils.report", "skimage.data", "pycvvdp",
         "torchmetrics.image",
     )  # fmt: skip
     phases = (STARTING, "measuring the model", "measuring JPEG", "writing the results")

@@ -27,10 +27,10 @@ from modules.noise import payload_seed
 from modules.transforms import HYPER_STRIDE
 from utils.checkpoint import read_tensors
 from utils.errors import CheckpointError
-from utils.evaluation.rd import Curve, Difference, bjontegaard
 from utils.images import to_float, to_uint8
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.image import Psnr
+from utils.report.rd import Curve, Difference, bjontegaard
 from utils.training.training_state import STATE_FILE
 
 Values = NDArray[np.float64]

@@ -25,10 +25,10 @@ from utils.evaluation.code import code_digest, library_versions
 from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
 from utils.evaluation.side import parse_side
 from utils.evaluation.store import Store, refuse_losses
-from utils.evaluation.summary import Results, summarise, text_table, write_csv, write_summary
+from utils.evaluation.summary import Results, summarise, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
 from utils.launch import check_launch
-from utils.metrics import MetricSuite, select
+from utils.metrics import SIX, MetricSuite, select
 from utils.run import environment
 from utils.training.precision import resolve
 
@@ -129,19 +129,22 @@ def _write(
     size: str,
     facts: dict[str, Any],
 ) -> None:
-    from utils.evaluation import rd
+    from utils.report.figures import write_figures
     from utils.report.page import write_report
+    from utils.report.text import fid_sentence, points_lines
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)
     results = Results(summary, points, rows, list(source.ids), list(source.groups))
     write_csv(out / "images.csv", results)
     caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
-    for info in rd.metrics_of(summary["points"]):
-        rd.plot(summary["points"], info.name, out / f"rd_{info.name}.png", caption)
+    write_figures(summary["points"], out, caption)
     write_report(out / "report.html", results, source, store)
     write_summary(out / "summary.json", summary)
-    print(text_table(summary))
+    names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
+    print(
+        "\n".join([*points_lines(summary["points"], names, intervals=False), fid_sentence(summary["points"])]).rstrip()
+    )
 
 
 def _request(options: Options) -> Request:

@@ -33,6 +33,7 @@ from utils.run import write_json
 _WRITTEN = (
     *("summary.json", "images.csv", "report.html", "bitstreams", "reconstructions"),
     *(f"rd_{name}.png" for name in METRICS),
+    *(f"rd_six_panel.{form}" for form in ("png", "pdf", "svg")),
     *("work/rows-0.jsonl", "work/features", "work/anchors.json"),
 )
 

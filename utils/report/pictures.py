@@ -13,11 +13,11 @@ from PIL import Image as PilImage
 from data.images import read_image
 from data.pair import PairSource
 from utils.evaluation.plan import Point
-from utils.evaluation.rd import ANCHOR_LABELS
 from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results
 from utils.metrics.info import METRICS
-from utils.report.format import number
+from utils.report.rd import ANCHOR_LABELS
+from utils.report.tables import number
 
 Image = NDArray[np.uint8]
 CROP = (256, 512)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from utils.evaluation.rd import Curve, bjontegaard, curves, value_of
+from utils.report.rd import Curve, bjontegaard, curves, value_of
 
 Points = Sequence[Mapping[str, Any]]
 METRICS = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}

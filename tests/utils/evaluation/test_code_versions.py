@@ -23,11 +23,11 @@ from scripts import results_table
 from utils import checkpoint, files
 from utils import images as rounding
 from utils.coding import tiles
-from utils.evaluation import anchors, bd_intervals, coders, pipeline, rd, side, store, summary, sweep
+from utils.evaluation import anchors, coders, pipeline, side, store, summary, sweep
 from utils.evaluation.code import code_digest, library_versions, reach
 from utils.evaluation.pipeline import MEASURING
 from utils.metrics import bootstrap, deep, image, sets, suite
-from utils.report import charts, page, pictures, tables
+from utils.report import figures, page, pictures, rd, tables
 from utils.training import precision
 
 ROOT = Path(pipeline.__file__).resolve().parents[pipeline.__name__.count(".")]
@@ -38,7 +38,7 @@ DECIDE = [
     *(deep, image, sets, suite),
     *(anchors, coders, side, store, sweep),
 ]
-ONLY_SHOW = [charts, page, pictures, tables, rd, bd_intervals, summary, pipeline, results_table]
+ONLY_SHOW = [figures, page, pictures, tables, rd, summary, pipeline, results_table]
 
 
 @pytest.fixture(scope="module")

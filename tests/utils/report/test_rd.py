@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from utils.evaluation.rd import (
+from utils.report.rd import (
     Curve,
     bjontegaard,
     count_of,
@@ -18,8 +15,7 @@ from utils.evaluation.rd import (
     differences,
     interval_of,
     metrics_of,
-    plot,
-    styles,
+    value_at,
     value_of,
 )
 
@@ -173,23 +169,7 @@ def test_every_metric_is_compared_with_every_anchor_and_with_our_other_curve() -
     assert found["kid", "new", "WebP"] == pytest.approx(-40)
 
 
-def test_plots_are_written_with_and_without_intervals(tmp_path: Path) -> None:
-    points = [point(codec, b, v) for codec in ("ours", "jpeg") for b, v in zip(BPP, DB, strict=True)]
-    points.append(point("ours", 0.2, 20, side="shuffled"))
-    for metric in ("psnr", "kid"):
-        plot(points, metric, tmp_path / f"rd_{metric}.png", "caption")
-        with Image.open(tmp_path / f"rd_{metric}.png") as picture:
-            assert picture.format == "PNG" and picture.width > 600
-            assert np.asarray(picture.convert("L")).std() > 10
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_a_method_keeps_its_colour_for_every_side_image() -> None:
-    points = [
-        point("ours", 0.1, 24),
-        point("ours", 0.2, 26),
-        point("ours", 0.2, 20, side="none"),
-        point("new", 0.2, 26),
-    ]
-    colours = [colour for colour, _, _ in styles(curves(points, "psnr"))]
-    assert colours[0] == colours[1] != colours[2]
+def test_a_figure_at_a_rate_lies_between_points_and_never_beyond_them() -> None:
+    found = curve(BPP, DB)
+    assert value_at(found, 0.15) == 25.2 and value_at(found, (0.1 * 0.15) ** 0.5) == pytest.approx((24 + 25.2) / 2)
+    assert value_at(found, 0.09) is None and value_at(found, 0.43) is None

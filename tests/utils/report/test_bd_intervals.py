@@ -12,13 +12,11 @@ import pytest
 from script_files import load_script
 
 from utils.errors import DataError
-from utils.evaluation.bd_intervals import Images, with_intervals
 from utils.evaluation.plan import Point
-from utils.evaluation.rd import Difference
 from utils.evaluation.store import Row
 from utils.evaluation.summary import Results, write_csv
-from utils.report.format import percent
-from utils.report.tables import differences_table
+from utils.report.rd import Difference, Images, with_intervals
+from utils.report.tables import differences_table, percent
 
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -4,7 +4,7 @@ plan      which points to measure: checkpoint, rate, side variant
 side      the side images of those variants
 anchors   JPEG, WebP, AVIF
 coders    a checkpoint or an anchor as "bytes of an image" and "image of bytes"
-sweep     each point and pair: encode, write, read back, decode, log; then measure; what it imports decides the figures
+sweep     each point and pair: encode, write, read back, decode, log; then measure
 code      the versions of that code and of its libraries
 store     the output folder: names, logs that survive an interruption, features
 summary   summary.json and images.csv from the logs

@@ -20,7 +20,7 @@ from data.pair import PairSource
 from modules.codec import LEVELS
 from utils.checkpoint import find_model_file
 from utils.errors import ConfigError
-from utils.evaluation import anchors, sweep
+from utils.evaluation import anchors
 from utils.evaluation.code import code_digest, library_versions
 from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
 from utils.evaluation.side import parse_side
@@ -33,9 +33,6 @@ from utils.run import environment
 from utils.training.precision import resolve
 
 MAX_PAIRS = 100_000
-MEASURING = (sweep.__name__, sources.__name__)
-"""The modules that decide the figures in an output folder, with all that they import: not this one, which imports the
-report as well, whose changes measure nothing anew."""
 _BARRIER = timedelta(days=7)  # the default of 10 to 30 minutes is shorter than a slow process may lag behind
 
 
@@ -235,8 +232,8 @@ def _settings(
         "pairs": [len(source), pairs.hexdigest()[:16]],
         "points": [point.key for point in points],
         "anchors": list(used),
-        "code that measures": code_digest(MEASURING),
-        **{f"version of {name}": found for name, found in library_versions(MEASURING).items()},
+        "code that measures": code_digest(),
+        **{f"version of {name}": found for name, found in library_versions().items()},
     }
 
 

@@ -1,7 +1,4 @@
-"""The sweep: every point and pair through real files, then every metric, each once, whatever interrupts it.
-
-What this file imports decides the figures.
-"""
+"""The sweep: every point and pair through real files, then every metric, each once, whatever interrupts it."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from tqdm import tqdm
 from data.images import read_image
 from data.pair import Pair, PairSource
 from utils.checkpoint import load_checkpoint
-from utils.coding.tiles import set_tile_rows
+from utils.coding.limits import set_tile_rows
 from utils.evaluation import anchors
 from utils.evaluation.coders import AnchorCoder, Coder, ModelCoder
 from utils.evaluation.plan import Model, Point
@@ -98,10 +95,13 @@ class Sweep:
             features = self._suite.features([x, *x_hats])
             for key, arrays in zip([ORIGINALS, *(point.key for point in points)], features, strict=True):
                 self._store.write_features(key, index, arrays)
-            for point, metrics in zip(points, figures, strict=True):
-                row = rows[point.key, index]
-                measured = sorted({*row.measured, *self._available})
-                self._store.append(replace(row, measured=measured, metrics=row.metrics | metrics))
+            before = [rows[point.key, index] for point in points]
+            self._store.append(
+                *(
+                    replace(row, measured=sorted({*row.measured, *self._available}), metrics=row.metrics | metrics)
+                    for row, metrics in zip(before, figures, strict=True)
+                )
+            )
         self._state.wait_for_everyone()
 
     def _uncoded(self, points: Sequence[Point]) -> list[tuple[int, Point]]:

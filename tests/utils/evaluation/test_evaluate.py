@@ -25,7 +25,7 @@ from utils.evaluation import anchors, pipeline
 from utils.evaluation.coders import ModelCoder
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
-from utils.evaluation.store import Store
+from utils.evaluation.store import Row, Store
 from utils.metrics import METRICS
 from utils.training.validation import psnr, to_float, to_uint8
 
@@ -145,39 +145,40 @@ def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evalu
 
 
 # ---------------------------------------------------------------- interruptions
+@pytest.mark.parametrize("measuring", [False, True], ids=["while coding", "while measuring"])
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, measuring: bool
 ) -> None:
     fields: dict[str, Any] = {"rates": (0.0, 1.0), "anchors": ("jpeg",), "limit": 4}
     evaluate(options(ckpt, tmp_path / "whole", **fields))
 
-    append, calls = Store.append, []
+    append, before = Store.append, list[Row]()
 
-    def stop(self: Store, row: Any) -> None:
-        if len(calls) == 5:
+    def stop(self: Store, *rows: Row) -> None:
+        if bool(rows[0].metrics) == measuring and sum(bool(row.metrics) == measuring for row in before) > 2:
             with self._log.open("ab") as file:
                 file.write(b'{"point": "ours_ra')  # a process killed in the middle of a line
             raise KeyboardInterrupt
-        calls.append(row)
-        append(self, row)
+        before.extend(rows)
+        append(self, *rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "append", stop)
         with pytest.raises(KeyboardInterrupt):
             evaluate(options(ckpt, tmp_path / "cut", **fields))
-    appended: list[Any] = []
-    monkeypatch.setattr(Store, "append", lambda self, row: (appended.append(row), append(self, row))[1])
+    after: list[Row] = []
+    monkeypatch.setattr(Store, "append", lambda self, *rows: (after.extend(rows), append(self, *rows))[1])
     evaluate(options(ckpt, tmp_path / "cut", **fields))
 
     whole, cut = (summary_of(tmp_path / name)["points"] for name in ("whole", "cut"))
     timeless = [[{k: v for k, v in p.items() if not k.endswith("_ms")} for p in points] for points in (whole, cut)]
     assert timeless[0] == timeless[1]
-    images = 4 * len(whole)
-    assert len(appended) == 2 * images - 5  # each image is coded, then measured
+    total = 2 * 4 * len(whole)  # each image is coded, then measured
+    assert len(before) + len(after) == total
 
     monkeypatch.setattr(ModelCoder, "encode", lambda *_: pytest.fail("a finished sweep encodes nothing"))
     evaluate(options(ckpt, tmp_path / "cut", **fields))
-    assert len(appended) == 2 * images - 5
+    assert len(before) + len(after) == total
 
 
 def test_a_missing_reconstruction_is_made_again(ckpt: Path, tmp_path: Path, quick: None) -> None:
@@ -224,7 +225,7 @@ def test_rows_of_another_version_of_the_code_are_refused(
 ) -> None:
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 1}
     evaluate(options(ckpt, tmp_path / "out", **fields))
-    monkeypatch.setattr(pipeline, "code_digest", lambda _: "another")
+    monkeypatch.setattr(pipeline, "code_digest", lambda: "another")
     with pytest.raises(ConfigError, match="code that measures"):
         evaluate(options(ckpt, tmp_path / "out", **fields))
 

@@ -1,7 +1,7 @@
 """Which code and which libraries decide the figures, so that rows measured by another version never mix with these.
 
-Pretrained weights are in it by their hashes, which stand in a file of `modules` and are checked when weights are loaded;
-weights inside a library, by its version.
+Pretrained weights are in it by their hashes, which stand in a file of `modules` and are checked when weights are
+loaded; weights inside a library, by its version.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ sections of its own (SECTIONS), so a codec cannot be given what it does not read
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
+Source = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin", "photos"]
 
 
 @dataclass(frozen=True)
@@ -21,31 +23,74 @@ class AugmentConfig:
     height: int = 128
     """Of the crop in pixels, like `width` a multiple of 64."""
     width: int = 256
+    shapes: tuple[tuple[int, int], ...] = ()
+    """(height, width) of several crops instead: each optimizer step draws one of them, all alike."""
     flip: float = 0.5
     """Probability of a flip, which swaps the views."""
-    scale_min: float = 1.0
-    scale_max: float = 1.0
-    """Range of the uniform enlargement before the crop; 1: as stored."""
-    scaled: float = 1.0
-    """Its probability. Enlarged pictures have less fine detail: a model that sees nothing else makes such images."""
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     """Half-width of the uniform range around 1 of a factor common to both views."""
+    hue: float = 0.0
+    gray: float = 0.0
+    neon: float = 0.0
+    permute: float = 0.0
+    """Probability, in both views alike, of hues turned by any angle, of no colour, of colours 1.5 to 4 times as
+    saturated, and of permuted channels."""
+    flat: float = 0.0
+    """Probability that nearly one colour fills the crop or a large part of it."""
+    text: float = 0.0
+    """Probability of a patch with text."""
     exposure: float = 0.0
-    """The same of a gain drawn for each view alone, as two cameras expose a little differently."""
+    white_balance: float = 0.0
+    """Half-width of the uniform range around 1 of a gain drawn for each view alone, and of one for each of its
+    channels, as two cameras differ a little."""
+    defects: float = 0.0
+    """Probability of each of the four defects below, drawn for each view alone."""
+    noise: float = 0.0
+    blur: float = 0.0
+    """Largest standard deviation of Gaussian noise, in grey levels, and of Gaussian blur, in pixels."""
+    jpeg: int = 0
+    """Lowest JPEG quality of the side image; 0: no JPEG."""
+    vertical: float = 0.0
+    """Largest distance in rows by which the side image is too high or too low."""
+
+    def crops(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of every shape that a training crop may have."""
+        return self.shapes or ((self.height, self.width),)
 
 
 @dataclass(frozen=True)
-class MixtureConfig:
-    """Weight of each source in the training data; all 0: the data set alone."""
+class MixConfig:
+    """A named set of pictures, as part of the training data or to validate on.
 
-    kitti: float = 0.0
-    cityscapes: float = 0.0
-    folder: float = 0.0
-    synthetic: float = 0.0
-    warped: float = 0.0
-    builtin: float = 0.0
+    On the command line: NAME=SOURCE:ROOT,weight=0.3,scale-min=0.33,scale-max=1,role=pictures, in which all but NAME
+    and SOURCE may be left out.
+    """
+
+    name: str
+    source: Source
+    """`data/sources.py`; `photos`: single pictures."""
+    root: str = ""
+    """A folder or zip, below `data.root`; empty: the one of the source itself, such as `data.kitti_root`."""
+    weight: float = 1.0
+    scale_min: float = 1.0
+    scale_max: float = 1.0
+    """Range of the log-uniform factor by which training resizes it before the crop; 1: as stored."""
+    role: Literal["pairs", "pictures"] = "pairs"
+    """`pictures`: its views are single pictures, without a side image."""
+
+    def __str__(self) -> str:
+        """As on the command line."""
+        fields = {
+            "weight": f"{self.weight:g}",
+            "scale-min": f"{self.scale_min:g}",
+            "scale-max": f"{self.scale_max:g}",
+            "role": self.role,
+        }
+        usual = {"weight": "1", "scale-min": "1", "scale-max": "1", "role": "pairs"}
+        named = "".join(f",{name}={value}" for name, value in fields.items() if value != usual[name])
+        return f"{self.name}={self.source}{self.root and ':' + self.root}{named}"
 
 
 @dataclass(frozen=True)
@@ -53,8 +98,13 @@ class DataConfig:
     """Where pairs come from. A missing data set stops with a sentence before training starts."""
 
     dataset: Dataset = "kitti"
-    """The data set of validation and evaluation, and of training unless `mixture` is given."""
-    mixture: MixtureConfig = MixtureConfig()
+    """The data set of evaluation, and of training and validation where `mix` and `val` are empty."""
+    mix: tuple[MixConfig, ...] = ()
+    """What trains, in shares proportional to the weights."""
+    val: tuple[MixConfig, ...] = ()
+    """What training validates on; the best checkpoint has the least mean loss of these sets."""
+    root: str = "."
+    """The folder below which the roots of `mix` and `val` lie, but for absolute ones."""
     kitti_root: str = "datasets/kitti"
     cityscapes_root: str = "datasets/cityscapes"
     folder_root: str = "datasets/folder"
@@ -64,22 +114,32 @@ class DataConfig:
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
     augment: AugmentConfig = AugmentConfig()
     mismatched: float = 0.0
-    """Share of training samples that get the side image of another pair, from which to learn distrust."""
+    """Share of training pairs that get the side image of another pair, from which to learn distrust."""
     workers: int = 2
     """Data-loader processes for each training process; 0 loads in the training process."""
+    cache: int = 512
+    """MiB of decoded pictures that each of these processes keeps."""
     val_limit: int = 16
-    """Pairs of `val` used by the validation inside training; 0: all."""
+    """Pairs of each set that the validation inside training uses; 0: all."""
 
-    def weights(self) -> dict[str, float]:
-        """Training sources with a positive weight."""
-        return {name: weight for name, weight in asdict(self.mixture).items() if weight} or {self.dataset: 1.0}
+    def training(self) -> tuple[MixConfig, ...]:
+        """What trains."""
+        return self.mix or (MixConfig(self.dataset, self.dataset),)
+
+    def validation(self) -> tuple[MixConfig, ...]:
+        """What training validates on."""
+        return self.val or (MixConfig(self.dataset, self.dataset),)
 
     def sources(self) -> set[str]:
-        """Every source that is read, by training or validation."""
-        return {self.dataset, *self.weights()}
+        """Every source that is read from its own root, by training, validation or evaluation."""
+        return {self.dataset} | {part.source for part in (*self.mix, *self.val) if not part.root}
 
-    def root(self, source: str) -> str | None:
-        """The root of a source, None for one that needs none."""
+    def root_of(self, part: MixConfig) -> str | None:
+        """The root of a set, None for one that needs none."""
+        return str(Path(self.root, part.root)) if part.root else self.source_root(part.source)
+
+    def source_root(self, source: str) -> str | None:
+        """The root of a source itself, None for one that needs none."""
         return getattr(self, f"{source}_root", None) or None
 
 
@@ -304,7 +364,7 @@ def demo() -> Config:
         name="demo",
         data=DataConfig(
             dataset="builtin",
-            mixture=MixtureConfig(builtin=0.5, synthetic=0.5),
+            mix=(MixConfig("builtin", "builtin"), MixConfig("synthetic", "synthetic")),
             augment=AugmentConfig(height=64, width=128),
             workers=0,
             val_limit=2,
@@ -329,7 +389,7 @@ def demo() -> Config:
 def small() -> Config:
     """Stage 1 of the small model: at most 8 M parameters, encoder and decoder together, one file for every rate.
 
-    accelerate launch train.py --preset small --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small --data.root DIR
 
     Time: 0.7 s a step on two EPYC cores in bfloat16, 94 minutes in all; 1.4 s on two Xeon cores in float32, for they
     lack bfloat16. Expect, as `checkpoints/small_stage1` has (its card says how its training differed): 26.9 dB at
@@ -339,10 +399,42 @@ def small() -> Config:
         name="small",
         data=DataConfig(
             dataset="folder",
-            mixture=MixtureConfig(folder=0.9, synthetic=0.1),
-            augment=AugmentConfig(brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
-            mismatched=0.08,
+            mix=(
+                MixConfig("warped", "warped", "photos", 0.35),
+                MixConfig("stereo", "folder", "stereo", 0.15, scale_min=1 / 3),
+                MixConfig("native", "folder", "kitti/native", 0.2, scale_min=1 / 3),
+                MixConfig("protocol", "folder", "kitti/protocol", 0.12),
+                MixConfig("more", "folder", "kitti/more", 0.08, scale_min=2 / 3),
+                MixConfig("photos", "photos", "photos", 0.1, scale_min=1 / 3, role="pictures"),
+            ),
+            val=(
+                MixConfig("kitti", "folder", "kitti/protocol"),
+                MixConfig("stereo", "folder", "stereo"),
+                MixConfig("photos", "photos", "photos", role="pictures"),
+            ),
+            augment=AugmentConfig(
+                shapes=((128, 256), (128, 256), (64, 512)),
+                brightness=0.3,
+                contrast=0.2,
+                saturation=0.3,
+                hue=0.05,
+                gray=0.03,
+                neon=0.03,
+                permute=0.05,
+                flat=0.04,
+                text=0.02,
+                exposure=0.05,
+                white_balance=0.03,
+                defects=0.1,
+                noise=4.0,
+                blur=0.8,
+                jpeg=50,
+                vertical=1.0,
+            ),
+            mismatched=0.05,
             workers=1,
+            cache=1024,
+            val_limit=4,
         ),
         diffusion=DiffusionConfig(denoise_fraction=0.5),
         loss=LossConfig(rate_warmup=1000),
@@ -360,7 +452,7 @@ def _mean(config: Config, steps: int, lr: float) -> Config:
     return replace(
         config,
         name=f"{config.name}_mean",
-        data=_unscaled(config.data),
+        data=_tall_crops(config.data),
         diffusion=DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
         loss=LossConfig(
             distortion_weight=0.2,
@@ -381,7 +473,7 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
     return replace(
         config,
         name=f"{config.name}_one_step",
-        data=_unscaled(config.data),
+        data=_tall_crops(config.data),
         diffusion=DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25),
         loss=LossConfig(
             distortion_weight=0.5,
@@ -395,14 +487,15 @@ def _one_step(config: Config, steps: int, lr: float) -> Config:
     )
 
 
-def _unscaled(data: DataConfig) -> DataConfig:
-    return replace(data, augment=replace(data.augment, scale_max=1.0, scaled=1.0))
+def _tall_crops(data: DataConfig) -> DataConfig:
+    """Crops of one shape, which is high enough for MS-SSIM."""
+    return replace(data, augment=replace(data.augment, shapes=()))
 
 
 def small_mean() -> Config:
     """Stage 2 of `small`, first half.
 
-    accelerate launch train.py --preset small_mean --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_mean --init runs/small --data.root DIR
 
     Time: 2.1 s a step on one Xeon core in float32, 29 minutes in all. Expect, on the sample's `val` split at gamma 0:
     26.8 dB at 0.148 bpp and 28.7 dB at 0.568 bpp.
@@ -413,7 +506,7 @@ def small_mean() -> Config:
 def small_one_step() -> Config:
     """Stage 2 of `small`, second half.
 
-    accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_one_step --init runs/small_mean --data.root DIR
 
     Time: 1.4 s a step on two EPYC cores in bfloat16, 14 minutes; 6 s on one Xeon core in float32. Expect what
     docs/results.md says of `checkpoints/small`, which had 250 steps after an earlier stage 2 (its card).
@@ -424,7 +517,7 @@ def small_one_step() -> Config:
 def small_no_side() -> Config:
     """`small` without a side image, to measure what it brings: same data, steps and code; a decoder as large as fuses.
 
-    accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_no_side --data.root DIR
 
     The channels that `small` spends on e_side and fusion widen g_s and the U-Net: 4.64 M parameters of decoder against
     4.70 M. Time: 1.2 s a step on two Xeon cores in float32, in two processes of one thread. Expect, after the 8400
@@ -438,7 +531,7 @@ def small_no_side() -> Config:
 def small_no_side_mean() -> Config:
     """Stage 2 of `small_no_side`, first half, as `small_mean`.
 
-    accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
+    accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.root DIR
 
     Time: 1.9 s a step on one Xeon core in float32, 25 minutes.
     """
@@ -448,8 +541,7 @@ def small_no_side_mean() -> Config:
 def small_no_side_one_step() -> Config:
     """Stage 2 of `small_no_side`, second half, as `small_one_step`.
 
-    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean \\
-        --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean --data.root DIR
 
     Time: 4.2 s a step on two Xeon cores in float32, 42 minutes.
     """
@@ -465,9 +557,7 @@ def base() -> Config:
     """
     return Config(
         name="base",
-        data=DataConfig(
-            dataset="kitti", augment=AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02), workers=8
-        ),
+        data=DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8),
         model=ModelConfig(
             latent=320,
             hyper=160,

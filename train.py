@@ -18,10 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from config import DEFAULT, Config, TrainConfig
-from data.mixture import Mixture, make_loader
-from data.pair import PairSource
-from data.sources import open_source, verify
-from data.transforms import Augment
+from data.mixture import make_loader
 from modules.codec import Codec, build_codec
 from modules.critic import AdversarialLoss, build_judge
 from modules.losses import objective
@@ -33,50 +30,13 @@ from utils.errors import ConfigError, ProjectError
 from utils.launch import check_launch
 from utils.run import RunFolder, refuse_losses
 from utils.training.adversary import Adversary
+from utils.training.data import data_report, training_data, validation_data
 from utils.training.precision import resolve
 from utils.training.schedule import learning_rate, micro_batch, sample_indices
 from utils.training.step_folders import newest_good, prune, publish, sweep_up
 from utils.training.stopping import StopRequest
 from utils.training.training_state import load_training_state, save_training_state
 from utils.training.validation import is_judge, validate
-
-
-def training_data(config: Config) -> Mixture:
-    """The mixture of training sources, each checked for damage before the first step."""
-    data = config.data
-    size = {"height": data.augment.height, "width": data.augment.width}
-    sources = []
-    for name, weight in data.weights().items():
-        source = open_source(
-            name,
-            split="train",
-            root=data.root(name),
-            size="train",
-            protocol=data.protocol,
-            seed=config.train.seed,
-            **size,
-        )
-        verify(source)
-        sources.append((source, weight))
-    return Mixture(sources, Augment(data.augment), seed=config.train.seed, mismatched=data.mismatched)
-
-
-def data_report(config: Config, mixture: Mixture, validation: PairSource) -> str:
-    """What trains and what validates: of each source its root, pairs and share, so that nobody has to guess."""
-    data = config.data
-
-    def place(name: str) -> str:
-        return f"{name} ({data.root(name) or 'made here'})"
-
-    weights = data.weights()
-    parts = [
-        f"{place(name)}: {len(source):,} pairs, {weight / math.fsum(weights.values()):.1%}"
-        for source, (name, weight) in zip(mixture.sources, weights.items(), strict=True)
-    ]
-    return (
-        f"trains on {'; '.join(parts)}; validates on {place(data.dataset)}: {len(validation):,} pairs of the split "
-        f"{validation.split}"
-    )
 
 
 def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optimizer, list[nn.Parameter]]:
@@ -134,20 +94,11 @@ class Trainer:
         self.accelerator = build_accelerator(train, cpu or not torch.cuda.is_available())
         device = self.accelerator.device
         self.main = self.accelerator.is_main_process
-        roots = [config.data.root(name) for name in (*config.data.weights(), config.data.dataset)]
+        roots = [config.data.root_of(part) for part in (*config.data.training(), *config.data.validation())]
         refuse_losses(runs / config.name, [init and find_model_file(init), weights_dir, *roots], writes=self.main)
         self.micro = micro_batch(train, self.accelerator.num_processes)
         self.mixture = training_data(config)
-        self.validation = open_source(
-            config.data.dataset,
-            split="val",
-            root=config.data.root(config.data.dataset),
-            protocol=config.data.protocol,
-            limit=config.data.val_limit or None,
-            height=config.data.augment.height,
-            width=config.data.augment.width,
-        )
-        verify(self.validation)
+        self.validation = validation_data(config)
         torch.manual_seed(train.seed)  # Every process starts from the same codec and critic.
         self.perceptual = build_judge(config.loss, weights_dir)
         if self.perceptual is not None:
@@ -265,7 +216,8 @@ class Trainer:
         """The loss of one micro-batch, and its parts."""
         device = self.accelerator.device
         x, x_side = (batch[name].to(device, non_blocking=True).float() / 255 for name in ("x", "x_side"))
-        draws = Draws([Draws.key(self.config.train.seed, int(i)) for i in batch["index"]], device)
+        keys = [Draws.key(self.config.train.seed, int(i)) for i in batch["index"]]
+        draws = Draws(keys, device, batch["has_side"])
         with self.accelerator.autocast():
             output = self.model(x, x_side, draws)
         loss, parts = objective(output, self.config.loss, self.codec.variable_rate, self.perceptual, self.step)

@@ -127,7 +127,7 @@ class DiffusionCodec(Codec):
         rate = _rate_of(level)
         y = self.g_a(_channels_last(2 * x - 1), rate)
         coded = self.entropy(y, level, draws)
-        present = draws.uniform("side_dropout") >= self.side_dropout
+        present = draws.keeps_side(self.side_dropout)
         context = self.context(coded.y_hat, x_side, present, rate)
         gamma = draws.uniform("gamma")
         gamma = torch.where(draws.uniform("gamma_zero") < self.settings.start_fraction, 0.0, gamma)

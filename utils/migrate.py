@@ -16,7 +16,7 @@ _OF_PAPERS = {"model": "dim finest_context", "diffusion": "schedule timesteps", 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
     """What `json` read of a configuration, as `config.py` has it now; what is of today stays as it is."""
-    return sections_of_a_family(values)
+    return sets_of_pictures(sections_of_a_family(values))
 
 
 def sections_of_a_family(values: dict[str, Any]) -> dict[str, Any]:
@@ -37,3 +37,46 @@ def sections_of_a_family(values: dict[str, Any]) -> dict[str, Any]:
     if codec == "diffusion" and loss["lambda_on"] == "distortion":
         del result["loss"]["lambda_on"]
     return result
+
+
+_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "warped_root": "", "cache": 0}
+_NEW_IN_AUGMENT: dict[str, Any] = {
+    "shapes": [],
+    **dict.fromkeys(("hue", "gray", "neon", "permute", "flat", "text"), 0.0),
+    **dict.fromkeys(("white_balance", "defects", "noise", "blur", "vertical"), 0.0),
+    "jpeg": 0,
+}
+
+
+def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
+    """2026-11-28: data.mix has sets of any number, each with its scales, in place of a weight for each source.
+
+    Enlargement was uniform in data.augment.scale_min to scale_max, for a share data.augment.scaled of the samples; now
+    it is log-uniform, and what is enlarged is a set beside the one that is not.
+    """
+    data = values.get("data")
+    if not isinstance(data, dict) or "mixture" not in data:
+        return values
+    data, augment = dict(data), dict(data.get("augment", {}))
+    weights = {source: weight for source, weight in (data.pop("mixture") or {}).items() if weight}
+    scales = augment.pop("scale_min", 1.0), augment.pop("scale_max", 1.0)
+    scaled = augment.pop("scaled", 1.0) if scales != (1.0, 1.0) else 0.0
+    if scaled:
+        weights = weights or {data.get("dataset", "kitti"): 1.0}
+    mix = []
+    for source, weight in weights.items():
+        for suffix, share, (low, high) in (("", 1 - scaled, (1.0, 1.0)), ("_scaled", scaled, scales)):
+            if share:
+                mix.append(
+                    {
+                        "name": source + suffix,
+                        "source": source,
+                        "root": "",
+                        "weight": weight * share,
+                        "scale_min": low,
+                        "scale_max": high,
+                        "role": "pairs",
+                    }
+                )
+    data = _NEW_IN_DATA | data | {"mix": mix, "augment": _NEW_IN_AUGMENT | augment}
+    return values | {"data": data}

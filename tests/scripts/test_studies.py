@@ -334,8 +334,8 @@ def test_a_stopped_study_says_so_and_writes_no_report(study: Command, tmp_path: 
 TINY = (
     "--model.latent 16 --model.hyper 8 --model.analysis-channels 16 24 32 --model.analysis-blocks 1 1 1 "
     "--model.side-channels 16 24 32 --model.synthesis-channels 16 24 32 --model.unet-channels 16 24 32 "
-    "--model.embedding 16 --data.augment.height 64 --data.augment.width 64 --data.workers 0 --train.precision no "
-    "--data.mixture.synthetic 0 --loss.perceptual none --loss.perceptual-weight 0 --diffusion.denoise-fraction 0"
+    "--model.embedding 16 --data.augment.shapes 64 64 --data.workers 0 --train.precision no "
+    "--loss.perceptual none --loss.perceptual-weight 0 --diffusion.denoise-fraction 0"
 )
 
 

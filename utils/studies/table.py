@@ -62,7 +62,7 @@ SMALL_NETWORK = _words(
 """Half as wide as the preset `small`: 1.8 M parameters, so that a study takes hours on two cores, not days."""
 
 ONE_TASK = _words(
-    "--data.mixture.synthetic 0 --data.val-limit 1 --loss.perceptual none --loss.perceptual-weight 0 "
+    "--data.val-limit 1 --loss.perceptual none --loss.perceptual-weight 0 "
     "--diffusion.denoise-fraction 0 --diffusion.start-fraction 1 --train.ema 0.99"
 )
 """Only real pairs and only the start of decoding with gamma 0: what the evaluation judges by PSNR and MS-SSIM."""

@@ -342,7 +342,7 @@ _SMALL_MODEL = ModelConfig(
     analysis_channels=(64, 144, 208),
     synthesis_channels=(72, 144, 208),
 )
-_SMALL_LOSS = LossConfig(lambda_max=0.12, rate_warmup=1000, disparity_weight=0.05)
+_SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
 
 
 def small() -> Config:
@@ -525,7 +525,7 @@ def base() -> Config:
             unet_blocks=(2, 2, 3),
             embedding=256,
         ),
-        loss=LossConfig(lambda_max=0.12, rate_warmup=5000, disparity_weight=0.05),
+        loss=LossConfig(lambda_max=0.1, rate_warmup=5000, disparity_weight=0.05),
         train=TrainConfig(steps=400_000, batch_size=32, decay=100_000, warmup=2_000, lr=2e-4, ema=0.9995),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
-Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class MixtureConfig:
     cityscapes: float = 0.0
     folder: float = 0.0
     synthetic: float = 0.0
+    warped: float = 0.0
     builtin: float = 0.0
 
 
@@ -57,6 +58,8 @@ class DataConfig:
     kitti_root: str = "datasets/kitti"
     cityscapes_root: str = "datasets/cityscapes"
     folder_root: str = "datasets/folder"
+    warped_root: str = ""
+    """A folder of photographs to make pairs from; empty: those that scikit-image carries."""
     protocol: Literal["drive_disjoint", "ndic"] = "drive_disjoint"
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
     augment: AugmentConfig = AugmentConfig()
@@ -76,8 +79,8 @@ class DataConfig:
         return {self.dataset, *self.weights()}
 
     def root(self, source: str) -> str | None:
-        """The root of a source, None for the two that need none."""
-        return {"kitti": self.kitti_root, "cityscapes": self.cityscapes_root, "folder": self.folder_root}.get(source)
+        """The root of a source, None for one that needs none."""
+        return getattr(self, f"{source}_root", None) or None
 
 
 @dataclass(frozen=True)
@@ -133,28 +136,17 @@ class PaperModelConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """What the network of the codec `diffusion` predicts, how it is trained, and how decoding starts: in pure noise."""
+    """How the denoiser of the codec `diffusion` is trained, and how decoding starts; it predicts x0."""
 
-    prediction: Literal["x0", "v"] = "x0"
-    noise_ratio: float = 0.1
-    """Noise over signal at t = 0.5; low, since x_t has to tell only what the context does not."""
     start_fraction: float = 0.5
     """Share of samples with gamma 0 when the start of decoding (t = 1) is trained; the others draw it from [0, 1]."""
     denoise_fraction: float = 1.0
-    """Share of samples that are also trained at a random noise level."""
+    """Share of samples that also have the second denoising task, at a random noise level."""
     sampled_steps: int = 0
     """0: the second denoising task adds noise to the original. N: it is a later step of decoding in 2 to N steps, on
     what the network itself made so far, which is what a sampler meets (arXiv 2405.14867, section 4.5)."""
-    denoise_weight: float = 1.0
-    """Weight of that second denoising task against the first."""
     perceptual_floor: float = 0.0
-    """The perceptual term counts by floor + (1 - floor) x gamma."""
-    realism_power: float = 1.0
-    """The critic's opinion in it counts by gamma to this power besides."""
-    data_std: float = 0.12
-    """Standard deviation, in [-1, 1], of an image around what its context tells; preconditions the x0 prediction."""
-    max_weight: float = 100.0
-    """Upper bound of the weight of an x0 error at low noise."""
+    """The weight of the perceptual term is floor + (1 - floor) x gamma, and of the critic in it gamma."""
     steps: int = 1
     """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
@@ -181,7 +173,7 @@ class PaperDiffusionConfig:
 class BaseLossConfig:
     """What the loss of every codec reads.
 
-    rate_weight x bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
+    bpp + lambda x (distortion_weight x D + coarse_weight x D' + ms_ssim_weight x (1 - MS-SSIM)
     + perceptual_weight x P). D is `mse` (times 255^2, for images in [0, 1]), `l2` (the plain mean square) or `l1`, in
     the units of the codec's prediction: `diffusion` predicts in images of [0, 1], cdc and dicm in images of [-1, 1] or
     unit noise.
@@ -191,27 +183,26 @@ class BaseLossConfig:
     """What lambda multiplies."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
-    rate_weight: float = 1.0
     rate_warmup: int = 0
-    """Bits cost 2 % of their price at step 0, rising geometrically to all of it at this step: at full price from the
-    start, a decoder that has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
+    """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, a decoder that
+    has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     coarse_weight: float = 0.0
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     ms_ssim_weight: float = 0.0
-    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/structure.py`), beside D; the published models for this
+    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/losses.py`), beside D; the published models for this
     metric have 1250 times the lambda of those for `mse` (Begaint et al. 2020, arXiv 2011.03029)."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
     adversarial_weight: float = 0.0
-    """How much a critic's opinion counts beside the perceptual distance `effnet`, on whose features it works
+    """Weight of a critic's mean logit beside the perceptual distance `effnet`, on whose features the critic works
     (`modules/critic.py`); 0: no critic."""
 
     @property
-    def judges_images(self) -> bool:
-        """Whether a perceptual distance counts beside rate and distortion."""
+    def has_perceptual(self) -> bool:
+        """Whether the loss has a perceptual term."""
         return self.perceptual != "none" and self.perceptual_weight > 0
 
 
@@ -224,9 +215,6 @@ class LossConfig(BaseLossConfig):
     """Variable rate: lambda at rate level 0 and 255, geometric in between."""
     rates: tuple[float, ...] = (0.0, 1.0)
     """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
-    balance: float = 0.5
-    """Variable rate: a sample's loss is divided by (lambda / middle lambda)^balance, so that high rates, whose
-    losses are larger, do not rule the shared weights; the optimum at a given rate stays the same."""
     disparity_weight: float = 0.0
     """Weight of the error of fusion `correlation` in finding points of known disparity, in pixels (Huber)."""
 
@@ -248,12 +236,7 @@ class TrainConfig:
     accumulation: int = 1
     """Forward-backward passes that share one optimizer step."""
     lr: float = 3e-4
-    gain_lr: float = 1e-2
-    """Learning rate of the gain units: they must move faster than the shared weights, or the low rates silence
-    channels of the latent that the high rates need."""
-    critic_lr: float = 5e-4
-    quantile_lr: float = 1e-3
-    """Learning rate of the entropy bottleneck's quantiles, which have a loss of their own."""
+    """Learning rate of all weights but those with one of their own (`utils/training/optimisation.py`)."""
     warmup: int = 500
     decay: int = 50_000
     """The learning rate falls linearly over this many last steps to lr x lr_floor."""
@@ -264,10 +247,9 @@ class TrainConfig:
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """Of autocast; `no` is float32, `auto` bf16 where the device multiplies in it and else `no`."""
     compile: bool = False
-    receiver_only: bool = False
-    """Train the receiver alone: files stay those of the checkpoint that --init gives, and both read them."""
-    denoiser_only: bool = False
-    """Of the receiver train the denoiser alone: the image at gamma 0 stays that of the checkpoint as well."""
+    parts: Literal["all", "receiver", "denoiser"] = "all"
+    """Which parts train; the others keep the weights of the checkpoint that --init gives. `receiver`: the sender stays,
+    and with it every file. `denoiser`: of the receiver the denoiser alone, so the image at gamma 0 stays as well."""
     seed: int = 0
     log_every: int = 50
     val_every: int = 2000
@@ -308,41 +290,54 @@ def demo() -> Config:
     return Config(
         name="demo",
         data=DataConfig(
-            dataset="builtin",
-            mixture=MixtureConfig(builtin=0.5, synthetic=0.5),
-            augment=AugmentConfig(height=64, width=128),
-            workers=0,
-            val_limit=2,
+            dataset="builtin", mixture=MixtureConfig(builtin=0.5, synthetic=0.5),
+            augment=AugmentConfig(height=64, width=128), workers=0, val_limit=2,
         ),
         model=ModelConfig(
-            fusion="correlation",
-            latent=64,
-            hyper=32,
-            shortcut=True,
-            analysis_channels=(24, 48, 64),
-            analysis_blocks=(1, 1, 1),
-            side_channels=(24, 32, 48),
-            synthesis_channels=(32, 48, 64),
-            unet_channels=(32, 48, 64),
-            embedding=64,
+            fusion="correlation", shortcut=True, latent=64, hyper=32, embedding=64,
+            analysis_channels=(24, 48, 64), analysis_blocks=(1, 1, 1),
+            side_channels=(24, 32, 48), synthesis_channels=(32, 48, 64), unet_channels=(32, 48, 64),
         ),
         loss=LossConfig(rate_warmup=200),
         train=TrainConfig(
-            steps=600, batch_size=4, decay=200, warmup=20, lr=1e-3, ema=0.99, log_every=20, val_every=200, save_every=50
+            steps=600, batch_size=4, lr=1e-3, warmup=20, decay=200, ema=0.99, log_every=20, val_every=200, save_every=50
         ),
-    )
+    )  # fmt: skip
+
+
+# Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared.
+# Mean: the image of gamma 0, which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a
+# perceptual distance take most of the weight of the squared error. There is no noise (start_fraction 1), and with
+# sampled_steps no second task without noise, so the denoiser rests.
+_MEAN = DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25)
+_MEAN_LOSS = LossConfig(
+    lambda_max=0.12, distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet",
+    perceptual_weight=1000.0,
+)  # fmt: skip
+# One step: the denoiser alone learns to make that image realistic in one step, and better in two to four, with
+# perceptual distance and a critic, both the more the larger gamma is. Files, and images at gamma 0, stay.
+_ONE_STEP = DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25)
+_ONE_STEP_LOSS = LossConfig(
+    lambda_max=0.12, distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet",
+    perceptual_weight=4000.0, adversarial_weight=0.08,
+)  # fmt: skip
+
+_SMALL_DATA = DataConfig(
+    dataset="folder", mixture=MixtureConfig(folder=0.9, synthetic=0.1), mismatched=0.08, workers=1,
+    augment=AugmentConfig(brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
+)  # fmt: skip
+_SMALL_TRAIN = TrainConfig(steps=8_000, batch_size=8, lr=7e-4, warmup=200, decay=6_800, val_every=1000, save_every=250)
+_SMALL_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
+_SMALL_ONE_STEP_TRAIN = TrainConfig(
+    steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
+)
 
 
 _SMALL_MODEL = ModelConfig(
-    fusion="correlation",
-    latent=320,
-    hyper=128,
-    hyper_width=192,
-    shortcut=True,
-    analysis_channels=(64, 144, 208),
-    synthesis_channels=(72, 144, 208),
-)
-_SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
+    fusion="correlation", shortcut=True, latent=320, hyper=128, hyper_width=192,
+    analysis_channels=(64, 144, 208), synthesis_channels=(72, 144, 208),
+)  # fmt: skip
+_SMALL_LOSS = LossConfig(lambda_max=0.12, rate_warmup=1000, disparity_weight=0.05)
 
 
 def small() -> Config:
@@ -352,95 +347,18 @@ def small() -> Config:
 
     Time and result: not measured yet.
     """
-    return Config(
-        name="small",
-        data=DataConfig(
-            dataset="folder",
-            mixture=MixtureConfig(folder=0.9, synthetic=0.1),
-            augment=AugmentConfig(brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
-            mismatched=0.08,
-            workers=1,
-        ),
-        model=_SMALL_MODEL,
-        diffusion=DiffusionConfig(denoise_fraction=0.5),
-        loss=_SMALL_LOSS,
-        train=TrainConfig(steps=8_000, batch_size=8, decay=6_800, warmup=200, save_every=250, val_every=1000, lr=7e-4),
-    )
+    return Config("small", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), _SMALL_LOSS, _SMALL_TRAIN)
 
 
 def small_kitti() -> Config:
-    """`small` adapted to KITTI: a short training that starts from it, at full price of the bits from its first step.
+    """`small` adapted to KITTI: a short training that starts from it, at the full rate term from its first step.
 
     accelerate launch train.py --preset small_kitti --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
 
     Time and result: not measured yet.
     """
-    config = small()
-    return replace(
-        config,
-        name="small_kitti",
-        loss=replace(config.loss, rate_warmup=0),
-        train=replace(config.train, steps=2_000, decay=1_900, warmup=50, lr=3e-4),
-    )
-
-
-def _mean(config: Config, steps: int, lr: float) -> Config:
-    """Stage 2, first half: the image of gamma 0, which the context makes, gets better to look at; files change too.
-
-    MS-SSIM, errors of 4x4 means and a perceptual distance take most of the weight of the squared error; see
-    docs/decisions.md for what was compared. There is no noise in it (start_fraction 1), and with sampled_steps no
-    second task without noise, so the denoiser rests.
-    """
-    return replace(
-        config,
-        name=f"{config.name}_mean",
-        data=_unscaled(config.data),
-        diffusion=DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25),
-        loss=replace(
-            config.loss,
-            rate_warmup=0,
-            distortion_weight=0.2,
-            coarse_weight=0.4,
-            ms_ssim_weight=1500.0,
-            perceptual="effnet",
-            perceptual_weight=1000.0,
-        ),
-        train=replace(config.train, steps=steps, lr=lr, warmup=20, decay=steps - 50),
-    )
-
-
-def _one_step(config: Config, steps: int, lr: float) -> Config:
-    """Stage 2, second half: the denoiser learns to make that image realistic in one step, and better in two to four.
-
-    With perceptual distance and a critic, both the more the larger gamma is. Files, and images at gamma 0, stay.
-    """
-    return replace(
-        config,
-        name=f"{config.name}_one_step",
-        data=_unscaled(config.data),
-        diffusion=DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25),
-        loss=replace(
-            _untaught(config.loss),
-            rate_warmup=0,
-            distortion_weight=0.5,
-            coarse_weight=1.5,
-            ms_ssim_weight=2000.0,
-            perceptual="effnet",
-            perceptual_weight=4000.0,
-            adversarial_weight=0.08,
-        ),
-        train=replace(config.train, steps=steps, lr=lr, warmup=20, decay=steps - 50, denoiser_only=True),
-    )
-
-
-def _untaught(loss: LossConfig | PaperLossConfig) -> LossConfig:
-    """Without disparities, for what trains nothing that could match."""
-    assert isinstance(loss, LossConfig)
-    return replace(loss, disparity_weight=0.0)
-
-
-def _unscaled(data: DataConfig) -> DataConfig:
-    return replace(data, augment=replace(data.augment, scale_max=1.0, scaled=1.0))
+    loss, train = replace(_SMALL_LOSS, rate_warmup=0), replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
+    return Config("small_kitti", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, train)
 
 
 def small_mean() -> Config:
@@ -450,7 +368,8 @@ def small_mean() -> Config:
 
     Time and result: not measured yet.
     """
-    return _mean(small(), steps=800, lr=3e-4)
+    loss = replace(_MEAN_LOSS, disparity_weight=0.05)
+    return Config("small_mean", _SMALL_DATA, _SMALL_MODEL, _MEAN, loss, _SMALL_MEAN_TRAIN)
 
 
 def small_one_step() -> Config:
@@ -460,99 +379,88 @@ def small_one_step() -> Config:
 
     Time and result: not measured yet.
     """
-    return _one_step(small(), steps=600, lr=5e-4)
+    return Config("small_one_step", _SMALL_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN)
+
+
+_NO_SIDE_DATA = replace(_SMALL_DATA, mismatched=0.0)
+_NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
+_NO_SIDE_LOSS = LossConfig(lambda_max=0.12)
 
 
 def small_no_side() -> Config:
-    """`small` without a side image, to measure what it brings: same data, steps and code; a decoder as large as fuses.
+    """`small` without x_side, to measure what x_side brings: same data, steps and code; a decoder of the same size.
 
     accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
 
     The channels that `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts). Time and
     result: not measured yet.
     """
-    config = small()
-    model = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
-    data = replace(config.data, mismatched=0.0)
-    return replace(config, name="small_no_side", data=data, model=model, loss=_untaught(config.loss))
+    loss = replace(_NO_SIDE_LOSS, rate_warmup=1000)
+    return Config(
+        "small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, _SMALL_TRAIN
+    )
 
 
 def small_no_side_mean() -> Config:
-    """Stage 2 of `small_no_side`, first half, as `small_mean`.
+    """Stage 2 of `small_no_side`, first half.
 
     accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
 
     Time and result: not measured yet.
     """
-    return _mean(small_no_side(), steps=800, lr=3e-4)
+    return Config("small_no_side_mean", _NO_SIDE_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN)
 
 
 def small_no_side_one_step() -> Config:
-    """Stage 2 of `small_no_side`, second half, as `small_one_step`.
+    """Stage 2 of `small_no_side`, second half.
 
-    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean \\
-        --data.folder-root PATH_TO_KITTI_SAMPLE
-
-    Time and result: not measured yet.
+    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean --data.folder-root SAMPLE
     """
-    return _one_step(small_no_side(), steps=600, lr=5e-4)
+    name, train = "small_no_side_one_step", _SMALL_ONE_STEP_TRAIN
+    return Config(name, _NO_SIDE_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, train)
+
+
+_BASE_MODEL = ModelConfig(
+    fusion="correlation", shortcut=True, latent=320, hyper=160, embedding=256,
+    analysis_channels=(128, 256, 384), analysis_blocks=(2, 3, 3),
+    side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
+    synthesis_blocks=(2, 2, 2), unet_channels=(160, 288, 448), unet_blocks=(2, 2, 3),
+)  # fmt: skip
+_BASE_STAGE_2_DATA = DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8)
 
 
 def base() -> Config:
-    """At most 60 M parameters, for GPUs; KITTI, or Cityscapes by one field.
+    """At most 60 M parameters, for GPUs; KITTI, or Cityscapes by one field. Time and result: not measured yet.
 
     accelerate launch train.py --preset base [--data.dataset cityscapes]
-
-    Time and result: not measured yet.
     """
-    return Config(
-        name="base",
-        data=DataConfig(
-            dataset="kitti", augment=AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02), workers=8
-        ),
-        model=ModelConfig(
-            fusion="correlation",
-            latent=320,
-            hyper=160,
-            shortcut=True,
-            analysis_channels=(128, 256, 384),
-            analysis_blocks=(2, 3, 3),
-            side_channels=(96, 192, 320),
-            side_blocks=(2, 2, 2),
-            synthesis_channels=(128, 256, 384),
-            synthesis_blocks=(2, 2, 2),
-            unet_channels=(160, 288, 448),
-            unet_blocks=(2, 2, 3),
-            embedding=256,
-        ),
-        loss=LossConfig(lambda_max=0.1, rate_warmup=5000, disparity_weight=0.05),
-        train=TrainConfig(steps=400_000, batch_size=32, decay=100_000, warmup=2_000, lr=2e-4, ema=0.9995),
-    )
+    augment = AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02)
+    data = DataConfig(dataset="kitti", augment=augment, workers=8)
+    train = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
+    loss = LossConfig(lambda_max=0.12, rate_warmup=5000)
+    return Config("base", data, _BASE_MODEL, DiffusionConfig(), loss, train)
 
 
 def base_mean() -> Config:
-    """Stage 2 of `base`, first half: accelerate launch train.py --preset base_mean --init runs/base
-
-    Time and result: not measured yet.
-    """
-    return _mean(base(), steps=20_000, lr=1e-4)
+    """Stage 2 of `base`, first half: train.py --preset base_mean --init runs/base. Not measured yet."""
+    train = TrainConfig(steps=20_000, batch_size=32, lr=1e-4, warmup=20, decay=19_950, ema=0.9995)
+    return Config("base_mean", _BASE_STAGE_2_DATA, _BASE_MODEL, _MEAN, _MEAN_LOSS, train)
 
 
 def base_one_step() -> Config:
-    """Stage 2 of `base`, second half: accelerate launch train.py --preset base_one_step --init runs/base_mean
-
-    Time and result: not measured yet.
-    """
-    return _one_step(base(), steps=30_000, lr=1e-4)
+    """Stage 2 of `base`, second half: train.py --preset base_one_step --init runs/base_mean. Not measured yet."""
+    train = TrainConfig(steps=30_000, batch_size=32, lr=1e-4, warmup=20, decay=29_950, ema=0.9995, parts="denoiser")
+    return Config("base_one_step", _BASE_STAGE_2_DATA, _BASE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, train)
 
 
 _PAPER_DATA = DataConfig(dataset="kitti", protocol="ndic", workers=4)
 _PAPER_LOSS = PaperLossConfig(
     lmbda=0.0025, distortion="l1", distortion_weight=0.1, perceptual="lpips_vgg", perceptual_weight=0.9
 )
-_PAPER_TRAIN = TrainConfig(
-    batch_size=4, warmup=0, lr_floor=0.5, ema=0.0, precision="no", val_every=20_000, save_every=5_000
-)
+_PAPER_TRAIN = TrainConfig(  # DICM's; CDC's differ by what its presets replace.
+    steps=400_000, batch_size=4, lr=3e-5, warmup=0, decay=85_000, lr_floor=0.5, ema=0.0, precision="no",
+    val_every=20_000, save_every=5_000,
+)  # fmt: skip
 
 
 def dicm_paper() -> Config:
@@ -562,26 +470,24 @@ def dicm_paper() -> Config:
 
     One model a beta; a sweep over beta gives the curve. Needs the weights of LPIPS-VGG (`--loss.perceptual none
     --loss.perceptual-weight 0` trains without). Published: batch 4 a GPU, so `--train.batch-size` 4 x GPUs.
-    Time, an estimate from operation counts (2.3 TFLOP a step) and never measured: 32 hours on one A100 at 8 TFLOP/s.
-    Expect, on Cityscapes, the published curve (read off a figure): 0.088 bpp FID 10.8, DISTS .075, PSNR 29.1;
-    0.106 bpp 10.2, .067, 29.5; 0.174 bpp 7.9, .057, 31.1. For KITTI no figures at this protocol are known to us.
-    Departures: the flip swaps the views; KITTI crops are taken anywhere along the row. Published, the learning rate
-    falls by a tenth an epoch from step 315 k (KITTI) on to its floor, a half, without a stated end; here it falls
-    linearly from there to that floor at 400 k. The quantiles keep a faster learning rate of their own.
+    Time, estimated from operation counts (2.3 TFLOP a step), never measured: 32 hours on one A100 at 8 TFLOP/s. Expect,
+    on Cityscapes, the published curve (read off a figure): 0.088 bpp FID 10.8, DISTS .075, PSNR 29.1; 0.106 bpp 10.2,
+    .067, 29.5; 0.174 bpp 7.9, .057, 31.1. For KITTI no figures at this protocol are known to us.
     """
-    train = replace(_PAPER_TRAIN, steps=400_000, lr=3e-5, decay=85_000)
-    return Config("dicm_paper", _PAPER_DATA, PaperModelConfig("dicm"), PaperDiffusionConfig(), _PAPER_LOSS, train)
+    model = PaperModelConfig("dicm")
+    return Config("dicm_paper", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, _PAPER_TRAIN)
 
 
 def dicm_no_side() -> Config:
-    """`dicm_paper` retrained without a side image: one codec, one view, all else equal. 53.6 M parameters.
+    """`dicm_paper` retrained without x_side: one codec, one view, all else equal. 53.6 M parameters.
 
     accelerate launch train.py --preset dicm_no_side [--data.dataset cityscapes] [--loss.lmbda BETA]
 
     Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 15 hours on one A100. Expect: nothing comparable is
     published. DICM's "without w" (Cityscapes, 0.129 bpp: FID 126, 26.2 dB, off a figure) may not have been retrained.
     """
-    return replace(dicm_paper(), name="dicm_no_side", model=PaperModelConfig("dicm", fusion="none"))
+    model = PaperModelConfig("dicm", fusion="none")
+    return Config("dicm_no_side", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, _PAPER_TRAIN)
 
 
 def cdc_eps() -> Config:
@@ -589,13 +495,11 @@ def cdc_eps() -> Config:
 
     accelerate launch train.py --preset cdc_eps [--data.dataset cityscapes] [--loss.lmbda BETA]
 
-    Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 37 hours on one A100 for the million steps.
-    Expect: nothing comparable is published; the paper trains on Vimeo-90k at 256x256, which is no source here.
-    Released code: Adam 4e-5, halved within seven steps after the first 100 k; here it falls linearly from there to that
-    half. Its beta is given on the command line; ours is DICM's.
+    Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 37 hours on one A100. Expect: nothing comparable is
+    published; the paper trains on Vimeo-90k at 256x256, which is no source here. Beta is DICM's.
     """
-    train = replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000)
     model = PaperModelConfig("cdc", fusion="none")
+    train = replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000)
     return Config("cdc_eps", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, train)
 
 
@@ -605,18 +509,12 @@ def cdc_x() -> Config:
     accelerate launch train.py --preset cdc_x [--data.dataset cityscapes] [--loss.lmbda BETA]
 
     Time, estimated as for `dicm_paper`: 1.22 TFLOP a step, about 42 hours on an A100. Expect: as for `cdc_eps`.
-    Released code: T 8193, cosine schedule with offset, squared error times min(SNR, 5), beta 0.0032, 65 steps, Adam
-    5e-5 falling to a fifth within eight steps after the first 100 k (here linearly), an average of the weights taken
-    every tenth step with 0.999, which is 0.9999 a step.
     """
-    return Config(
-        "cdc_x",
-        _PAPER_DATA,
-        PaperModelConfig("cdc", fusion="none", finest_context=64),
-        PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0),
-        replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2"),
-        replace(_PAPER_TRAIN, steps=1_000_000, lr=5e-5, decay=900_000, lr_floor=0.2, ema=0.9999),
-    )
+    model = PaperModelConfig("cdc", fusion="none", finest_context=64)
+    diffusion = PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0)
+    loss = replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2")
+    train = replace(_PAPER_TRAIN, steps=1_000_000, lr=5e-5, decay=900_000, lr_floor=0.2, ema=0.9999)
+    return Config("cdc_x", _PAPER_DATA, model, diffusion, loss, train)
 
 
 PRESETS: dict[str, Callable[[], Config]] = {

@@ -16,7 +16,7 @@ import sys
 
 from utils.cli import Parser, run
 
-DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
+DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin")
 ANCHORS = ("jpeg", "webp", "avif")
 
 

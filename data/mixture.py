@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.pair import Pair, PairSource
 from data.permutation import mix, permute
-from utils.errors import ConfigError, DataError
-from utils.failures import loader_died
+from utils.errors import ConfigError, DataError, loader_died
 
 _BLOCK = 64  # short, so that a small source is still walked nearly pass by pass
 _UNIT = 1 << 32

@@ -10,7 +10,7 @@ from data.files.packed import CacheKey, PackedSource, caches_in, find_cache
 from data.pair import PairSource
 from utils.errors import ConfigError, DataError
 
-NAMES = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
+NAMES = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin")
 SPLITS = ("train", "val", "test")
 SIZES = ("protocol", "full", "train")
 PROTOCOLS = ("drive_disjoint", "ndic")
@@ -32,10 +32,10 @@ def open_source(
 ) -> PairSource:
     """One split of a data set.
 
-    `name`: kitti, cityscapes, folder (each needs `root`), synthetic or builtin. `size`: "protocol" (what is
-    evaluated), "full" (the original resolution) or "train" (KITTI at the protocol's scale but its full width; else as
-    "protocol"). `protocol`: KITTI's lists of pairs. `limit`: the first so many pairs only. `seed`, `height` and
-    `width` concern the made sources: the synthetic street, and the image size of synthetic and builtin.
+    `name`: kitti, cityscapes, folder (each needs `root`), synthetic, warped (with or without one) or builtin. `size`:
+    "protocol" (what is evaluated), "full" (the original resolution) or "train" (KITTI at the protocol's scale but its
+    full width; else as "protocol"). `protocol`: KITTI's lists of pairs. `limit`: the first so many pairs only. `seed`
+    concerns the random numbers of synthetic and warped, `height` and `width` the image size of these two and builtin.
 
     Listings are checked here: a missing half of a pair, an empty split or a wrong root raises DataError; an unknown
     name, split, size or protocol ConfigError. `verify` also looks into the files.
@@ -54,6 +54,10 @@ def open_source(
         from data.made.synthetic import SyntheticSource
 
         return SyntheticSource(split=split, limit=limit, seed=seed, height=height, width=width)
+    if name == "warped":
+        from data.made.warped import WarpedSource
+
+        return WarpedSource(split=split, root=root, limit=limit, seed=seed, height=height, width=width)
     if name == "builtin":
         from data.made.builtin import BuiltinSource
 

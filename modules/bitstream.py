@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from utils.errors import BitstreamError
 
 FORMAT = 0xD
-MIN_SIDE = 16
-MAX_SIDE = 4096
+MIN_EDGE = 16
+MAX_EDGE = 4096
+"""Smallest and largest height and width in pixels."""
 CHECK_BYTES = 3
 TAG_BYTES = 2
 SIZES = (
@@ -45,7 +46,7 @@ SIZES = (
 
 def largest_file(max_pixels: int) -> int:
     """Bytes beyond which a file of at most `max_pixels` is not worth reading: 3 for each pixel, padding included."""
-    return 64 + 3 * min(16 * max_pixels, MAX_SIDE**2)
+    return 64 + 3 * min(16 * max_pixels, MAX_EDGE**2)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Bitstream:
 
 
 def _varint(value: int) -> bytes:
+    """Little-endian base 128: seven bits a byte, and the high bit set on all bytes but the last."""
     out = bytearray()
     while value >= 128:
         out.append(value & 127 | 128)
@@ -68,6 +70,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The value at this position, and the position after it; at most three bytes, 21 bits. Raises BitstreamError."""
     value = 0
     for count in range(3):
         if position >= len(data):
@@ -91,17 +94,19 @@ def _check(head: bytes, payload: bytes, identity: bytes) -> bytes:
 
 def pack(stream: Bitstream, identity: bytes) -> bytes:
     """The bytes of a file. `identity` is the model's digest (at least 2 bytes); its first two become the tag."""
+    # Format number and size code share a byte; a size without a code follows as two varints.
     size = (stream.height, stream.width)
     code = SIZES.index(size) + 1 if size in SIZES else 0
     head = bytes([FORMAT << 4 | code])
     if not code:
         head += _varint(stream.height) + _varint(stream.width)
+    # Rate level and model tag, then the check over all of it.
     head += bytes([stream.level]) + identity[:TAG_BYTES]
     return head + _check(head, stream.payload, identity) + stream.payload
 
 
 def unpack(data: bytes, identity: bytes) -> Bitstream:
-    """The content of a file made by the model with this identity; BitstreamError says why it is none."""
+    """The content of a file made by the model with this identity; BitstreamError says why the bytes are none."""
     if not data:
         raise BitstreamError("The file is empty; encode the image again.")
     if data[0] >> 4 != FORMAT:
@@ -109,21 +114,23 @@ def unpack(data: bytes, identity: bytes) -> Bitstream:
             f"The file does not begin like one of this codec (first byte 0x{data[0]:02x}); it is something else, "
             "damaged, or of a later format."
         )
+    # Image size: by its code, or by two varints.
     code, position = data[0] & 15, 1
     if code:
         height, width = SIZES[code - 1]
     else:
         height, position = _read_varint(data, position)
         width, position = _read_varint(data, position)
-    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+    if not (MIN_EDGE <= height <= MAX_EDGE and MIN_EDGE <= width <= MAX_EDGE):
         raise BitstreamError(
-            f"The header gives an image of {width}x{height}; each side must lie in {MIN_SIDE} to {MAX_SIDE}."
+            f"The header gives an image of {width}x{height}; height and width must lie in {MIN_EDGE} to {MAX_EDGE}."
         )
     if not code and (height, width) in SIZES:
         raise BitstreamError(
             f"The header spells out the size {width}x{height}, which has a code of its own; the file is damaged: copy "
             "or encode it again."
         )
+    # Rate level, model tag and check; the tag comes first, since another model's file fails the check as well.
     end = position + 1 + TAG_BYTES
     if len(data) < end + CHECK_BYTES:
         raise BitstreamError(

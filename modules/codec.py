@@ -1,4 +1,4 @@
-"""The whole system: what a codec is; each family has a module of its own (BUILDERS). As drawn, that of this project:
+"""The whole system: what a codec is. Each family of codecs has a module of its own (BUILDERS); this project's own:
 
 sender                                file                         receiver
 x ─ g_a ─► y ─ h_a ─► z ─► Q ─┐                       ┌─► z_hat ─ h_s ─► mean, scale
@@ -23,36 +23,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Config
-from modules.bitstream import MAX_SIDE, MIN_SIDE, Bitstream, pack, unpack
+from modules.bitstream import MAX_EDGE, MIN_EDGE, Bitstream, pack, unpack
 from modules.entropy import Coded, Hyperprior
 from modules.noise import Draws, payload_seed
 from modules.transforms import HYPER_STRIDE
 from utils.errors import BitstreamError
 
 LEVELS = 256
+"""Number of rate levels of a variable-rate codec; rate level l stands for the rate l / 255."""
 MAX_PIXELS = 4096 * 2048
-"""The largest image that is decoded unless the caller allows more (3840x2160 fits): a file of a few bytes can claim
-4096x4096, and without a side image nothing else tells how much memory it is worth."""
+"""The largest image that is decoded unless the caller allows more (3840x2160 fits). A file of a few bytes can claim
+4096x4096 pixels, and without x_side nothing else bounds the memory that decoding takes."""
 
 
 @dataclass
-class Prediction:
-    """One estimate that the objective judges.
-
-    `image` and `x0` (B, 3, H, W) are an original (x, or x_side where its reconstruction is a task) and its estimate, in
-    [0, 1]; `estimate` and `target` are what the distortion compares (the same two, or noise, ...). The weights (B,)
-    multiply the distortion and the perceptual term, in which a critic's opinion counts by `realism` (B,). `samples`
-    (B,) are the places in the batch, where a task covers only some of it.
-    """
+class DenoisingTask:
+    """One denoising result of a training pass and how the objective weights it; S of the batch's samples take part."""
 
     samples: Tensor
-    image: Tensor
-    x0: Tensor
+    """Indices (S,) of these samples in the batch."""
+    x: Tensor
+    """The original (S, 3, H, W) in [0, 1]; it is x_side where the task is to denoise x_side."""
+    x_hat: Tensor
+    """Its estimate (S, 3, H, W) in about [0, 1]; MS-SSIM and the perceptual term compare it with x."""
     estimate: Tensor
     target: Tensor
+    """What the distortion compares (S, 3, H, W): x_hat and x, or in a published codec what its network predicts."""
     weight: Tensor
+    """Weight (S,) of the distortion terms."""
     perceptual_weight: Tensor
-    realism: Tensor
+    """Weight (S,) of the perceptual term."""
+    critic_weight: Tensor
+    """Weight (S,) of the critic's logit inside the perceptual term."""
 
 
 @dataclass
@@ -62,9 +64,10 @@ class CodecOutput:
     bits: Tensor
     rate: Tensor
     y_hat: Tensor
-    predictions: list[Prediction] = field(default_factory=list)
+    tasks: list[DenoisingTask] = field(default_factory=list)
     aux: Tensor | None = None
-    """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; it moves nothing else."""
+    """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; no other part learns from
+    it."""
     offsets: list[Tensor] = field(default_factory=list)
     """Where x_side was matched, of codecs that align it, fine to coarse: (B, 1, H/4, W/4) and so on, in positions of
     their scale to the right, float32; minus the disparity for a left x. They mean nothing where `has_side` is False."""
@@ -76,7 +79,7 @@ class Codec(nn.Module, ABC):
     """A codec with side information at the decoder.
 
     `forward` gives what the training objective needs; `compress` and `decompress` make and read files. The sender's
-    methods take no side image. Training and evaluation use nothing else, so a codec need not be a diffusion model.
+    methods do not take x_side. Training and evaluation use nothing else, so a codec need not be a diffusion model.
     """
 
     name: str
@@ -89,9 +92,9 @@ class Codec(nn.Module, ABC):
     default_steps: int = 1
     default_gamma: float = 0.0
     sender: tuple[str, ...] = ("g_a", "entropy")
-    """The parts that decide what a file holds; all others are the receiver's."""
+    """The parts that decide what a file holds; all others belong to the receiver."""
     denoiser: tuple[str, ...] = ("unet",)
-    """The receiver's part that works on noise."""
+    """The receiver's part that removes noise."""
     decoding_dtype: torch.dtype | None = None
     """The number format of the receiver's networks by autocast; None: float32. What a file holds does not depend on
     it: the entropy model's integers are the same in every format."""
@@ -133,7 +136,7 @@ class Codec(nn.Module, ABC):
         return self.analyse(pad(x[None].to(device), HYPER_STRIDE), level)
 
     def compress(self, x: Tensor, rate: float | None = None) -> bytes:
-        """x (3, H, W) in [0, 1], 16 to 4096 pixels a side -> the bytes of a file."""
+        """x (3, H, W) in [0, 1], H and W 16 to 4096 -> the bytes of a file."""
         with torch.inference_mode():  # 5 % faster than without gradients only; no tensor leaves it.
             return self.pack(x, self.code(x, rate), rate)
 
@@ -173,9 +176,9 @@ class Codec(nn.Module, ABC):
         seed: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Tensor:
-        """The bytes of a file and the side image (3, H, W) in [0, 1] -> x_hat (3, H, W) in [0, 1].
+        """The bytes of a file and x_side (3, H, W) in [0, 1] -> x_hat (3, H, W) in [0, 1].
 
-        x_side None: the learned null input, for codecs that have one. `seed` replaces the one that the file carries.
+        x_side None: the learned null input, for codecs that have one. `seed` replaces the seed that the file carries.
         Larger images than `max_pixels` are refused before memory is taken for them. Raises BitstreamError for bytes
         that are no file of this model, whoever made them, and ValueError for arguments out of range.
         """
@@ -187,9 +190,11 @@ class Codec(nn.Module, ABC):
             raise ValueError(f"gamma is {gamma}; it lies in 0 (mean-like) to 1 (realistic).")
         if x_side is None and not self.accepts_no_side and self.needs_side:
             raise ValueError("This model was trained without side dropout and cannot decode without a side image.")
+        # 1. The file: header, checks, payload; no network runs before its size is accepted.
         stream = self.unpack(data, max_pixels)
         size = (stream.height, stream.width)
         device = next(self.parameters()).device
+        # 2. x_side, which must fit the image that the file holds.
         if x_side is not None:
             _check_image("x_side", x_side)
             if tuple(x_side.shape[1:]) != size:
@@ -198,7 +203,9 @@ class Codec(nn.Module, ABC):
                     f"{stream.width}x{stream.height}; rectified views are equally large."
                 )
             x_side = pad(x_side[None].to(device), HYPER_STRIDE)
+        # 3. The latent: exact integers on the CPU, so that it is the encoder's y_hat to the bit.
         y_hat = self.decode_latent(stream)
+        # 4. The image, from y_hat, x_side and noise that follows from the file.
         seed = payload_seed(stream.payload) if seed is None else seed
         level = torch.tensor([stream.level], device=device)
         dtype = self.decoding_dtype
@@ -244,17 +251,17 @@ def evaluation_mode(codec: nn.Module):  # type: ignore[no-untyped-def]
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:
-    """(B, 3, H, W) -> the same with rows and columns repeated at the bottom and right up to multiples of `multiple`."""
-    right, bottom = (-side % multiple for side in (image.shape[3], image.shape[2]))
+    """(B, 3, H, W) -> padded at the bottom and right, by repetition, to multiples of `multiple`."""
+    right, bottom = -image.shape[3] % multiple, -image.shape[2] % multiple
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if right or bottom else image
 
 
 def _check_image(name: str, image: Tensor) -> None:
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"{name} must have shape (3, H, W), not {tuple(image.shape)}.")
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in image.shape[1:]):
+    if not all(MIN_EDGE <= edge <= MAX_EDGE for edge in image.shape[1:]):
         raise ValueError(
-            f"{name} is {image.shape[2]}x{image.shape[1]}; each side must lie in {MIN_SIDE} to {MAX_SIDE} pixels."
+            f"{name} is {image.shape[2]}x{image.shape[1]}; height and width must lie in {MIN_EDGE} to {MAX_EDGE}."
         )
     if not torch.is_floating_point(image) or not _in_unit_range(image):
         raise ValueError(f"{name} must be a float tensor with values in [0, 1].")

@@ -26,6 +26,7 @@ END_BYTES = 2 * WORD_BYTES
 
 def quantise_pmf(pmf: NDArray[np.float64]) -> NDArray[np.int32]:
     """Probabilities (tables, K), rows summing to about 1 -> positive int32 frequencies whose rows sum to 2^22."""
+    # f = floor(p (2^22 - K)) + 1 is at least 1; the most probable symbol takes what rounding has left of 2^22.
     total = 1 << PRECISION
     size = pmf.shape[1]
     pmf = np.maximum(pmf, 0)
@@ -97,11 +98,13 @@ class SymbolEncoder:
         The coder ends on a whole 32-bit word somewhere in its final interval. Any number in that interval decodes to
         the same symbols, so the shortest one that lies there is taken.
         """
+        # All words up to one inside the final interval [low, low + span), as numbers of `size` bytes.
         payload: bytes = self._encoder.get_compressed().astype(">u4").tobytes()
         words, (lower, span) = self._encoder.pos()
         size = WORD_BYTES * words + END_BYTES
         point = int.from_bytes(payload.ljust(size, b"\0"), "big")
         low = point - (point - lower) % 2 ** (8 * END_BYTES)  # `lower` has its low bytes alone: earlier words are out.
+        # The shortest prefix that reaches the interval, as it is or with its last byte one higher.
         for length in range(max(0, len(payload) - END_BYTES + 1), len(payload)):
             head = payload[:length]
             above = (int.from_bytes(head, "big") + 1) % 256 ** max(length, 1)

@@ -1,4 +1,4 @@
-"""The distribution term of the objective: a critic that learns to tell decoded images from originals.
+"""The adversarial part of the perceptual term: a critic that learns to tell decoded images from originals.
 
 A projected discriminator (Sauer et al. 2021, arXiv 2111.01007): small trained heads on the features of the frozen
 network of the perceptual loss, which are computed once for both.
@@ -6,6 +6,7 @@ network of the perceptual loss, which are computed once for both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,10 +19,13 @@ from modules.pretrained.effnet import CHANNELS, feature_distance
 
 WIDTH = 64
 """Channels inside a head."""
+LEARNING_RATE = 5e-4
+BETAS = (0.0, 0.99)
+"""Of the critic's Adam. No momentum, as is usual for critics: the right answer changes with the codec."""
 
 
 class Critic(nn.Module):
-    """Taps of EfficientNet-Lite0 -> logits at every position of every tap; above 0: looks like an original."""
+    """Features of EfficientNet-Lite0 -> logits at every position of every tap; above 0: classified as an original."""
 
     def __init__(self, taps: tuple[str, ...]) -> None:
         super().__init__()
@@ -45,6 +49,7 @@ class Critic(nn.Module):
 
 def hinge_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """What the critic minimises (Lim and Ye 2017, arXiv 1705.02894): (B,), the mean over positions, then over taps."""
+    # max(0, 1 - C(x)) + max(0, 1 + C(x_hat))
     terms = [(F.relu(1 - r) + F.relu(1 + f)).mean((1, 2, 3)) for r, f in zip(real, fake, strict=True)]
     return torch.stack(terms).mean(0)
 
@@ -54,12 +59,12 @@ def realism(logits: list[Tensor]) -> Tensor:
     return torch.stack([logit.mean((1, 2, 3)) for logit in logits]).mean(0)
 
 
-def build_judge(loss: BaseLossConfig, weights_dir: str | Path | None = None) -> nn.Module | None:
-    """What judges decoded images in training: perceptual distance, with a critic or without; None: nothing.
+def build_perceptual_term(loss: BaseLossConfig, weights_dir: str | Path | None = None) -> nn.Module | None:
+    """The perceptual term of the objective: a perceptual distance, with a critic or without; None: no such term.
 
     Raises WeightsError as `build_perceptual` does. A critic has the features of `effnet` (`utils/configrules.py`).
     """
-    if not loss.judges_images:
+    if not loss.has_perceptual:
         return None
     if loss.adversarial_weight > 0:
         return AdversarialLoss(loss.adversarial_weight)
@@ -67,10 +72,11 @@ def build_judge(loss: BaseLossConfig, weights_dir: str | Path | None = None) -> 
 
 
 class AdversarialLoss(nn.Module):
-    """Perceptual distance minus `weight` x share x realism, called as the perceptual losses are, and with the shares.
+    """P = perceptual distance - `weight` x critic_weight x realism. Called as the perceptual losses, and with those
+    weights.
 
-    Keeps the features of what it was called with, without their graph, until `critic_losses` takes them. Its parameters
-    are the critic's alone; a call passes gradients to x_hat and not to them.
+    It keeps the features of the images that it was called with, without their graph, until `critic_losses` takes them.
+    Its only parameters are the critic's; a call passes gradients to x_hat and not to them.
     """
 
     network = EfficientNetLoss.network
@@ -82,20 +88,60 @@ class AdversarialLoss(nn.Module):
         self.critic = Critic(EfficientNetLoss.taps).requires_grad_(False)
         self.seen: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
 
-    def forward(self, x_hat: Tensor, x: Tensor, share: Tensor) -> Tensor:
-        """x_hat, x (B, 3, H, W) in [0, 1], share (B,) -> (B,). The critic learns from images with a share above 0."""
+    def forward(self, x_hat: Tensor, x: Tensor, critic_weight: Tensor) -> Tensor:
+        """x_hat, x (B, 3, H, W) in [0, 1], critic_weight (B,) -> (B,).
+
+        The critic learns from the images whose weight is above 0.
+        """
         with torch.no_grad():
             features = self.perceptual.features(x)
         features_hat = self.perceptual.features(x_hat)
-        asked = torch.nonzero(share > 0)[:, 0]
-        if len(asked):
-            fake = {tap: f[asked].detach() for tap, f in features_hat.items()}
-            self.seen.append((fake, {tap: f[asked] for tap, f in features.items()}))
-        opinion = realism(self.critic(features_hat))
-        return feature_distance(features_hat, features) - self.weight * share * opinion
+        # For the critic's own step: both sets of features, without the graph of the codec.
+        used = torch.nonzero(critic_weight > 0)[:, 0]
+        if len(used):
+            fake = {tap: f[used].detach() for tap, f in features_hat.items()}
+            self.seen.append((fake, {tap: f[used] for tap, f in features.items()}))
+        # For the codec's step: the generator's hinge loss is minus the critic's mean logit (Lim and Ye 2017).
+        logit = realism(self.critic(features_hat))
+        return feature_distance(features_hat, features) - self.weight * critic_weight * logit
 
     def critic_losses(self) -> Tensor | None:
         """The critic's loss (N,) on each image since the last call; None without any."""
         losses = [hinge_loss(self.critic(real), self.critic(fake)) for fake, real in self.seen]
         self.seen.clear()
         return torch.cat(losses) if losses else None
+
+
+class CriticTraining:
+    """The critic's own step after each step of the codec: its optimizer, on one process or many alike.
+
+    `reduce` sums a tensor over all processes.
+    """
+
+    def __init__(self, loss: AdversarialLoss, reduce: Callable[[Tensor], Tensor]) -> None:
+        self.critic, self._loss, self._reduce = loss.critic, loss, reduce
+        self._parameters = list(loss.critic.parameters())
+        self.optimizer = torch.optim.Adam(self._parameters, lr=LEARNING_RATE, betas=BETAS)
+
+    def step(self, factor: float) -> dict[str, Tensor]:
+        """One step, at `factor` times the learning rate, on all images since the last; {"critic": its loss}."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * factor
+        self.optimizer.zero_grad(set_to_none=False)
+        self.critic.requires_grad_(True)
+        losses = self._loss.critic_losses()
+        if losses is not None:
+            losses.sum().backward()
+        self.critic.requires_grad_(False)
+        # The mean over all images of all processes and passes: sums of gradients and counts are reduced together.
+        # A process that has seen no image adds zeros.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        flat = torch.cat([gradient.view(-1) for gradient in gradients])
+        count = flat.new_full((1,), 0.0 if losses is None else len(losses))
+        flat, count = self._reduce(torch.cat([flat, count])).split([len(flat), 1])
+        flat = flat / count.clamp(min=1)
+        pieces = flat.split([p.numel() for p in self._parameters])
+        for parameter, gradient in zip(self._parameters, pieces, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        self.optimizer.step()
+        return {} if losses is None else {"critic": losses.detach().mean()}

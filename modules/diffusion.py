@@ -30,14 +30,18 @@ MAX_BETA = 0.999
 def discrete_alphas(schedule: Schedule, timesteps: int) -> Tensor:
     """alpha at t = 0, 1/T, ..., 1: (T + 1,) float64, from the betas of `linear` or `cosine_offset`."""
     if schedule == "linear":
+        # beta_i from first to last in equal steps (Ho et al. 2020, arXiv 2006.11239, section 4).
         first, last = (beta * 1000 / timesteps for beta in LINEAR_BETAS)
         betas = torch.linspace(first, last, timesteps, dtype=torch.float64)
     else:
+        # alpha^2(t) = cos^2(pi/2 (t + s) / (1 + s)) up to a factor, s = COSINE_OFFSET, and beta_i =
+        # 1 - alpha^2(i/T) / alpha^2((i - 1)/T) (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17).
         angle = (torch.linspace(0, 1, timesteps + 1, dtype=torch.float64) + COSINE_OFFSET) / (1 + COSINE_OFFSET)
         squared = (angle * (math.pi / 2)).cos() ** 2
         betas = 1 - squared[1:] / squared[:-1]
-    kept = (1 - betas.clamp(max=MAX_BETA)).cumprod(0).sqrt()
-    return torch.cat([torch.ones(1, dtype=torch.float64), kept])
+    # alpha(i/T)^2 = product of (1 - beta_j) for j up to i.
+    alphas = (1 - betas.clamp(max=MAX_BETA)).cumprod(0).sqrt()
+    return torch.cat([torch.ones(1, dtype=torch.float64), alphas])
 
 
 class Process:
@@ -72,6 +76,7 @@ class Process:
             index = torch.round(t * self.timesteps).long()
             alpha, sigma = self._alpha.to(t.device)[index], self._sigma.to(t.device)[index]
         else:
+            # sigma / alpha = noise_ratio tan(pi t / 2), brought to alpha^2 + sigma^2 = 1; alpha(1) is 0 exactly.
             angle = t.double() * (math.pi / 2)
             signal, noise = torch.where(t >= 1, 0.0, angle.cos()), self.noise_ratio * angle.sin()
             norm = torch.hypot(signal, noise)
@@ -79,12 +84,12 @@ class Process:
         return alpha.float()[:, None, None, None], sigma.float()[:, None, None, None]
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t."""
+        """x_t = alpha x0 + sigma n."""
         alpha, sigma = self.alpha_sigma(t)
         return alpha * x0 + sigma * noise
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network should predict."""
+        """What the network should predict: x0, n, or v = alpha n - sigma x0 (Salimans and Ho 2022, appendix D)."""
         if self.prediction == "x0":
             return x0
         if self.prediction == "epsilon":
@@ -93,7 +98,7 @@ class Process:
         return alpha * noise - sigma * x0
 
     def to_x0(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
-        """x0 from the network's prediction at x_t."""
+        """x0 from the network's prediction at x_t: x0 itself, (x_t - sigma n) / alpha, or alpha x_t - sigma v."""
         if self.prediction == "x0":
             return prediction
         alpha, sigma = self.alpha_sigma(t)
@@ -102,7 +107,7 @@ class Process:
         return alpha * x_t - sigma * prediction
 
     def noise_from_x0(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """The noise n that x_t contains if its image is x0; needs t > 0."""
+        """The noise n = (x_t - alpha x0) / sigma that x_t contains if its image is x0; needs t > 0."""
         alpha, sigma = self.alpha_sigma(t)
         return (x_t - alpha * x0) / sigma
 
@@ -140,6 +145,7 @@ def ddim(
     times = step_times(process, steps).to(x_start.device)
     for now, after in pairwise(times):
         t, s = now.expand(len(x_t)), after.expand(len(x_t))
+        # Estimate x0 at t, then x_s = alpha(s) x0 + sigma(s) n with the noise n that x_t holds beside that x0.
         x0 = process.to_x0(x_t, predict(x_t, t).float(), t)
         if clip:
             x0 = x0.clamp(-1, 1)

@@ -1,5 +1,7 @@
-"""Mean-scale hyperprior with gain units (Minnen et al. 2018; Cui et al., "Asymmetric Gained Deep Image Compression With
-Continuous Rate Adaptation", CVPR 2021), trained in floats and coded in exact integers.
+"""Mean-scale hyperprior with gain units, trained in floats and coded in exact integers.
+
+Hyperprior: Minnen, Ballé, Toderici 2018, arXiv 1809.02736. Gain units: Cui et al., "Asymmetric Gained Deep Image
+Compression With Continuous Rate Adaptation", CVPR 2021. `modules/likelihoods.py` has the probabilities.
 
     y ─ × gain[rate] ─► Q(y | mean, scale) ─► coder        z = h_a(y × gain) ─► Q ─► coder
                               ▲                                          │
@@ -18,61 +20,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modules.borrowed import EntropyBottleneck, LowerBound
-from modules.coder import (
-    END_BYTES,
-    MAX_SYMBOL_BYTES,
-    PRECISION,
-    ProbabilityTables,
-    SymbolDecoder,
-    SymbolEncoder,
-    Symbols,
-    quantise_pmf,
-)
+from modules.coder import END_BYTES, MAX_SYMBOL_BYTES, ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols
 from modules.derived import Derived
 from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, KNOT_SPACING, IntegerSynthesis, quantise
+from modules.likelihoods import (
+    LIKELIHOOD_BOUND,
+    SCALES,
+    Y_LIMIT,
+    Z_LIMIT,
+    FactorizedPrior,
+    LowerBound,
+    gaussian_likelihood,
+    round_ste,
+    scale_of,
+    y_table,
+    z_table,
+)
 from modules.noise import Draws
 from utils.errors import BitstreamError, CheckpointError
 
-SCALES = 64
-"""Number of Gaussian tables: standard deviations from SCALE_MIN to SCALE_MAX in geometric steps."""
-SCALE_MIN = 0.11
-SCALE_MAX = 64.0
-SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
-Y_LIMIT = 255
-"""Symbols of y lie in [-255, 255] around the mean; larger ones saturate (the encoder sees the same y_hat)."""
-Z_LIMIT = 127
 GAIN_BITS = 20
-LIKELIHOOD_BOUND = 2.0**-PRECISION
-"""No entry of the coder's tables is rarer, so no symbol costs more."""
-
-
-def gaussian_likelihood(residual: Tensor, scale: Tensor) -> Tensor:
-    """P(round to residual) under N(0, scale^2): the Gaussian's mass on [residual - 1/2, residual + 1/2]."""
-    distance = residual.abs()
-    upper = torch.special.ndtr((0.5 - distance) / scale)
-    lower = torch.special.ndtr((-0.5 - distance) / scale)
-    return upper - lower
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Rounding whose gradient is the identity."""
-    return x + (torch.round(x) - x).detach()
-
-
-class FactorizedPrior(EntropyBottleneck):
-    """CompressAI's EntropyBottleneck (Ballé et al. 2018) asked for likelihoods of given values (B, C, H, W)."""
-
-    def values_likelihood(self, values: Tensor) -> Tensor:
-        """Mass of each channel's density on [v - 1/2, v + 1/2]."""
-        batch, channels, height, width = values.shape
-        flat = values.permute(1, 0, 2, 3).reshape(channels, 1, -1)
-        likelihood, _, _ = self._likelihood(flat)
-        return likelihood.view(channels, batch, height, width).permute(1, 0, 2, 3)
-
-    def medians(self) -> Tensor:
-        """(C,)."""
-        return self.quantiles[:, 0, 1]
+"""Fractional bits of an inverse gain."""
 
 
 @dataclass
@@ -87,12 +55,12 @@ class Coded:
 
 
 class Quantised(Coded):
-    """A `Coded` whose y_hat and bits may be functions, called when they are first asked for: no file needs them."""
+    """A `Coded` whose y_hat and bits are computed when they are first asked for: writing a file needs neither."""
 
     def __init__(
         self,
-        y_hat: Tensor | Callable[[], Tensor],
-        bits: Tensor | Callable[[], Tensor],
+        y_hat: Callable[[], Tensor],
+        bits: Callable[[], Tensor],
         z_symbols: Tensor,
         y_symbols: Tensor,
         indices: Tensor,
@@ -103,21 +71,21 @@ class Quantised(Coded):
     @cached_property
     def y_hat(self) -> Tensor:  # type: ignore[override]
         """(B, M, h, w)."""
-        return self._y_hat if isinstance(self._y_hat, Tensor) else self._y_hat()
+        return self._y_hat()
 
     @cached_property
     def bits(self) -> Tensor:  # type: ignore[override]
         """(B,)."""
-        return self._bits if isinstance(self._bits, Tensor) else self._bits()
+        return self._bits()
 
 
 class Hyperprior(nn.Module):
     """Entropy model of a latent y (B, M, h, w); h_a and h_s are given, so that every codec family can use it.
 
-    h_a maps y to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels: the mean of y x gain, and the index of its scale.
-    `levels` rate levels share one set of weights (1: a fixed-rate model without gain). With `mean_before_gain` the mean
-    is that of y, so that the weights need not scale it with the rate: it is multiplied by the gain where symbols are
-    chosen, and y_hat = symbol / gain + mean.
+    h_a maps y x gain to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels, the mean of y x gain and the index of its
+    scale. Symbol and reconstruction are Q = round(y gain - mean) and y_hat = (Q + mean) / gain. `levels` rate levels
+    share one set of weights (1: a fixed-rate model without gain). With `mean_before_gain`, h_s gives the mean of y
+    itself, so that the weights need not scale it with the rate: Q = round((y - mean) gain), y_hat = Q / gain + mean.
 
     Exactness at both ends of h_s, where `modules/integer.py` has the proof for its layers:
     - what goes in, 2^8 times a symbol of z plus a median, must be an activation: at most 2^20 - 1 (`check_exact`);
@@ -168,11 +136,12 @@ class Hyperprior(nn.Module):
     # ---------------------------------------------------------------- training: floats and uniform noise
 
     def gain(self, level: Tensor) -> Tensor:
-        """(B,) integer levels -> (B, M, 1, 1) float gains, from knots interpolated in the logarithm."""
+        """(B,) integer rate levels -> (B, M, 1, 1) float gains."""
         if self.levels == 1:
             return torch.ones(len(level), self.latent, 1, 1, device=level.device)
         left = torch.div(level, KNOT_SPACING, rounding_mode="floor")
         fraction = ((level - left * KNOT_SPACING).float() / KNOT_SPACING)[:, None]
+        # gain = gain_left^(1 - f) gain_right^f between two learned knots (Cui et al. 2021, exponential interpolation).
         return (self.log_gain[left] * (1 - fraction) + self.log_gain[left + 1] * fraction).exp()[:, :, None, None]
 
     def forward(self, y: Tensor, level: Tensor, draws: Draws | None = None) -> Coded:
@@ -181,6 +150,8 @@ class Hyperprior(nn.Module):
             return self._noisy(y.float(), level, draws) if draws is not None else self.quantise(y.float(), level)
 
     def _noisy(self, y: Tensor, level: Tensor, draws: Draws) -> Coded:
+        # z = h_a(y gain). Its bits are computed of z + U(-1/2, 1/2), in place of rounding (Ballé et al. 2017), bounded
+        # below as the coder's tables are; what h_s is given is rounded around the medians, as in a file.
         gain = self.gain(level)
         scaled = y * gain
         z = self.h_a(scaled)
@@ -188,12 +159,15 @@ class Hyperprior(nn.Module):
         z_likelihood = self._likelihood_low(self.prior.values_likelihood(z_noisy))
         medians = self.prior.medians().detach()[:, None, None]
         z_hat = round_ste(z - medians) + medians
+        # Mean and scale of y gain, from z_hat.
         mean, index = self.h_s(z_hat, level).chunk(2, dim=1)
         mean = mean * gain if self.mean_before_gain else mean
-        scale = SCALE_MIN * torch.exp(SCALE_STEP * self._index_low(index).clamp(max=SCALES - 1))
+        scale = scale_of(self._index_low(index).clamp(max=SCALES - 1))
+        # The bits of y likewise with noise; y_hat = (round(y gain - mean) + mean) / gain, straight-through.
         noise = draws.uniform("y", tuple(y.shape[1:])) - 0.5
         y_likelihood = self._likelihood_low(gaussian_likelihood(scaled + noise - mean, scale))
         y_hat = (round_ste(scaled - mean) + mean) / gain
+        # R = -sum log2 p(y | z) - sum log2 p(z) (Ballé et al. 2018, arXiv 1802.01436).
         bits = -(y_likelihood.log2().sum((1, 2, 3)) + z_likelihood.log2().sum((1, 2, 3)))
         return Coded(y_hat, bits)
 
@@ -210,14 +184,8 @@ class Hyperprior(nn.Module):
         gain = self.gain(torch.arange(self.levels, device=self.z_medians.device))[:, :, 0, 0].cpu().double()
         self.inverse_gain.copy_(torch.floor(2**GAIN_BITS / gain + 0.5).clamp(1, 2**31 - 1).to(torch.int32))
         self.check_exact()
-        medians = self.z_medians.float() * 2.0**-ACTIVATION_BITS
-        steps = torch.arange(-Z_LIMIT, Z_LIMIT + 1, device=medians.device).float()
-        values = medians[None, :, None, None] + steps[None, None, None, :]
-        pmf = self.prior.values_likelihood(values)[0, :, 0].cpu().double().numpy()
-        self.z_frequencies.copy_(torch.from_numpy(quantise_pmf(pmf)))
-        scales = SCALE_MIN * torch.exp(SCALE_STEP * torch.arange(SCALES, dtype=torch.float64))
-        symbols = torch.arange(-Y_LIMIT, Y_LIMIT + 1, dtype=torch.float64)
-        self.y_frequencies.copy_(torch.from_numpy(quantise_pmf(gaussian_likelihood(symbols, scales[:, None]).numpy())))
+        self.z_frequencies.copy_(z_table(self.prior, self.z_medians))
+        self.y_frequencies.copy_(y_table())
         self.frozen.fill_(True)
         self.tables()
 
@@ -304,12 +272,14 @@ class Hyperprior(nn.Module):
     def quantise(self, y: Tensor, level: Tensor) -> Quantised:
         """y (B, M, h, w) float32 -> the symbols a file carries, the y_hat a decoder recovers, the estimated bits."""
         self.tables()
+        # As in training, with the integers of the tables: z around its medians, mean and index from exact sums.
         gain = 2.0**GAIN_BITS / self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None]
         scaled = y * gain.float().to(y.device)
         z = self.h_a(scaled)
         medians = (self.z_medians.float() * 2.0**-ACTIVATION_BITS)[:, None, None]
         z_symbols = torch.round(z - medians).clamp(-Z_LIMIT, Z_LIMIT)
         mean, index = self._parameters_from(z_symbols, level)
+        # Q = round(y gain - mean); float64, on the CPU, where mean is an integer times a power of two.
         offset = mean * 2.0**-ACTIVATION_BITS * (gain if self.mean_before_gain else 1)
         y_symbols = torch.round(scaled.cpu().double() - offset).clamp(-Y_LIMIT, Y_LIMIT)
         return Quantised(
@@ -325,12 +295,12 @@ class Hyperprior(nn.Module):
         """Bits (B,) of quantised latents, by the densities that the tables were made from."""
         with torch.autocast(z_hat.device.type, enabled=False):
             z_likelihood = self.prior.values_likelihood(z_hat).clamp(min=LIKELIHOOD_BOUND)
-            scale = SCALE_MIN * torch.exp(SCALE_STEP * index)
-            y_likelihood = gaussian_likelihood(y_symbols, scale).clamp(min=LIKELIHOOD_BOUND)
+            y_likelihood = gaussian_likelihood(y_symbols, scale_of(index)).clamp(min=LIKELIHOOD_BOUND)
             bits = y_likelihood.log2().sum((1, 2, 3)) + z_likelihood.cpu().double().log2().sum((1, 2, 3))
         return -bits.float()
 
     def _z_tables(self, height: int, width: int) -> Symbols:
+        """The table of each symbol of z, which is the number of its channel."""
         return np.repeat(np.arange(self.hyper, dtype=np.int32), height * width)
 
     def encode(self, coded: Coded) -> bytes:
@@ -355,6 +325,7 @@ class Hyperprior(nn.Module):
                 f"The file has rate level {level}, but this model has levels 0 to {self.levels - 1}; it is damaged."
             )
         z_tables, y_tables = self.tables()
+        # The longest payload that so many symbols can have.
         ratio = math.prod(layer.spec.upsample for layer in self.h_s.convolutions())
         most = MAX_SYMBOL_BYTES * math.prod(z_size) * (self.hyper + ratio**2 * self.latent) + END_BYTES
         if len(payload) > most:
@@ -362,6 +333,7 @@ class Hyperprior(nn.Module):
                 f"The payload has {len(payload)} bytes, but one of this size and model has at most {most}; the file is "
                 "damaged: copy or encode it again."
             )
+        # z with the prior's tables; from z the mean and the table of each symbol of y; then y, and y_hat.
         decoder = SymbolDecoder(payload)
         z_symbols = torch.from_numpy(decoder.take(self._z_tables(*z_size), z_tables)).view(1, self.hyper, *z_size)
         levels = torch.tensor([level])

@@ -17,13 +17,13 @@ multiply-adds or device. It remains to bound the intermediate results of a layer
    in the unit of the sum: the largest magnitude of all is A S + 2^14 B + 2^15, which `largest_sum` computes.
 5. `check_exact` compares that with 2^53 for every output of every layer, in unbounded integers: when the integers are
    derived from the float weights, before a checkpoint is saved, and after one is loaded.
-The bound is on the worst case, not on a sample; `scripts/stress/exactness.py --bounds` prints it for a checkpoint.
+The bound is on the worst case, not on a sample.
 Winograd and FFT convolutions multiply by fractions, which this does not cover: hence windows and a matrix product.
 
 Upsampling by u and a convolution is computed as u^2 smaller convolutions before the upsampling, one for each phase of
-the output. Where a line is repeated u times, output u i + p is phase p at place i of the line. The taps of its kernel
-that fall on one place are added up beforehand: with u = 2, a window of 2 x 2 places stands for a kernel of 3 x 3, and
-one of 3 x 3 for 5 x 5. Nothing but sums is rearranged, so the integers are the same.
+the output. Where a line is repeated u times, output u i + p is phase p at position i of the line. The taps of its
+kernel that fall on one position are added up beforehand: with u = 2, a window of 2 x 2 positions stands for a kernel of
+3 x 3, and one of 3 x 3 for 5 x 5. Nothing but sums is rearranged, so the integers are the same.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ KNOT_SPACING = 16
 
 @dataclass(frozen=True)
 class Phases:
-    """The merged kernels, for channels-last images: places then are rows of the matrix product.
+    """The merged kernels, for channels-last images: positions then are rows of the matrix product.
 
-    That makes it several times faster than with places as columns where they are few. `weight` (u^2, t x t x inputs,
-    outputs) holds the kernels of the phases, rows before columns. In either direction, the window of phase p at place i
-    is of `size` t and begins at place i - `before` + `first[p]`.
+    Where positions are few, that is several times faster than positions as columns. `weight` (u^2, t x t x inputs,
+    outputs) holds the kernels of the phases, rows before columns. In either direction, the window of phase p at
+    position i has the size t = `size` and begins at position i - `before` + `first[p]`.
     """
 
     weight: Tensor
@@ -73,16 +73,19 @@ class Phases:
     def of(cls, weight: Tensor, upsample: int) -> Phases:
         """From a kernel (outputs, inputs, k, k), k odd, that is centred on the output."""
         outputs, _, kernel, _ = weight.shape
-        places = [[(p + k - kernel // 2) // upsample for k in range(kernel)] for p in range(upsample)]
-        size = max(line[-1] - line[0] for line in places) + 1
+        positions = [[(p + k - kernel // 2) // upsample for k in range(kernel)] for p in range(upsample)]
+        size = max(line[-1] - line[0] for line in positions) + 1
         falls_on = weight.new_zeros(upsample, size, kernel)
-        for phase, line in enumerate(places):
-            for tap, place in enumerate(line):
-                falls_on[phase, place - line[0], tap] = 1
+        for phase, line in enumerate(positions):
+            for tap, position in enumerate(line):
+                falls_on[phase, position - line[0], tap] = 1
         merged = torch.einsum("ptk,qul,oikl->pqtuio", falls_on, falls_on, weight)
-        before = -places[0][0]
+        before = -positions[0][0]
         return cls(
-            merged.reshape(upsample**2, -1, outputs).contiguous(), size, before, [line[0] + before for line in places]
+            merged.reshape(upsample**2, -1, outputs).contiguous(),
+            size,
+            before,
+            [line[0] + before for line in positions],
         )
 
     def windows(self, x: Tensor) -> Tensor:
@@ -92,15 +95,15 @@ class Phases:
         return x.unfold(1, self.size, 1).unfold(2, self.size, 1).permute(0, 1, 2, 4, 5, 3)
 
     def sums(self, windows: Tensor, top: int, bottom: int, width: int) -> Tensor:
-        """The convolution at `width` places of rows `top` to `bottom`, exclusive: (u^2, B, rows x width, outputs)."""
+        """The convolution in `width` columns of rows `top` to `bottom`, exclusive: (u^2, B, rows x width, outputs)."""
         parts = [windows[:, top + i : bottom + i, j : j + width] for i in self.first for j in self.first]
         phases, taps, outputs = self.weight.shape
         columns = torch.stack(parts).view(phases, -1, taps)
         return torch.bmm(columns, self.weight).view(phases, len(windows), -1, outputs)
 
-    def bytes_of(self, places: int) -> int:
-        """Memory that `sums` takes for the windows of so many places."""
-        return places * self.weight[:, :, 0].numel() * self.weight.element_size()
+    def bytes_of(self, positions: int) -> int:
+        """Memory that `sums` takes for the windows of so many positions."""
+        return positions * self.weight[:, :, 0].numel() * self.weight.element_size()
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class IntegerConv(nn.Module):
         self._float64: Derived[tuple[Phases, Tensor]] = Derived()
 
     def _level_bias(self, bias: Tensor, level: Tensor) -> Tensor:
-        """(knots, C) and integer levels (B,) -> (B, C) by linear interpolation between knots."""
+        """(knots, C) and integer rate levels (B,) -> (B, C): b[e] (1 - f) + b[e + 1] f between knots e and e + 1."""
         if bias.shape[0] == 1:
             return bias.expand(level.shape[0], -1)
         left = torch.div(level, KNOT_SPACING, rounding_mode="floor")
@@ -183,6 +186,7 @@ class IntegerConv(nn.Module):
         """The largest magnitude that any intermediate result of `integer_forward` can reach (the module's proof)."""
         weights = self.weight_int.cpu().long().abs().flatten(1).sum(1).tolist()
         biases = self.bias_int.cpu().long().abs().amax(0).tolist()
+        # max over the outputs of A S + 2^14 B + 2^15, in unbounded integers.
         half = 2 ** (WEIGHT_BITS + 1)
         return max((ACTIVATION_LIMIT - 1) * w + 2**WEIGHT_BITS * b + half for w, b in zip(weights, biases, strict=True))
 
@@ -193,10 +197,12 @@ class IntegerConv(nn.Module):
         On the CPU, wherever the weights are, and channels_last in memory. Works in strips of rows, so that memory stays
         bounded; the integers are the same for any strip.
         """
+        # Kernels merged for the phases of the upsampled output, and biases (levels, outputs) in the unit of the sums.
         batch, _, height, width = x.shape
         ratio, outputs = self.spec.upsample, self.spec.outputs
         phases, biases = self._float64.get([self.weight_int, self.bias_int], self._to_float64)
         bias = biases[level if len(biases) > 1 else torch.zeros_like(level)][:, None]
+        # Strip by strip: windows times kernels, plus bias, activation and rounding; then phases side by side.
         windows = phases.windows(x.permute(0, 2, 3, 1))
         out = x.new_empty(batch, height, ratio, width, ratio, outputs)
         rows = max(1, STRIP_BYTES // phases.bytes_of(batch * width))
@@ -215,6 +221,7 @@ class IntegerConv(nn.Module):
 
     def _finish(self, total: Tensor) -> Tensor:
         """Sums with 22 fractional bits -> activation, rounded to 8 fractional bits and clamped, in place."""
+        # a = clamp(floor(activation(sum) / 2^14 + 1/2)): exact, as the module's proof says.
         if self.spec.activation == "relu":
             total.clamp_(min=0)
         elif self.spec.activation == "leaky_relu":

@@ -12,11 +12,12 @@ from modules.codec import CodecOutput
 from modules.critic import AdversarialLoss
 
 COARSE = 4
-"""Rows and columns of a block whose mean counts as a coarse value."""
+"""Edge in pixels of the square blocks whose means the coarse distortion compares."""
 FIRST_PRICE = 0.02
-"""What a bit costs at step 0 of the rate warm-up, as a share of its full price; it rises geometrically."""
-
-
+"""Weight of the rate at step 0 of the rate warm-up; it rises geometrically to 1."""
+BALANCE = 0.5
+"""Variable rate: a sample's loss is divided by (lambda / middle lambda)^BALANCE. Otherwise the high rates, whose losses
+are larger, would dominate the shared weights; the optimum at a given rate stays the same."""
 MS_SSIM_MIN_EDGE = 97
 """Smallest height and width in pixels for which MS-SSIM is defined."""
 
@@ -34,8 +35,8 @@ def ms_ssim_loss(x_hat: Tensor, x: Tensor) -> Tensor:
     """x_hat, x (B, 3, H, W) in [0, 1], H and W at least MS_SSIM_MIN_EDGE -> 1 - MS-SSIM (B,), in [0, 1]
     (Wang et al. 2003, doi 10.1109/ACSSC.2003.1292216).
 
-    What the metric `ms_ssim_db` is the logarithm of, with the same window. It is 1, without a gradient, for an image
-    whose structure at some scale is opposite on average: train it beside a pixel-wise distortion. In float32 under
+    The metric `ms_ssim_db` is -10 log10 of it, with the same window. Where the structure at some scale is opposite on
+    average, the loss is 1 without a gradient: train it beside a pixel-wise distortion. Computed in float32 under
     autocast as well, since a variance is a difference of means.
     """
     window = ms_ssim_window(*x.shape[2:])
@@ -48,11 +49,12 @@ def lambda_of(loss: BaseLossConfig, rate: Tensor, variable_rate: bool) -> Tensor
     if not variable_rate:
         return torch.full_like(rate, loss.lmbda)
     assert isinstance(loss, LossConfig)
+    # lambda(r) = lambda_min (lambda_max / lambda_min)^r: log lambda is linear in the rate, and so are the log gains.
     return loss.lambda_min * (loss.lambda_max / loss.lambda_min) ** rate
 
 
 def distortion_of(difference: Tensor, loss: BaseLossConfig) -> Tensor:
-    """D (B,) of an error (B, 3, H, W); `mse` times 255^2, the scale of published lambdas."""
+    """Distortion D (B,) of an error (B, 3, H, W); `mse` is multiplied by 255^2, the scale of published lambdas."""
     difference = difference.float()
     if loss.distortion == "l1":
         return difference.abs().mean((1, 2, 3))
@@ -83,50 +85,60 @@ def objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
-    Only bits that are sent are priced, from optimizer step `step` = loss.rate_warmup on in full. A prediction may be of
-    either view; all are weighted alike. `disparity` (B, H, W), in pixels of x and NaN where unknown, tells where the
-    matches of a codec that aligns x_side should be; the codec itself never sees it.
+    L = mean over the batch of [ s w_R R + sum over the tasks of s lambda (w_D D + w_C D_coarse + w_M (1 - MS-SSIM)
+    + w_P P) ] + w_A A, or with lambda at R instead (CDC's and DICM's beta). R is bits per pixel of what is sent, in
+    full from optimizer step `step` = loss.rate_warmup on; s balances the rates (BALANCE); P is the perceptual term
+    (`modules/critic.py`). The rate-distortion objective R + lambda D is due to Ballé et al. 2017, arXiv 1611.01704.
+    A is the error of alignment: `disparity` (B, H, W), in pixels of x and NaN where unknown, tells where the matches of
+    a codec that aligns x_side should be; the codec itself never sees it.
     """
-    pixels = output.predictions[0].image[0, 0].numel()
-    bpp = output.bits / pixels
     lmbda = lambda_of(loss, output.rate, variable_rate)
     one = torch.ones_like(lmbda)
+    # s = (lambda / sqrt(lambda_min lambda_max))^-BALANCE; 1 at a fixed rate.
     scale = one
     if variable_rate and isinstance(loss, LossConfig):
-        scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -loss.balance
-    share_of_price = 1.0 if step >= loss.rate_warmup else FIRST_PRICE ** (1 - step / loss.rate_warmup)
-    price = loss.rate_weight * share_of_price
+        scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -BALANCE
     on_rate, on_quality = (lmbda, one) if loss.lambda_on == "rate" else (one, lmbda)
-    total = price * (scale * on_rate * bpp).mean()
+
+    # Rate: bits per pixel, and the warm-up of its weight, FIRST_PRICE^(1 - step / rate_warmup).
+    bpp = output.bits / output.tasks[0].x[0, 0].numel()
+    rate_weight = 1.0 if step >= loss.rate_warmup else FIRST_PRICE ** (1 - step / loss.rate_warmup)
+    total = rate_weight * (scale * on_rate * bpp).mean()
     parts = {"bpp": bpp.mean()}
-    for i, task in enumerate(output.predictions):
-        share = len(task.samples) / len(lmbda)
-        weight = (scale * on_quality)[task.samples] * share
-        difference = task.estimate - task.target
-        distortion = distortion_of(difference, loss)
+
+    for i, task in enumerate(output.tasks):
+        # A task of S of the batch's B samples counts by S / B, so that its mean over S becomes a mean over the batch.
+        weight = (scale * on_quality)[task.samples] * (len(task.samples) / len(lmbda))
+        # Distortion D, of single values and of the means of COARSE x COARSE blocks.
+        error = task.estimate - task.target
+        distortion = distortion_of(error, loss)
         total = total + (weight * task.weight * loss.distortion_weight * distortion).mean()
         if loss.coarse_weight > 0:
-            coarse = distortion_of(F.avg_pool2d(difference.float(), COARSE), loss)
+            coarse = distortion_of(F.avg_pool2d(error.float(), COARSE), loss)
             total = total + (weight * task.weight * loss.coarse_weight * coarse).mean()
             parts[f"coarse_{i}"] = coarse.mean()
+        # Structure: 1 - MS-SSIM of the images.
         if loss.ms_ssim_weight > 0:
-            structure = ms_ssim_loss(task.x0, task.image)
+            structure = ms_ssim_loss(task.x_hat, task.x)
             total = total + (weight * task.weight * loss.ms_ssim_weight * structure).mean()
             parts[f"ms_ssim_loss_{i}"] = structure.mean()
         parts[f"distortion_{i}"] = distortion.mean()
-        judged = task.perceptual_weight > 0
-        if perceptual is not None and loss.judges_images and bool(judged.any()):
-            images = (task.x0[judged].clamp(0, 1), task.image[judged])
-            critic = (task.realism[judged],) if isinstance(perceptual, AdversarialLoss) else ()
+        # Perceptual term P, only of the samples in which it has a weight: its networks are expensive.
+        weighted = task.perceptual_weight > 0
+        if perceptual is not None and loss.has_perceptual and bool(weighted.any()):
+            images = (task.x_hat[weighted].clamp(0, 1), task.x[weighted])
+            critic = (task.critic_weight[weighted],) if isinstance(perceptual, AdversarialLoss) else ()
             distance = perceptual(*images, *critic)
-            judgement = (weight * task.perceptual_weight * loss.perceptual_weight)[judged] * distance
-            total = total + judgement.sum() / len(weight)
+            terms = (weight * task.perceptual_weight * loss.perceptual_weight)[weighted] * distance
+            total = total + terms.sum() / len(weight)
             parts[f"perceptual_{i}"] = distance.mean()
-    if disparity is not None and output.has_side is not None and isinstance(loss, LossConfig) and loss.disparity_weight:
+    # Alignment A: Huber distance of matches from known disparities.
+    taught = isinstance(loss, LossConfig) and loss.disparity_weight > 0
+    if taught and disparity is not None and output.offsets and output.has_side is not None:
         known = torch.isfinite(disparity) & output.has_side[:, None, None]
         if bool(known.any()):
             error = disparity_error(output.offsets, disparity, known)
-            total = total + loss.disparity_weight * error
+            total = total + loss.disparity_weight * error  # type: ignore[attr-defined]
             parts["disparity"] = error
     parts["loss"] = total
     return total, parts

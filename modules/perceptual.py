@@ -76,6 +76,7 @@ class LpipsLoss(FrozenModule):
         with torch.no_grad():
             features = lpips.net(lpips.scaling_layer(2 * x - 1))
         features_hat = lpips.net(lpips.scaling_layer(2 * x_hat - 1))
+        # Sum over the layers of the mean over positions of w . (f_hat / |f_hat| - f / |f|)^2 (arXiv 1801.03924, eq. 1).
         distance: Tensor | float = 0.0
         for f_hat, f, head in zip(features_hat, features, lpips.lins, strict=True):
             difference = F.normalize(f_hat.float(), dim=1, eps=1e-10) - F.normalize(f.float(), dim=1, eps=1e-10)

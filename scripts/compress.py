@@ -54,7 +54,7 @@ def main() -> int:
     from utils.checkpoint import find_model_file, load_checkpoint
     from utils.coding.batch import check_workers
     from utils.coding.batch_coding import RateChoice, compress_folder
-    from utils.coding.tiles import set_tile_rows
+    from utils.coding.limits import set_tile_rows
     from utils.errors import ConfigError
     from utils.files import write_whole
     from utils.images import to_float

@@ -3,14 +3,17 @@
     python scripts/prepare_kitti.py ROOT                    # to datasets/kitti, where train.py looks
     python scripts/prepare_kitti.py ROOT --protocol ndic    # the published lists of pairs
     python scripts/prepare_kitti.py ROOT --check            # only look
+    python scripts/prepare_kitti.py ROOT --sample           # the pairs that this project's figures are measured on
 
 ROOT holds data_stereo_flow_multiview.zip and data_scene_flow_multiview.zip (cvlibs.net/datasets/kitti, "multiview
 extension"), or the folders extracted from them. If the development kit's mapping/train_mapping.txt lies there too,
-pairs are grouped by drive. A whole KITTI takes about 0.8 GB in the caches.
+pairs are grouped by drive. A whole KITTI takes about 0.8 GB in the caches. `--sample` needs the second zip alone; it
+writes datasets/kitti_sample, a data set for `--dataset folder`, and checks the pixels of each picture by their SHA-256.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -33,7 +36,11 @@ def main() -> None:
         help="protocol: the evaluated crop at 128x256; train: its scale at full width; full: as downloaded "
         "(default: train and protocol for the split train, protocol for val and test)",
     )
+    parser.add_argument("--sample", action="store_true", help="write the KITTI sample (docs/protocol.md) as PNG files")
     arguments = parser.parse_args()
+    if arguments.sample:
+        write_sample(arguments)
+        return
 
     from data.files.archive import open_archive
     from data.files.kitti import missing_files, open_kitti
@@ -51,6 +58,34 @@ def main() -> None:
         wanted,
         lambda key: open_kitti(arguments.root, key.split, size=key.size, protocol=key.protocol),
     )
+
+
+def write_sample(arguments: argparse.Namespace) -> None:
+    """Writes the splits of the KITTI sample as a folder data set, or only reads them where --check is given."""
+    from tqdm import tqdm
+
+    from data.files.export import write_folder
+    from data.files.kitti_sample import open_sample
+    from data.files.listing import EmptySplitError
+    from data.files.prepare import DATASETS
+
+    out = DATASETS / "kitti_sample" if arguments.out == DATASETS / "kitti" else arguments.out
+    for split in arguments.splits:
+        try:
+            source = open_sample(arguments.root, split, partial=arguments.partial)
+        except EmptySplitError as error:
+            if not arguments.partial:
+                raise
+            print(error)
+            continue
+        print(source.report)
+        if arguments.check:
+            for index in tqdm(range(len(source)), f"checking {split}", unit="pair"):
+                source[index]
+        else:
+            write_folder(source, out)
+    if not arguments.check:
+        print(f"Ready: --dataset folder --data-root {out}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from config import Config
 from train import Trainer
-from utils.training.training_state import STATE_FILE
+from utils.training.checkpoints import STATE_FILE
 
 
 def config_on(folder: Path, name: str = "run", **parts: dict[str, Any]) -> Config:

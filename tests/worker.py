@@ -19,8 +19,9 @@ from torch import Tensor  # noqa: E402
 
 import train as training  # noqa: E402
 from config import Config  # noqa: E402
-from train import Trainer, sample_indices  # noqa: E402
-from utils.training.training_state import STATE_FILE  # noqa: E402
+from train import Trainer  # noqa: E402
+from utils.training.checkpoints import STATE_FILE  # noqa: E402
+from utils.training.optimisation import sample_indices  # noqa: E402
 
 
 def shared_config(data: str, name: str, **train: Any) -> Config:

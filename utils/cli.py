@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from utils.errors import ProjectError
-from utils.failures import explain
+from utils.errors import ProjectError, explain
 
 DASH = "Write a file whose name begins with - as ./-NAME, or put it behind all options and a --: OPTIONS -- -NAME"
 

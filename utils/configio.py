@@ -1,4 +1,4 @@
-"""Configurations as JSON and from the command line; whatever is unknown is an error."""
+"""Configurations as JSON, from the command line, and in words for --dry-run; whatever is unknown is an error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import config
 from config import SECTIONS, Config
 from utils.cli import Parser
+from utils.configrules import differences, flat, validate
 from utils.errors import ConfigError
 from utils.migrate import migrate
 
@@ -75,23 +76,6 @@ def _value(hint: Any, value: Any, path: str, fill: bool) -> Any:
     raise ConfigError(f"{path} must be of type {hint.__name__}, not {value!r}.")
 
 
-def flat(settings: Any, path: str = "") -> dict[str, Any]:
-    """Dotted field -> value of every setting, for example "data.augment.width" -> 256."""
-    found: dict[str, Any] = {}
-    for f in dataclasses.fields(settings):
-        value = getattr(settings, f.name)
-        name = f"{path}{f.name}"
-        found |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
-    return found
-
-
-def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
-    left, right = flat(a), flat(b)
-    both = {name: (left.get(name), right.get(name)) for name in left | right}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
-
-
 def _closest(name: str, known: list[str]) -> str:
     match = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {match[0]}" if match else ""
@@ -104,8 +88,6 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.
     field ends the program with tyro's message.
     """
     import tyro
-
-    from utils.configrules import validate
 
     parser = Parser("Train a codec. --field.path VALUE sets any field of config.py (see --preset NAME --help-fields).")
     names = ", ".join(config.PRESETS)
@@ -134,6 +116,23 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.
     chosen = tyro.cli(own, default=start, args=["--help"] if known.help_fields else rest, prog="train.py")
     validate(chosen, preset)
     return chosen, known
+
+
+def describe(config: Config, preset: Config) -> str:
+    """The whole configuration, the parameters of each part, and the fields in which it differs from its preset."""
+    import torch
+    import yaml
+
+    from modules.codec import build_codec
+
+    with torch.device("meta"):
+        codec = build_codec(config)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
+    lines = [yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).rstrip(), "parameters:"]
+    lines += [f"  {name}: {n / 1e6:.3f} M" for name, n in count.items()]
+    changed = [f"{name} = {now} (preset: {before})" for name, (before, now) in differences(preset, config).items()]
+    last = f"differs from preset {preset.name} in: {', '.join(changed)}" if changed else f"as preset {preset.name}"
+    return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M", last])
 
 
 def preset_named(name: str) -> Config:

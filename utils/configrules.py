@@ -13,7 +13,6 @@ from typing import Any
 
 from config import SECTIONS, Config
 from data.pair import MAX_SIDE, MIN_SIDE
-from utils.configio import flat
 from utils.errors import ConfigError
 
 SCALES = 3
@@ -21,7 +20,7 @@ SCALES = 3
 STRIDE = 64
 """What a training crop is a multiple of: the hyperprior's stride."""
 MS_SSIM_MIN_EDGE = 97
-"""The smallest side, in pixels, of an image that has an MS-SSIM."""
+"""The smallest edge, in pixels, of an image that has an MS-SSIM."""
 ALIGNED = ("aligned", "pixel_aligned")
 
 INTERVALS = {
@@ -30,13 +29,11 @@ INTERVALS = {
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
     "model.embedding model.dim model.finest_context diffusion.steps",
     "[0, inf)": "data.mixture.kitti data.mixture.cityscapes data.mixture.folder data.mixture.synthetic "
-    "data.mixture.builtin data.workers data.val_limit train.warmup train.decay loss.rate_weight "
+    "data.mixture.warped data.mixture.builtin data.workers data.val_limit train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
-    "loss.adversarial_weight loss.disparity_weight loss.balance model.hyper_width diffusion.timesteps "
-    "diffusion.sampled_steps diffusion.denoise_weight diffusion.realism_power",
-    "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.gain_lr train.critic_lr "
-    "train.quantile_lr train.clip loss.lmbda loss.lambda_min loss.lambda_max diffusion.noise_ratio "
-    "diffusion.data_std diffusion.max_weight",
+    "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
+    "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.clip loss.lmbda "
+    "loss.lambda_min loss.lambda_max diffusion.max_weight",
     "[0, 1]": "data.mismatched data.augment.flip data.augment.scaled train.lr_floor loss.rates "
     "diffusion.start_fraction diffusion.denoise_fraction diffusion.perceptual_floor diffusion.gamma",
     "[0, 1)": "data.augment.brightness data.augment.contrast data.augment.saturation data.augment.exposure "
@@ -61,6 +58,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         Rule("data.kitti_root data.protocol", lambda c: "kitti" in c.data.sources(), "since kitti is no source"),
         Rule("data.cityscapes_root", lambda c: "cityscapes" in c.data.sources(), "since cityscapes is no source"),
         Rule("data.folder_root", lambda c: "folder" in c.data.sources(), "since folder is no source"),
+        Rule("data.warped_root", lambda c: "warped" in c.data.sources(), "since warped is no source"),
         Rule(
             "data.augment.scaled",
             lambda c: (c.data.augment.scale_min, c.data.augment.scale_max) != (1, 1),
@@ -73,14 +71,12 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         ),
         Rule("data.mismatched", lambda c: c.model.fusion != "none", "with model.fusion none"),
         Rule("loss.perceptual_weight", lambda c: c.loss.perceptual != "none", "with loss.perceptual none"),
-        Rule("train.critic_lr", lambda c: c.loss.adversarial_weight > 0, "with loss.adversarial_weight 0"),
         Rule("train.lr_floor", lambda c: c.train.decay > 0, "with train.decay 0"),
-        Rule("train.receiver_only", lambda c: not c.train.denoiser_only, "with train.denoiser_only"),
-        Rule("loss.rate_weight loss.rate_warmup", lambda c: _sender_trains(c), "since the sender does not train"),
+        Rule("loss.rate_warmup", lambda c: c.train.parts == "all", "since the sender does not train"),
     ),
     "diffusion": (
         Rule(
-            "loss.lambda_min loss.lambda_max loss.rates loss.balance model.mean_before_gain",
+            "loss.lambda_min loss.lambda_max loss.rates model.mean_before_gain",
             lambda c: c.model.variable_rate,
             "with model.variable_rate False (its only lambda is loss.lmbda)",
         ),
@@ -89,8 +85,6 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
             lambda c: not c.model.variable_rate,
             "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
         ),
-        Rule("train.gain_lr", lambda c: c.model.variable_rate, "with model.variable_rate False"),
-        Rule("train.gain_lr train.quantile_lr", lambda c: _sender_trains(c), "since the sender does not train"),
         Rule(
             "model.side_channels model.side_blocks model.side_dropout",
             lambda c: c.model.fusion != "none",
@@ -102,29 +96,38 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
             "with model.fusion correlation, add or none",
         ),
         Rule("loss.disparity_weight", lambda c: c.model.fusion == "correlation", "without model.fusion correlation"),
-        Rule("loss.disparity_weight", lambda c: not c.train.denoiser_only, "with train.denoiser_only"),
-        Rule("diffusion.data_std", lambda c: c.diffusion.prediction == "x0", "with diffusion.prediction v"),
-        Rule(
-            "diffusion.max_weight",
-            lambda c: c.diffusion.prediction == "x0" and not c.diffusion.sampled_steps and _denoises(c),
-            "without the task at a random noise level (diffusion.sampled_steps 0) of the prediction x0",
-        ),
+        Rule("loss.disparity_weight", lambda c: c.train.parts != "denoiser", "with train.parts denoiser"),
         Rule(
             "diffusion.denoise_fraction",
             lambda c: not (c.diffusion.sampled_steps and c.diffusion.start_fraction == 1),
             "with diffusion.sampled_steps and start_fraction 1, since later steps without noise change nothing",
         ),
-        Rule("diffusion.denoise_weight", lambda c: _denoises(c), "without a second denoising task"),
         Rule(
             "diffusion.sampled_steps", lambda c: c.diffusion.denoise_fraction > 0, "with diffusion.denoise_fraction 0"
         ),
-        Rule("diffusion.perceptual_floor", lambda c: c.loss.judges_images, "with loss.perceptual none"),
-        Rule("diffusion.realism_power", lambda c: c.loss.adversarial_weight > 0, "with loss.adversarial_weight 0"),
+        Rule("diffusion.perceptual_floor", lambda c: c.loss.has_perceptual, "with loss.perceptual none"),
     ),
     "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
     "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
 }
 """model.codec ("": every one) -> when its settings are read."""
+
+
+def flat(settings: Any, path: str = "") -> dict[str, Any]:
+    """Dotted field -> value of every setting, for example "data.augment.width" -> 256."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        name = f"{path}{f.name}"
+        found |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return found
+
+
+def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
+    left, right = flat(a), flat(b)
+    both = {name: (left.get(name), right.get(name)) for name in left | right}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def validate(config: Config, preset: Config | None = None) -> None:
@@ -185,16 +188,6 @@ def _with(config: Any, sections: list[str], field: str, value: Any) -> Any:
     return dataclasses.replace(config, **{field: value})
 
 
-def _sender_trains(c: Any) -> bool:
-    return not (c.train.receiver_only or c.train.denoiser_only)
-
-
-def _denoises(c: Any) -> bool:
-    """Whether the codec `diffusion` is trained for a second denoising task."""
-    d = c.diffusion
-    return bool(d.denoise_fraction > 0 and not (d.sampled_steps and d.start_fraction == 1))
-
-
 def _raise_first(sentences: Iterator[str]) -> None:
     for sentence in sentences:
         raise ConfigError(sentence)
@@ -229,11 +222,8 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
                 f"model.attend is True at the finest scale, where fusion {model.fusion} moves the side image by the "
                 "match of a coarser one instead: set its first entry to False."
             )
-        if diffusion.sampled_steps and (diffusion.prediction != "x0" or diffusion.sampled_steps < 2):
-            yield (
-                f"diffusion.sampled_steps is {diffusion.sampled_steps}; it is 0, or at least 2 with "
-                "diffusion.prediction x0."
-            )
+        if diffusion.sampled_steps == 1:
+            yield "diffusion.sampled_steps is 1; it is 0, or at least 2."
         rates = config.loss.rates
         if len(rates) != 2 or rates[0] > rates[1]:
             yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
@@ -269,10 +259,10 @@ def _conflicts(config: Any) -> Iterator[str]:
         yield f"data.augment.scale_min is {crop.scale_min:g}, above data.augment.scale_max {crop.scale_max:g}."
     if loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MS_SSIM_MIN_EDGE:
         yield (
-            f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs "
-            f"{MS_SSIM_MIN_EDGE} pixels a side: enlarge data.augment.height and width, or set loss.ms_ssim_weight to 0."
+            f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs edges "
+            f"of {MS_SSIM_MIN_EDGE} pixels: enlarge data.augment.height and width, or set loss.ms_ssim_weight to 0."
         )
-    if loss.perceptual != "none" and not loss.judges_images:
+    if loss.perceptual != "none" and not loss.has_perceptual:
         yield (
             f"loss.perceptual is {loss.perceptual}, but loss.perceptual_weight is {loss.perceptual_weight:g}: give it "
             "a weight above 0, or choose none."
@@ -280,7 +270,7 @@ def _conflicts(config: Any) -> Iterator[str]:
     if loss.adversarial_weight > 0 and loss.perceptual != "effnet":
         yield (
             "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
-            "works on its features, and its opinion is weighted with the distance."
+            "works on its features, and its logit is weighted with the distance."
         )
     if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."

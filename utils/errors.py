@@ -1,4 +1,27 @@
-"""Errors that a user can act on: entry points print their one sentence and exit with status 1, no other is caught."""
+"""Errors that a user can act on: entry points print their one sentence and exit with status 1, no other is caught.
+
+Failures that come from outside the program (a full disk, a process that died) have their sentences here as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOADER = "DataLoader worker"
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "recvValue failed",
+    "Socket Timeout",
+    "Timed out waiting",
+    "NCCL communicator was aborted",
+    "remote process exited",
+)
+"""What gloo, NCCL and the rendezvous store say in a process whose partner is gone."""
 
 
 class ProjectError(Exception):
@@ -27,3 +50,45 @@ class BitstreamError(ProjectError):
 
 class WeightsError(ProjectError):
     """Pretrained weights that a loss or a metric needs cannot be had; the message gives the remedy."""
+
+
+def refusal(path: Path | str, error: Exception) -> str:
+    """The sentence for a write to `path` that ended with OSError, or with safetensors' own error for the same."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(r"os error (\d+)", str(error))):
+        number = int(found[1])
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    remedy = (
+        "free some space there, or raise the limit, and run the same command again"
+        if number in _FULL
+        else "choose another place or make its folder"
+    )
+    return f"{path} cannot be written ({reason}); {remedy}."
+
+
+def loader_died(reason: str) -> str:
+    """The sentence for a data-loader process that has died; `reason` is what PyTorch or the system says."""
+    return (
+        f"A process that loads data has died ({reason.rstrip('. ')}); if memory ran out, lower data.workers or "
+        "train.batch_size, and run the same command again: it goes on from the last checkpoint."
+    )
+
+
+def explain(error: Exception) -> str | None:
+    """The sentence for a full disk and for a dead data-loader worker or partner process; None for anything else."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return refusal(error.filename or "A file", error)
+    if _LOADER in text:
+        return loader_died(text)
+    if isinstance(error, RuntimeError) and any(words in text for words in _LOST):
+        return (
+            f"Another process of this command is gone ({_brief(text)}); what it printed last says why: run the same "
+            "command again, and it goes on from what was saved."
+        )
+    return None
+
+
+def _brief(text: str) -> str:
+    found = next(words for words in _LOST if words in text)
+    return text[text.index(found) :][:80].rstrip(". ")

@@ -1,9 +1,10 @@
-"""Reading and writing whole files, with one sentence for what the file system refuses."""
+"""Reading and writing whole files, with one sentence for what the file system refuses, and manifests of folders."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +16,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors import SafetensorError
 
-from utils.errors import DataError, OutputError
-from utils.failures import refusal
+from utils.errors import DataError, OutputError, refusal
 
 _CHUNK = 1 << 20
 SOFTWARE = "distributed-diffusion-codec"
 """What the PNG files of this program name as the software that made them."""
+MANIFEST = "manifest.json"
+"""Of a folder: the size in bytes and the SHA-256 of every file in it, so that damage is noticed."""
+MANIFEST_FORMAT = 1
 
 
 def read_whole(path: Path, limit: int | None = None) -> bytes:
@@ -98,3 +101,38 @@ def png_bytes(image: NDArray[np.uint8], effort: int = 6) -> bytes:
     information.add_text("Software", SOFTWARE)
     Image.fromarray(image).save(buffer, "PNG", compress_level=effort, pnginfo=information)
     return buffer.getvalue()
+
+
+def write_manifest(folder: Path) -> None:
+    """Write folder/manifest.json; before and after, wait until everything is on the disk."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        sync(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"format": MANIFEST_FORMAT, "files": files}, indent=2) + "\n")
+    sync(manifest)
+    sync(folder)
+
+
+def alteration(path: Path) -> str | None:
+    """How a file differs from what the manifest beside it says, as a clause that names the file.
+
+    None if it does not differ, or if there is no manifest.
+    """
+    manifest = path.with_name(MANIFEST)
+    if not manifest.exists():
+        return None
+    try:
+        facts = json.loads(manifest.read_text())["files"][path.name]
+        size, digest = int(facts["bytes"]), str(facts["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{manifest} is damaged or does not list {path.name}"
+    try:
+        if path.stat().st_size != size:
+            return f"{path} has {path.stat().st_size} bytes where {MANIFEST} says {size}"
+        if sha256(path) != digest:
+            return f"{path} is altered: its SHA-256 is not the one in {MANIFEST}"
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from utils.errors import ConfigError
+
 _OF_DIFFUSION = {
     "model": "variable_rate mean_before_gain side_dropout latent hyper analysis_channels analysis_blocks side_channels "
     "side_blocks synthesis_channels synthesis_blocks attend unet_channels unet_blocks embedding",
@@ -13,10 +15,32 @@ _OF_DIFFUSION = {
 }
 _OF_PAPERS = {"model": "dim finest_context", "diffusion": "schedule timesteps", "loss": ""}
 
+_CONSTANTS_OF_DIFFUSION: dict[str, dict[str, Any]] = {
+    "diffusion": {
+        "prediction": "x0",
+        "noise_ratio": 0.1,
+        "denoise_weight": 1.0,
+        "realism_power": 1.0,
+        "data_std": 0.12,
+        "max_weight": 100.0,
+    },
+    "loss": {"balance": 0.5},
+}
+_CONSTANTS: dict[str, dict[str, Any]] = {
+    "loss": {"rate_weight": 1.0},
+    "train": {"gain_lr": 1e-2, "critic_lr": 5e-4, "quantile_lr": 1e-3},
+}
+"""Section -> field -> the only value that it has now; the first table for the codec `diffusion`, the second for all."""
+
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
-    """What `json` read of a configuration, as `config.py` has it now; what is of today stays as it is."""
-    return sections_of_a_family(values)
+    """What `json` read of a configuration, as `config.py` has it now; a configuration of today stays as it is.
+
+    Raises ConfigError for a value that this version can no longer express.
+    """
+    for change in (sections_of_a_family, parts_that_train, settings_that_became_constants):
+        values = change(values)
+    return values
 
 
 def sections_of_a_family(values: dict[str, Any]) -> dict[str, Any]:
@@ -36,4 +60,38 @@ def sections_of_a_family(values: dict[str, Any]) -> dict[str, Any]:
             result[section] = {name: value for name, value in values[section].items() if name not in names.split()}
     if codec == "diffusion" and loss["lambda_on"] == "distortion":
         del result["loss"]["lambda_on"]
+    return result
+
+
+def parts_that_train(values: dict[str, Any]) -> dict[str, Any]:
+    """2026-11-28: train.parts takes the place of train.receiver_only and train.denoiser_only; the latter won."""
+    train = values.get("train")
+    if not isinstance(train, dict) or not train.keys() & {"receiver_only", "denoiser_only"}:
+        return values
+    train = dict(train)
+    receiver, denoiser = train.pop("receiver_only", False), train.pop("denoiser_only", False)
+    train["parts"] = "denoiser" if denoiser else "receiver" if receiver else "all"
+    return values | {"train": train}
+
+
+def settings_that_became_constants(values: dict[str, Any]) -> dict[str, Any]:
+    """2026-11-28: settings that no preset and no experiment changed are constants of the modules that use them.
+
+    Raises ConfigError for any other value, since the model would be trained or decoded differently.
+    """
+    model = values.get("model")
+    ours = not isinstance(model, dict) or model.get("codec", "diffusion") == "diffusion"
+    result = dict(values)
+    for table in (_CONSTANTS_OF_DIFFUSION, _CONSTANTS) if ours else (_CONSTANTS,):
+        for section, constants in table.items():
+            fields = result.get(section)
+            if not isinstance(fields, dict):
+                continue
+            for name, constant in constants.items():
+                if fields.get(name, constant) != constant:
+                    raise ConfigError(
+                        f"{section}.{name} is {fields[name]}, and this version has only {constant}; use the version of "
+                        "this project that wrote it."
+                    )
+            result[section] = {name: value for name, value in fields.items() if name not in constants}
     return result

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from config import Config
-from utils.configio import differences, read_config, to_dict
-from utils.configrules import effective
+from utils.configio import read_config, to_dict
+from utils.configrules import differences, effective
 from utils.errors import ConfigError
 from utils.files import sha256, write_whole, writing
 from utils.outputs import refuse_foreign_folder
@@ -34,6 +34,7 @@ FREE_TO_CHANGE = (
     "data.kitti_root",
     "data.cityscapes_root",
     "data.folder_root",
+    "data.warped_root",
     "data.workers",
     "data.val_limit",
 )

@@ -13,6 +13,8 @@ from data.files.packed import INDEX, PIXELS, CacheKey, write_cache
 from utils.errors import DataError
 from utils.outputs import refuse_foreign_folder
 
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
+"""Where the caches and data sets of the prepare scripts lie by default."""
 _LISTED = 10
 
 Inventory = Iterable[tuple[str, int, list[str]]]
@@ -21,12 +23,14 @@ Inventory = Iterable[tuple[str, int, list[str]]]
 
 def add_arguments(parser: argparse.ArgumentParser, dataset: str) -> None:
     """The arguments that every prepare script has; `dataset` names the default folder of the caches."""
-    out = Path(__file__).resolve().parents[2] / "datasets" / dataset
     parser.add_argument(
         "root", type=Path, metavar="ROOT", help="the download: extracted folders or the zips as they are"
     )
     parser.add_argument(
-        "--out", type=Path, default=out, help=f"folder of the caches (default: datasets/{dataset} of the repository)"
+        "--out",
+        type=Path,
+        default=DATASETS / dataset,
+        help=f"folder of the caches (default: datasets/{dataset} of the repository)",
     )
     parser.add_argument("--splits", nargs="+", default=["train", "val", "test"], choices=["train", "val", "test"])
     parser.add_argument("--partial", action="store_true", help="accept an incomplete download and use what is there")

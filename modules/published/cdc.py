@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from config import Config, PaperDiffusionConfig, PaperModelConfig
-from modules.codec import Codec, CodecOutput, Prediction
+from modules.codec import Codec, CodecOutput, DenoisingTask
 from modules.diffusion import Process, ddim
 from modules.entropy import Coded, Hyperprior
 from modules.integer import IntegerSynthesis
@@ -19,6 +19,7 @@ NAMES = {"epsilon": "cdc_eps", "x0": "cdc_x", "v": "cdc_v"}
 
 def build(config: Config) -> CDC:
     """The codec of a configuration with model.codec `cdc`."""
+    assert isinstance(config.diffusion, PaperDiffusionConfig)
     return CDC(config, NAMES[config.diffusion.prediction])
 
 
@@ -36,6 +37,11 @@ class CDC(Codec):
     Departures from the released code. The file is real, and h_s exact in integers (`hyper_synthesis_layers`); gradients
     pass the scales' lower bound. At a noise level the network is told the same t in training and in sampling: the
     level's number in 1..T over T (published: counted from 0). The decoder's noise follows from the file.
+
+    Training in the released code, and in the presets. Epsilon: Adam 4e-5, halved within seven steps after the first
+    100 k (here linearly from there to the end). x0: T 8193, cosine schedule with offset, min(SNR, 5), beta 0.0032, 65
+    steps, Adam 5e-5 falling to a fifth within eight steps after the first 100 k (here linearly), and an average of the
+    weights taken every tenth step with 0.999, which is 0.9999 a step.
     """
 
     needs_side = False
@@ -65,39 +71,46 @@ class CDC(Codec):
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
         """See Codec; sizes must be multiples of 64, and there is no rate to choose."""
+        # Analysis, quantisation and rate of x, as a file carries it.
         level = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         coded = self.entropy(self.g_a(2 * x - 1), level, draws)
         output = CodecOutput(coded.bits, level.float(), coded.y_hat)
         if draws is not None:
-            output.predictions, output.aux = self.tasks(coded.y_hat, x, x_side, draws)
+            output.tasks, output.aux = self.denoising_tasks(coded.y_hat, x, x_side, draws)
         return output
 
-    def tasks(self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> tuple[list[Prediction], Tensor]:
-        """What is denoised in training, and the aux loss."""
+    def denoising_tasks(
+        self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws
+    ) -> tuple[list[DenoisingTask], Tensor]:
+        """The denoising tasks of training, and the aux loss."""
+        # One noise level t for each sample, uniform; the context is g_s(y_hat).
         t = self.process.sample_t(draws.uniform("t"))
         noise = draws.normal("noise", tuple(x.shape[1:]))
         return [self.denoise(x, noise, t, self.g_s(y_hat))], self.entropy.prior.loss()
 
-    def denoise(self, image: Tensor, noise: Tensor, t: Tensor, contexts: list[Tensor]) -> Prediction:
-        """The denoising task for image (B, 3, H, W) in [0, 1] at noise levels t (B,)."""
-        x0 = 2 * image - 1
+    def denoise(self, x: Tensor, noise: Tensor, t: Tensor, contexts: list[Tensor]) -> DenoisingTask:
+        """The denoising task for x (B, 3, H, W) in [0, 1] at noise levels t (B,)."""
+        # x_t = alpha x0 + sigma n (Ho et al. 2020, arXiv 2006.11239, eq. 4); the network predicts n, x0 or v from it.
+        x0 = 2 * x - 1
         x_t = self.process.add_noise(x0, noise, t)
-        raw = self.unet(x_t, t, contexts).float()
-        return Prediction(
-            samples=torch.arange(len(image), device=image.device),
-            image=image,
-            x0=(self.process.to_x0(x_t, raw, t) + 1) / 2,
-            estimate=raw,
+        prediction = self.unet(x_t, t, contexts).float()
+        return DenoisingTask(
+            samples=torch.arange(len(x), device=x.device),
+            x=x,
+            x_hat=(self.process.to_x0(x_t, prediction, t) + 1) / 2,
+            estimate=prediction,
             target=self.process.target(x0, noise, t),
             weight=self.distortion_weight(t),
             perceptual_weight=torch.ones_like(t),
-            realism=torch.ones_like(t),
+            critic_weight=torch.ones_like(t),
         )
 
     def distortion_weight(self, t: Tensor) -> Tensor:
         """t (B,) -> as published: 1 for epsilon, min(SNR, max_weight) for an error of x0, and its equivalent for v."""
         if self.process.prediction == "epsilon":
             return torch.ones_like(t)
+        # min(SNR, max_weight), SNR = (alpha / sigma)^2 (Hang et al. 2023, arXiv 2303.09556); for v times sigma^2, since
+        # x0 = alpha x_t - sigma v makes the error of x0 sigma times the error of v.
         alpha, sigma = (value[:, 0, 0, 0] for value in self.process.alpha_sigma(t))
         weight = ((alpha / sigma) ** 2).clamp(max=self.max_weight)
         return weight if self.process.prediction == "x0" else weight * sigma**2

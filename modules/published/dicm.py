@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from config import Config, PaperModelConfig
-from modules.codec import Prediction
+from modules.codec import DenoisingTask
 from modules.noise import Draws
 from modules.published.cdc import CDC
 from modules.published.receiver import ReceiverCodec
@@ -47,6 +47,10 @@ class DICM(CDC):
     Loss: CDC's for either view, without the bits of w and of the side codec. The released code adds them to the rate
     term although they are never sent, so that beta does not price the rate; here their hyperpriors are fitted to
     detached latents, with weight beta, in the aux loss. Other departures: those of `CDC`.
+
+    Departures of the preset's training: the flip swaps the views; KITTI crops are taken anywhere along the row.
+    Published, the learning rate falls by a tenth an epoch from step 315 k (KITTI) on to its floor, a half, without a
+    stated end; here it falls linearly from there to that floor at 400 k. The quantiles have a faster learning rate.
     """
 
     needs_side = True
@@ -58,17 +62,22 @@ class DICM(CDC):
         self.common = ReceiverCodec(config.model.dim, config.model.finest_context)
         self.side = ReceiverCodec(config.model.dim, config.model.finest_context)
 
-    def tasks(self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> tuple[list[Prediction], Tensor]:
+    def denoising_tasks(
+        self, y_hat: Tensor, x: Tensor, x_side: Tensor, draws: Draws
+    ) -> tuple[list[DenoisingTask], Tensor]:
         """Both views are denoised, at the same noise level."""
         t = self.process.sample_t(draws.uniform("t"))
         noise, noise_side = (draws.normal(name, tuple(x.shape[1:])) for name in ("noise", "noise_side"))
+        # The receiver's two codecs of x_side: common information w, and the codec of the x_side task.
         common = self.common(2 * x_side - 1, draws, "common")
         side = self.side(2 * x_side - 1, draws, "side")
+        # Context of x: g_s(y_hat) + g_s(w_hat) + noise, scale by scale. Context of x_side: its own codec's.
         maps = [draws.normal(f"common_{scale}", tuple(w.shape[1:])) for scale, w in enumerate(common.contexts)]
         contexts = add_contexts(self.g_s(y_hat), perturb_common(common.contexts, maps))
-        predictions = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
+        tasks = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
+        # Aux loss: quantiles of three bottlenecks, and beta times the bits of what is never sent.
         quantiles = sum(prior.loss() for prior in (self.common.hyperprior.prior, self.side.hyperprior.prior))
-        return predictions, self.entropy.prior.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
+        return tasks, self.entropy.prior.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
 
     def decoding_contexts(self, y_hat: Tensor, x_side: Tensor | None) -> list[Tensor]:
         """The sum of x's and w's contexts."""

@@ -38,6 +38,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same shape and type."""
+        # gain (x - mean) / sqrt(variance + eps) + offset, over the channels.
         variance, mean = torch.var_mean(x.float(), dim=1, keepdim=True, correction=0)
         normed = (x.float() - mean) * torch.rsqrt(variance + self.eps)
         return torch.addcmul(self.offset[:, None, None], normed, self.gain[:, None, None]).to(x.dtype)
@@ -97,6 +98,7 @@ class LinearAttention(nn.Module):
         """(B, channels, H, W) -> the same shape."""
         qkv = self.to_qkv(self.norm(x))
         with full_precision(x.device):
+            # summary (C, C) = v softmax(k)^T, then summary q / sqrt(C).
             q, k, v = qkv.float().flatten(2).chunk(3, dim=1)
             summary = torch.matmul(v, k.softmax(dim=-1).transpose(1, 2))
             out = torch.matmul(summary, q * q.shape[1] ** -0.5)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from modules.borrowed import LowerBoundFunction
-from modules.entropy import LIKELIHOOD_BOUND, FactorizedPrior, gaussian_likelihood, round_ste
+from modules.likelihoods import LIKELIHOOD_BOUND, FactorizedPrior, gaussian_likelihood, lower_bound, round_ste
 from modules.noise import Draws
 from modules.published.layers import full_precision
 from modules.published.transforms import PaperAnalysis, PaperHyperAnalysis, PaperHyperSynthesis, PaperSynthesis
 
 SCALE_BOUND = 0.1
 """Published lower bound of a Gaussian's standard deviation."""
-
-
-def lower_bound(x: Tensor, bound: float) -> Tensor:
-    """max(x, bound) whose gradient passes below the bound wherever a descent step would raise x.
-
-    A clamp gives no gradient there, and a scale is below the bound at initialisation: it would never be learned.
-    """
-    return LowerBoundFunction.apply(x, torch.full((), bound, dtype=x.dtype, device=x.device))
 
 
 class ReceiverHyperprior(nn.Module):
@@ -41,6 +31,7 @@ class ReceiverHyperprior(nn.Module):
     def forward(self, y: Tensor, draws: Draws | None, name: str) -> tuple[Tensor, Tensor | None]:
         """y (B, M, h, w) -> y_hat, straight-through in its gradient, and in training (with draws) its bits (B,)."""
         with full_precision(y.device):
+            # y_hat = round(y - mean) + mean, straight-through; mean and scale from z of the detached latent.
             y = y.float()
             fixed = y.detach()
             z = self.h_a(fixed)
@@ -49,6 +40,7 @@ class ReceiverHyperprior(nn.Module):
             y_hat = round_ste(y - mean.detach()) + mean.detach()
             if draws is None:
                 return y_hat, None
+            # Bits with uniform noise in place of rounding, likelihoods and scales bounded below.
             z_noisy = z + draws.uniform(f"{name}_z", tuple(z.shape[1:])) - 0.5
             residual = fixed + draws.uniform(f"{name}_y", tuple(y.shape[1:])) - 0.5 - mean
             likelihoods = (

@@ -38,7 +38,7 @@ class PaperAnalysis(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Image (B, 3, H, W) in [-1, 1] -> latent y (B, 256, H/16, W/16). ValueError unless 64 divides H and W."""
         if x.shape[-2] % HYPER_STRIDE or x.shape[-1] % HYPER_STRIDE:
-            raise ValueError(f"The image is {x.shape[-1]}x{x.shape[-2]}; pad its sides to multiples of {HYPER_STRIDE}.")
+            raise ValueError(f"The image is {x.shape[-1]}x{x.shape[-2]}; pad its edges to multiples of {HYPER_STRIDE}.")
         return self.layers(x)
 
 

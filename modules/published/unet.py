@@ -123,11 +123,13 @@ class PaperUNet(nn.Module):
         Returns (B, out_channels, H, W). H and W are multiples of `stride` (32). Raises ValueError for other shapes.
         """
         self._check(x_t, t, context)
+        # Down: each level takes its context; its features are the skip to the level on the way up.
         embedding = self.time_embedding(t)
         h, skips = x_t, []
         for level, stage in enumerate(self.downs):
             skip, h = stage(h, context[level] if level < len(context) else None, embedding)
             skips.append(skip)
+        # Middle, and up again; level 0's skip stays unused.
         h = self.middle2(self.middle_attention(self.middle1(h, embedding)), embedding)
         for stage in self.ups:
             h = stage(h, skips.pop(), embedding)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from utils.cli import Parser, run
-from utils.markdown import publish, table
 
 HEIGHT, WIDTH = 128, 256
 Image = NDArray[np.uint8]
@@ -82,7 +81,8 @@ def main() -> None:
         means = ", ".join(f"{value:.1f}" for value in error.mean(0))
         lines.append([name, str(len(data)), f"{quality:.1f}", str(jpeg or "-"), means, f"{error.max():.0f}"])
     titles = ["picture", "bytes", "PSNR dB", "JPEG bytes", "mean error R, G, B", "largest error"]
-    publish(table(titles, lines), None)
+    for cells in (titles, ["---"] * len(titles), *lines):
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

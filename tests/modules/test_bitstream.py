@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from modules.bitstream import CHECK_BYTES, MAX_SIDE, MIN_SIDE, SIZES, Bitstream, pack, unpack
+from modules.bitstream import CHECK_BYTES, MAX_EDGE, MIN_EDGE, SIZES, Bitstream, pack, unpack
 from utils.errors import BitstreamError
 
 IDENTITY = bytes(range(32))
@@ -108,6 +108,6 @@ def test_one_size_has_one_header(size: tuple[int, int]) -> None:
 
 
 def test_sizes_out_of_range_are_noticed_even_with_a_good_checksum() -> None:
-    for size in ((MIN_SIDE - 1, 64), (64, MAX_SIDE + 1)):
-        with pytest.raises(BitstreamError, match="each side must lie"):
+    for size in ((MIN_EDGE - 1, 64), (64, MAX_EDGE + 1)):
+        with pytest.raises(BitstreamError, match="height and width must lie"):
             unpack(pack(Bitstream(*size, 0, PAYLOAD), IDENTITY), IDENTITY)

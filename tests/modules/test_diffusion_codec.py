@@ -11,18 +11,17 @@ from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
 from modules.codec import Codec, build_codec
-from modules.diffusion_codec import Context
+from modules.diffusion_codec import DATA_STD, MAX_WEIGHT, Context
 from modules.noise import Draws
 from modules.transforms import BlockDCT
 
 
 @pytest.mark.parametrize("fusion", ["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
-@pytest.mark.parametrize("prediction", ["x0", "v"])
-def test_every_kind_trains_and_decodes(fusion: str, prediction: str) -> None:
-    codec = untrained_codec(model={"fusion": fusion}, diffusion={"prediction": prediction, "gamma": 1.0, "steps": 3})
+def test_every_kind_trains_and_decodes(fusion: str) -> None:
+    codec = untrained_codec(model={"fusion": fusion}, diffusion={"gamma": 1.0, "steps": 3})
     x, x_side = batch_of_pairs(2)
     output = codec(x, x_side, Draws([0, 3]))
-    total = sum((p.estimate.square().mean() for p in output.predictions), output.bits.mean())
+    total = sum((p.estimate.square().mean() for p in output.tasks), output.bits.mean())
     total.backward()
     assert torch.isfinite(total) and all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
     assert torch.isfinite(codec.decompress(codec.compress(x[0], 0.5), x_side[0])).all()
@@ -94,8 +93,8 @@ def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) 
     for name in ("bits", "rate", "y_hat"):
         parts = torch.cat([getattr(half, name) for half in halves])
         torch.testing.assert_close(parts, getattr(whole, name), rtol=1e-4, atol=1e-4)
-    first = torch.cat([half.predictions[0].x0 for half in halves])
-    torch.testing.assert_close(first, whole.predictions[0].x0, rtol=1e-4, atol=1e-4)
+    first = torch.cat([half.tasks[0].x_hat for half in halves])
+    torch.testing.assert_close(first, whole.tasks[0].x_hat, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -143,20 +142,20 @@ def precondition(codec: Codec, t: float, gamma: float) -> tuple[float, float, fl
 
 @pytest.mark.parametrize(("t", "gamma"), LEVELS)
 def test_input_and_target_of_the_network_have_unit_size(tiny_codec: Codec, t: float, gamma: float) -> None:
-    """With x0 = mean + r, r of standard deviation data_std: what the network sees and what it must say, by sampling."""
-    scale, skip, out = precondition(tiny_codec, t, gamma)
+    """With x0 = mean + r, r of standard deviation DATA_STD: what the network sees and what it must say, by sampling."""
+    c_in, c_skip, c_out = precondition(tiny_codec, t, gamma)
     alpha, sigma = (float(v) for v in tiny_codec.process.alpha_sigma(torch.tensor([t])))  # type: ignore[union-attr, operator]
     generator = torch.Generator().manual_seed(0)
-    r = tiny_codec.settings.data_std * torch.randn(200_000, generator=generator)  # type: ignore[union-attr, operator]
+    r = DATA_STD * torch.randn(200_000, generator=generator)
     seen = alpha * r + gamma * sigma * torch.randn(200_000, generator=generator)
     if gamma == 0 and t == 1:
-        assert scale == 0  # There is nothing to see.
+        assert c_in == 0  # There is nothing to see.
     else:
-        assert float((scale * seen).std()) == pytest.approx(1, rel=0.02)
-    if out > 1e-3:
-        assert float(((r - skip * seen) / out).std()) == pytest.approx(1, rel=0.02)
+        assert float((c_in * seen).std()) == pytest.approx(1, rel=0.02)
+    if c_out > 1e-3:
+        assert float(((r - c_skip * seen) / c_out).std()) == pytest.approx(1, rel=0.02)
     else:
-        assert gamma * sigma < 1e-3 and float((r - skip * seen).abs().max()) < 0.01
+        assert gamma * sigma < 1e-3 and float((r - c_skip * seen).abs().max()) < 0.01
 
 
 def test_decoding_from_pure_noise_is_the_limit_of_decoding_from_almost_pure_noise(tiny_codec: Codec) -> None:
@@ -168,27 +167,25 @@ def test_decoding_from_pure_noise_is_the_limit_of_decoding_from_almost_pure_nois
 
 @pytest.mark.parametrize("t", [0.2, 1.0])
 def test_the_prediction_moves_with_the_contexts_image(tiny_codec: Codec, t: float) -> None:
-    """x0 = mean + skip (x_t - alpha mean) + out F: shifting mean and x_t together shifts the prediction alone."""
+    """x0 = mean + c_skip (x_t - alpha mean) + c_out F: shifting mean and x_t together shifts the prediction alone."""
     x_t, time, gamma, rate, context = unet_inputs(tiny_codec, t)
     alpha, _ = tiny_codec.process.alpha_sigma(time)  # type: ignore[union-attr, operator]
     moved = Context(context.features, context.mean + 0.25)
     with torch.no_grad():
-        before = tiny_codec._predict(x_t, time, gamma, rate, context)  # type: ignore[operator]
-        after = tiny_codec._predict(x_t + 0.25 * alpha, time, gamma, rate, moved)  # type: ignore[operator]
+        before = tiny_codec._estimate_x0(x_t, time, gamma, rate, context)  # type: ignore[operator]
+        after = tiny_codec._estimate_x0(x_t + 0.25 * alpha, time, gamma, rate, moved)  # type: ignore[operator]
     torch.testing.assert_close(after, before + 0.25, rtol=0, atol=1e-4)
 
 
 def test_all_noise_levels_weigh_alike(tiny_codec: Codec) -> None:
-    """The weight of an x0 error is (data_std / out)^2, cut off at max_weight: 1 at the start of decoding."""
+    """The weight of an x0 error is (DATA_STD / c_out)^2, cut off at MAX_WEIGHT: 1 at the start of decoding."""
     x, x_side = batch_of_pairs(4)
     with torch.no_grad():
         output = tiny_codec(x.repeat(8, 1, 1, 1), x_side.repeat(8, 1, 1, 1), Draws(list(range(32))))
-    start, denoise = output.predictions
+    start, denoise = output.tasks
     assert torch.equal(start.weight, torch.ones(32))
-    settings = tiny_codec.settings
-    share = settings.denoise_weight / settings.denoise_fraction  # type: ignore[union-attr, operator]
-    relative = denoise.weight / share
-    assert float(relative.min()) >= 1 - 1e-5 and float(relative.max()) <= settings.max_weight * (1 + 1e-5)  # type: ignore[union-attr, operator]
+    relative = denoise.weight * tiny_codec.settings.denoise_fraction  # type: ignore[union-attr, operator]
+    assert float(relative.min()) >= 1 - 1e-5 and float(relative.max()) <= MAX_WEIGHT * (1 + 1e-5)
     assert len(relative.unique()) > len(relative) // 2
 
 

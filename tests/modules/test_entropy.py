@@ -12,17 +12,8 @@ from tiny import smooth_pair
 from torch import Tensor
 
 from modules.codec import Codec
-from modules.entropy import (
-    LIKELIHOOD_BOUND,
-    SCALE_MAX,
-    SCALE_MIN,
-    SCALES,
-    Y_LIMIT,
-    Coded,
-    Hyperprior,
-    gaussian_likelihood,
-    round_ste,
-)
+from modules.entropy import Coded, Hyperprior
+from modules.likelihoods import LIKELIHOOD_BOUND, SCALE_MAX, SCALE_MIN, SCALES, Y_LIMIT, gaussian_likelihood, round_ste
 from modules.noise import Draws
 from utils.errors import BitstreamError
 

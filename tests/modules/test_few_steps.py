@@ -42,11 +42,11 @@ def test_the_second_task_sees_what_a_sampler_meets(few_steps: Codec, steps: int,
 
     def predict(x_t: Tensor, t: Tensor) -> Tensor:
         met.append(x_t)
-        return few_steps._predict(x_t, t, gamma, rate, context)  # type: ignore[operator]
+        return few_steps._estimate_x0(x_t, t, gamma, rate, context)  # type: ignore[operator]
 
     with torch.no_grad(), patch.object(draws, "uniform", lambda name: fixed[name]):
         context = few_steps.context(torch.zeros(2, 16, 4, 4), x_side, torch.tensor([True, True]), rate)  # type: ignore[operator]
-        first = (few_steps._predict(noise, one, gamma, rate, context) + 1) / 2  # type: ignore[operator]
+        first = (few_steps._estimate_x0(noise, one, gamma, rate, context) + 1) / 2  # type: ignore[operator]
         x_t, t = few_steps._sampled(first, noise, gamma, rate, context, draws)  # type: ignore[operator]
         ddim(few_steps.process, predict, noise, steps)  # type: ignore[arg-type]
         expected = met[step][0]
@@ -58,17 +58,17 @@ def test_the_second_task_sees_what_a_sampler_meets(few_steps: Codec, steps: int,
 
 def test_it_is_asked_where_there_is_noise_and_teaches_the_first_task_nothing(few_steps: Codec) -> None:
     output, draws = forward(few_steps)
-    start, again = output.predictions
+    start, again = output.tasks
     noisy = draws.uniform("gamma_zero") >= 0.5
     assert torch.equal(again.samples, torch.nonzero(noisy)[:, 0]) and 0 < len(again.samples) < COUNT
     assert torch.equal(again.weight, torch.ones(len(again.samples)))
     assert torch.equal(again.perceptual_weight, start.perceptual_weight[again.samples])
-    (gradient,) = torch.autograd.grad(again.x0.sum(), start.x0, allow_unused=True)
+    (gradient,) = torch.autograd.grad(again.x_hat.sum(), start.x_hat, allow_unused=True)
     assert gradient is None
 
 
 def test_the_original_is_what_stage_one_starts_from(tiny_codec: Codec, few_steps: Codec) -> None:
     with torch.no_grad():
-        one, two = forward(tiny_codec)[0].predictions, forward(few_steps)[0].predictions
-    torch.testing.assert_close(one[0].x0, two[0].x0)
+        one, two = forward(tiny_codec)[0].tasks, forward(few_steps)[0].tasks
+    torch.testing.assert_close(one[0].x_hat, two[0].x_hat)
     assert len(one[1].samples) == COUNT and float(one[1].weight.max()) > 1

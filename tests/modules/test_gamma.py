@@ -9,7 +9,7 @@ import torch
 from tiny import batch_of_pairs, untrained_codec
 
 from modules.codec import Codec
-from modules.diffusion_codec import Context
+from modules.diffusion_codec import DATA_STD, Context
 from modules.noise import Draws
 
 COUNT = 32
@@ -38,15 +38,14 @@ def test_gamma_0_is_the_contexts_own_image_and_asks_no_denoiser(tiny_codec: Code
 
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0])
 def test_at_the_start_the_denoisers_part_is_in_proportion_to_gamma(tiny_codec: Codec, gamma: float) -> None:
-    """x0 = mean + gamma x data_std x F at t = 1; and near it, so that stage 1 sees no jump there."""
+    """x0 = mean + gamma x DATA_STD x F at t = 1; and near it, so that stage 1 sees no jump there."""
     mean = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     raw = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    std = tiny_codec.settings.data_std  # type: ignore[union-attr]
     args = (torch.full((2,), gamma), torch.rand(2), Context([], mean))
     with torch.no_grad(), patch.object(tiny_codec.unet, "forward", return_value=raw):
-        start = tiny_codec._predict(torch.zeros_like(mean), torch.ones(2), *args)  # type: ignore[operator]
-        near = tiny_codec._predict(torch.zeros_like(mean), torch.full((2,), 1 - 1e-6), *args)  # type: ignore[operator]
-    torch.testing.assert_close(start, mean + gamma * std * raw)
+        start = tiny_codec._estimate_x0(torch.zeros_like(mean), torch.ones(2), *args)  # type: ignore[operator]
+        near = tiny_codec._estimate_x0(torch.zeros_like(mean), torch.full((2,), 1 - 1e-6), *args)  # type: ignore[operator]
+    torch.testing.assert_close(start, mean + gamma * DATA_STD * raw)
     torch.testing.assert_close(near, start, rtol=0, atol=1e-3)
 
 
@@ -56,18 +55,18 @@ def test_samples_with_and_without_noise_do_not_touch_each_other(tiny_codec: Code
     rate, gamma, t = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0.7, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.5])
     with torch.no_grad():
         context = tiny_codec.context(torch.zeros(3, 16, 4, 4), x_side, torch.ones(3, dtype=torch.bool), rate)  # type: ignore[operator]
-        together = tiny_codec._predict(x, t, gamma, rate, context)  # type: ignore[operator]
+        together = tiny_codec._estimate_x0(x, t, gamma, rate, context)  # type: ignore[operator]
         for i in range(3):
             one = torch.tensor([i])
-            alone = tiny_codec._predict(x[one], t[one], gamma[one], rate[one], context[one])  # type: ignore[operator]
+            alone = tiny_codec._estimate_x0(x[one], t[one], gamma[one], rate[one], context[one])  # type: ignore[operator]
             torch.testing.assert_close(together[one], alone, rtol=0, atol=1e-4)
 
 
 def test_distance_counts_from_a_floor_and_the_critic_from_nothing() -> None:
-    codec = untrained_codec(diffusion={"perceptual_floor": 0.25, "realism_power": 2.0})
+    codec = untrained_codec(diffusion={"perceptual_floor": 0.25})
     with torch.no_grad():
         output, still = forward(codec)
-    start = output.predictions[0]
-    gamma = start.realism.sqrt()
+    start = output.tasks[0]
+    gamma = start.critic_weight
     assert bool((gamma[still] == 0).all()) and bool((gamma[~still] > 0).all()) and float(gamma.max()) <= 1
     torch.testing.assert_close(start.perceptual_weight, 0.25 + 0.75 * gamma)

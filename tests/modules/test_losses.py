@@ -11,12 +11,19 @@ import torch
 from tiny import batch_of_pairs, tiny_config
 from torch import Tensor, nn
 
+import modules.losses
 from config import LossConfig
-from modules.codec import Codec, CodecOutput, Prediction, build_codec
+from modules.codec import Codec, CodecOutput, DenoisingTask, build_codec
 from modules.losses import lambda_of, ms_ssim_loss, objective
 from modules.noise import Draws
 
-LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1, balance=0.0)
+LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1)
+
+
+@pytest.fixture(autouse=True)
+def unbalanced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses as their formulas say, undivided."""
+    monkeypatch.setattr(modules.losses, "BALANCE", 0.0)
 
 
 def output(
@@ -27,7 +34,7 @@ def output(
     places = torch.arange(batch) if samples is None else torch.tensor(samples)
     image = torch.full((len(places), 3, 8, 8), 0.5)
     weights = torch.full((len(places),), weight)
-    task = Prediction(places, image, image + error, image + error, image, weights, weights, weights)
+    task = DenoisingTask(places, image, image + error, image + error, image, weights, weights, weights)
     return CodecOutput(64.0 * torch.arange(1, batch + 1), torch.tensor(rates), torch.zeros(batch, 1, 1, 1), [task])
 
 
@@ -39,12 +46,12 @@ def test_lambda_is_geometric_in_the_rate() -> None:
 
 @pytest.mark.parametrize(("distortion", "value"), [("mse", 0.01 * 255**2), ("l2", 0.01), ("l1", 0.1)])
 def test_the_objective_is_what_its_formula_says(distortion: str, value: float) -> None:
-    loss = replace(LOSS, distortion=distortion, rate_weight=2.0, distortion_weight=3.0)  # type: ignore[arg-type]
+    loss = replace(LOSS, distortion=distortion, distortion_weight=3.0)  # type: ignore[arg-type]
     total, parts = objective(output([0.0, 1.0]), loss, True, None, 0)
     bpp = (64 + 128) / 2 / 64
     assert float(parts["bpp"]) == pytest.approx(bpp)
     assert float(parts["distortion_0"]) == pytest.approx(value, rel=1e-4)
-    assert float(total) == pytest.approx(2 * bpp + 3 * value * (0.001 + 0.1) / 2, rel=1e-4)
+    assert float(total) == pytest.approx(bpp + 3 * value * (0.001 + 0.1) / 2, rel=1e-4)
     assert float(parts["loss"]) == float(total)
 
 
@@ -57,7 +64,7 @@ def test_a_coarse_error_counts_beside_that_of_pixels(pattern: str, share: float)
     if pattern == "halves":
         sign[:, 4:] = -1
     coded = output([0.5])
-    coded.predictions[0].estimate = coded.predictions[0].target + 0.1 * sign
+    coded.tasks[0].estimate = coded.tasks[0].target + 0.1 * sign
     plain, _ = objective(coded, LOSS, True, None, 0)
     total, parts = objective(coded, replace(LOSS, coarse_weight=3.0), True, None, 0)
     error = 0.01 * 255**2
@@ -71,7 +78,7 @@ def test_ms_ssim_counts_beside_the_distortion() -> None:
     image, noise = torch.rand(2, 3, 128, 128, generator=generator), torch.rand(2, 3, 128, 128, generator=generator)
     x0 = 0.9 * image + 0.1 * noise
     weight = torch.full((2,), 2.0)
-    task = Prediction(torch.arange(2), image, x0, x0, image, weight, weight, weight)
+    task = DenoisingTask(torch.arange(2), image, x0, x0, image, weight, weight, weight)
     coded = CodecOutput(torch.ones(2), torch.tensor([0.0, 1.0]), torch.zeros(2, 1, 1, 1), [task])
     plain, _ = objective(coded, LOSS, True, None, 0)
     total, parts = objective(coded, replace(LOSS, ms_ssim_weight=30.0), True, None, 0)
@@ -80,25 +87,26 @@ def test_ms_ssim_counts_beside_the_distortion() -> None:
     assert float(total - plain) == pytest.approx(2 * 30 * float(0.001 * each[0] + 0.1 * each[1]) / 2, rel=1e-3)
 
 
-def test_the_price_of_bits_rises_with_the_optimizer_step() -> None:
-    """From 2 % at step 0, geometrically, to all of it at rate_warmup; lambda's part never changes."""
-    loss = replace(LOSS, rate_warmup=100, rate_weight=2.0)
-    quality = float(objective(output([0.5]), replace(LOSS, rate_weight=0.0), True, None, 0)[0])
-    for step, price in ((0, 0.02), (50, 0.02**0.5), (100, 1.0), (10_000, 1.0)):
+def test_the_weight_of_the_rate_rises_with_the_optimizer_step() -> None:
+    """From 2 % at step 0, geometrically, to 1 at rate_warmup; the distortion's weight never changes."""
+    loss = replace(LOSS, rate_warmup=100)
+    quality = float(objective(output([0.5]), LOSS, True, None, 0)[0]) - 1
+    for step, weight in ((0, 0.02), (50, 0.02**0.5), (100, 1.0), (10_000, 1.0)):
         total, parts = objective(output([0.5]), loss, True, None, step)
-        assert float(total) == pytest.approx(quality + 2 * price, rel=1e-4) and float(parts["bpp"]) == 1
+        assert float(total) == pytest.approx(quality + weight, rel=1e-4) and float(parts["bpp"]) == 1
     assert objective(output([0.5]), LOSS, True, None, 0)[0] == objective(output([0.5]), LOSS, True, None, 99)[0]
 
 
-def test_balance_keeps_the_trade_at_each_rate() -> None:
+def test_balance_keeps_the_trade_at_each_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rate and distortion of a sample are divided by the same number, which is 1 at the middle rate."""
-    balanced = replace(LOSS, balance=0.5)
-    for rate, factor in ((0.0, 10**0.5), (0.5, 1.0), (1.0, 10**-0.5)):
-        plain, _ = objective(output([rate]), LOSS, True, None, 0)
-        scaled, _ = objective(output([rate]), balanced, True, None, 0)
-        assert float(scaled) == pytest.approx(float(plain) * factor, rel=1e-4)
-    fixed = [objective(output([0.0]), loss, False, None, 0)[0] for loss in (LOSS, balanced)]
-    assert fixed[0] == fixed[1]
+    rates = (0.0, 0.5, 1.0)
+    plain = [float(objective(output([rate]), LOSS, True, None, 0)[0]) for rate in rates]
+    fixed = float(objective(output([0.0]), LOSS, False, None, 0)[0])
+    monkeypatch.setattr(modules.losses, "BALANCE", 0.5)
+    balanced = [float(objective(output([rate]), LOSS, True, None, 0)[0]) for rate in rates]
+    factors = (10**0.5, 1.0, 10**-0.5)
+    assert balanced == pytest.approx([factor * loss for factor, loss in zip(factors, plain, strict=True)], rel=1e-4)
+    assert float(objective(output([0.0]), LOSS, False, None, 0)[0]) == fixed
 
 
 def test_a_task_of_some_samples_weighs_as_if_the_others_had_no_error() -> None:
@@ -204,6 +212,8 @@ def test_only_known_points_of_samples_with_a_side_image_teach() -> None:
         _, parts = objective(coded, loss, True, None, 0, disparity)
         assert float(parts["disparity"]) == pytest.approx(expected)
     assert "disparity" not in objective(coded, loss, True, None, 0, torch.full((2, 8, 8), math.nan))[1]
+    of_another_kind = replace(coded, offsets=[])
+    assert "disparity" not in objective(of_another_kind, loss, True, None, 0, disparity)[1]
     for offset in coded.offsets:
         offset.requires_grad_()
     objective(coded, loss, True, None, 0, disparity)[0].backward()

@@ -94,7 +94,7 @@ def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec
     codec = tiny_codec
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
     told: list[Tensor] = []
-    predict = codec._predict
+    predict = codec._estimate_x0
     hook = codec.unet.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1]))  # type: ignore[union-attr, operator]
 
     def spy(x_t: Tensor, t: Tensor, gamma: Tensor, *rest: Any) -> Tensor:
@@ -103,7 +103,7 @@ def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec
 
     try:
         x = torch.full((16, 3, 64, 64), 0.75)
-        with torch.no_grad(), patch.object(codec, "_predict", spy):
+        with torch.no_grad(), patch.object(codec, "_estimate_x0", spy):
             codec(x, x, Draws(list(range(16))))
             trained = list(seen)
             seen.clear()

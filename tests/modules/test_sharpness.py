@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from config import AugmentConfig, MixtureConfig, small
 from data.sources import open_source
-from train import training_data
+from utils.training.data import training_data
 
 KITTI = Path(__file__).resolve().parents[3] / "shared" / "kitti" / "protocol"
 

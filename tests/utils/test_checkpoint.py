@@ -22,7 +22,7 @@ from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, find_model_file, initialise, load_checkpoint, save_checkpoint
 from utils.configio import to_dict
 from utils.errors import CheckpointError
-from utils.training.training_state import load_training_state, save_training_state
+from utils.training.checkpoints import load_training_state, save_training_state
 
 
 @pytest.fixture

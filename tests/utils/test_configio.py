@@ -13,7 +13,8 @@ import pytest
 
 import config as configuration
 from config import DEFAULT, PRESETS, Config, DataConfig, ModelConfig
-from utils.configio import differences, parse_command_line, read_config, to_dict
+from utils.configio import parse_command_line, read_config, to_dict
+from utils.configrules import differences
 from utils.errors import ConfigError
 
 

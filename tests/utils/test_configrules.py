@@ -14,8 +14,8 @@ from tiny import tiny_config
 from tiny_paper import tiny_paper
 
 from config import PRESETS, SECTIONS, Config
-from utils.configio import flat, parse_command_line, read_config, to_dict
-from utils.configrules import INTERVALS, MS_SSIM_MIN_EDGE, READ_IF, check_codec, effective, unread, validate
+from utils.configio import parse_command_line, read_config, to_dict
+from utils.configrules import INTERVALS, MS_SSIM_MIN_EDGE, READ_IF, check_codec, effective, flat, unread, validate
 from utils.errors import ConfigError
 from utils.metrics.image import MsSsimDb
 from utils.migrate import migrate
@@ -62,7 +62,7 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
     [
         ("cdc_eps --model.latent 32", r"Codec cdc .* no setting model\.latent; it is read by codec diffusion"),
         ("cdc_eps --model.unet-channels 8 8 8", r"no setting model\.unet_channels"),
-        ("cdc_eps --diffusion.realism-power 3", r"Codec cdc .* no setting diffusion\.realism_power"),
+        ("cdc_eps --diffusion.sampled-steps 3", r"Codec cdc .* no setting diffusion\.sampled_steps"),
         ("dicm_paper --loss.lambda-max=0.1", r"Codec dicm .* no setting loss\.lambda_max"),
         ("dicm_paper --model.no-variable-rate", r"Codec dicm .* no setting model\.variable_rate"),
         ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by codecs cdc and dicm"),
@@ -70,18 +70,13 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
         ("small --loss.lmbda 0.5", r"loss\.lmbda is 0\.5, but codec diffusion does not read it with model\.variable_"),
         ("small --model.no-variable-rate --loss.rates 0.5 0.5", r"loss\.rates is 0\.5, 0\.5, but codec diffusion"),
         ("small --model.no-variable-rate --model.mean-before-gain", r"model\.mean_before_gain is True"),
-        ("small --model.no-variable-rate --train.gain-lr 1", r"train\.gain_lr is 1, but nothing reads it"),
         ("small --model.fusion add --model.attend True True False", r"model\.attend is True, True, False"),
         ("small --model.fusion none --model.side-blocks 2 2 2", r"model\.side_blocks is 2, 2, 2"),
         ("small --model.fusion none --data.mismatched 0.5", r"data\.mismatched is 0\.5"),
-        ("small --diffusion.realism-power 3", r"realism_power is 3, .* with loss\.adversarial_weight 0"),
         ("small --diffusion.perceptual-floor 0.5", r"perceptual_floor is 0\.5"),
-        ("small --diffusion.prediction v --diffusion.max-weight 5", r"max_weight is 5"),
-        ("small --diffusion.denoise-fraction 0 --diffusion.denoise-weight 2", r"denoise_weight is 2"),
-        ("small --train.critic-lr 1", r"train\.critic_lr is 1"),
+        ("small --diffusion.denoise-fraction 0 --diffusion.sampled-steps 2", r"sampled_steps is 2"),
         ("small --loss.perceptual-weight 1", r"loss\.perceptual_weight is 1"),
         ("small_one_step --loss.rate-warmup 5", r"rate_warmup is 5, .* since the sender does not train"),
-        ("small_one_step --train.receiver-only", r"receiver_only is True, .* with train\.denoiser_only"),
         (
             "cdc_eps --diffusion.max-weight 5",
             r"max_weight is 5, but codec cdc does not read it with prediction epsilon",
@@ -149,10 +144,8 @@ def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path
         ({"model": {"attend": (False,) * 3}}, "would attend nowhere"),
         ({"model": {"fusion": "aligned", "attend": (True, True, False)}}, "its first entry to False"),
         ({"model": {"attend": (True,) * 3}}, "its first entry to False"),
-        ({"diffusion": {"noise_ratio": 0.0}}, r"diffusion\.noise_ratio is 0"),
         ({"diffusion": {"gamma": 1.5}}, r"diffusion\.gamma is 1\.5"),
         ({"diffusion": {"sampled_steps": 1}}, r"sampled_steps is 1; it is 0, or at least 2"),
-        ({"diffusion": {"sampled_steps": 4, "prediction": "v"}}, r"with diffusion\.prediction x0"),
         ({"loss": {"rates": (0.4,)}}, r"loss\.rates is 0\.4; it has two rates"),
         ({"loss": {"rates": (0.5, 0.4)}}, "the lowest and the highest"),
         ({"loss": {"rates": (0.0, 0.5, 1.0)}}, "the lowest and the highest"),
@@ -164,7 +157,7 @@ def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path
             {"loss": {"adversarial_weight": 0.1, "perceptual": "lpips_vgg", "perceptual_weight": 1.0}},
             r"adversarial_weight needs loss\.perceptual effnet",
         ),
-        ({"loss": {"ms_ssim_weight": 1.0}}, r"64x64, but MS-SSIM.* needs 97 pixels a side"),
+        ({"loss": {"ms_ssim_weight": 1.0}}, r"64x64, but MS-SSIM.* needs edges of 97 pixels"),
         ({"data": {"mismatched": 1.5}}, r"data\.mismatched is 1\.5"),
         ({"data__mixture": {"folder": -1.0}}, r"data\.mixture\.folder is -1"),
         ({"data__augment": {"width": 80}}, "80x64; .* multiples of 64"),
@@ -203,13 +196,17 @@ def as_before(config: Config, **model: Any) -> dict[str, Any]:
     for section, name in (("model", "hyper_width"), ("model", "shortcut"), ("loss", "disparity_weight")):
         del ours[section][name]  # Came later.
     old: dict[str, Any] = to_dict(config)
+    noise = {"prediction": "x0", "noise_ratio": 0.1, "denoise_weight": 1.0, "realism_power": 1.0, "data_std": 0.12}
     extra = {
         "model": ours["model"] | {"dim": 64, "finest_context": 3},
-        "diffusion": ours["diffusion"] | {"schedule": "cosine", "timesteps": 0},
-        "loss": ours["loss"] | {"lambda_on": type(config.loss).lambda_on},
+        "diffusion": ours["diffusion"] | noise | {"schedule": "cosine", "timesteps": 0, "max_weight": 100.0},
+        "loss": ours["loss"] | {"lambda_on": type(config.loss).lambda_on, "balance": 0.5, "rate_weight": 1.0},
+        "train": {"gain_lr": 1e-2, "critic_lr": 5e-4, "quantile_lr": 1e-3},
     }
     values = old | {section: fields | old[section] for section, fields in extra.items()}
     values["model"] |= model
+    parts = values["train"].pop("parts")
+    values["train"] |= {"receiver_only": parts != "all", "denoiser_only": parts == "denoiser"}
     return values
 
 
@@ -223,6 +220,34 @@ def test_a_configuration_of_before_is_read_and_resumed(name: str, tmp_path: Path
     run = RunFolder(tmp_path, config, writes=True)
     (run.path / "config.json").write_text(json.dumps(values))
     RunFolder(tmp_path, config, writes=True)
+
+
+@pytest.mark.parametrize(
+    ("receiver_only", "denoiser_only", "parts"),
+    [(False, False, "all"), (True, False, "receiver"), (False, True, "denoiser"), (True, True, "denoiser")],
+)
+def test_two_switches_of_before_are_the_parts_that_train(receiver_only: bool, denoiser_only: bool, parts: str) -> None:
+    values = as_before(tiny_config())
+    values["train"] |= {"receiver_only": receiver_only, "denoiser_only": denoiser_only}
+    assert read_config(values).train.parts == parts
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "constant"),
+    [
+        ("diffusion.prediction", "v", "x0"),
+        ("diffusion.data_std", 0.2, "0.12"),
+        ("loss.balance", 0.0, "0.5"),
+        ("loss.rate_weight", 2.0, "1.0"),
+        ("train.gain_lr", 1.0, "0.01"),
+    ],
+)
+def test_a_setting_that_became_a_constant_must_have_had_its_value(setting: str, value: Any, constant: str) -> None:
+    values = as_before(tiny_config())
+    section, name = setting.split(".")
+    values[section][name] = value
+    with pytest.raises(ConfigError, match=rf"{setting} is {value}, and this version has only {constant};"):
+        read_config(values)
 
 
 def test_settings_that_were_read_still_count(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from utils.errors import OutputError
 from utils.evaluation.store import Row, Store
 from utils.files import write_whole
 from utils.run import RunFolder
-from utils.training.step_folders import damage, step_folders
+from utils.training.checkpoints import damage, step_folders
 
 FULL = Path("/dev/full")  # Linux's device on which every write ends with ENOSPC.
 BEST = f"checkpoints/best/{MODEL_FILE}"

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 import config
 from config import Config
 from modules.codec import Codec, build_codec
-from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from utils.checkpoint import MODEL_FILE, load_checkpoint, parse_config, read_outline, save_checkpoint
 from utils.configio import to_dict
 from utils.errors import CheckpointError, ConfigError
-from utils.training.training_state import STATE_FILE, load_training_state, save_training_state
-from utils.untrusted import parse_config, read_outline
+from utils.training.checkpoints import STATE_FILE, load_training_state, save_training_state
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def claims(**fields: Any) -> str:
         ({"diffusion__steps": 10**9}, r"diffusion\.steps is"),
         ({"diffusion__steps": 0}, r"diffusion\.steps is 0"),
         ({"diffusion__gamma": 1.5}, r"diffusion\.gamma is 1\.5"),
-        ({"diffusion__data_std": float("nan")}, r"config\.diffusion\.data_std is nan; it must be finite"),
+        ({"diffusion__gamma": float("nan")}, r"config\.diffusion\.gamma is nan; it must be finite"),
         ({"loss__lambda_max": float("inf")}, "must be finite"),
         ({"model__shell": "rm"}, "not a field of this version"),
         ({"model__codec": "../../etc/passwd"}, "must be one of"),

@@ -16,8 +16,7 @@ from modules.bitstream import largest_file
 from modules.codec import Codec
 from utils.checkpoint import find_model_file, load_checkpoint
 from utils.coding.batch import Job, Task, files_by_stem, keep_settings, run_batch
-from utils.coding.budget import budget_bytes, compress_within
-from utils.coding.tiles import set_tile_rows
+from utils.coding.limits import budget_bytes, compress_within, set_tile_rows
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
 from utils.images import to_float, to_uint8

@@ -9,7 +9,7 @@ import torch
 from accelerate import PartialState
 
 from utils.checkpoint import load_checkpoint
-from utils.coding.tiles import set_tile_rows
+from utils.coding.limits import set_tile_rows
 from utils.evaluation import anchors as formats
 from utils.evaluation.coders import AnchorCoder, ModelCoder
 from utils.evaluation.plan import Model, Point

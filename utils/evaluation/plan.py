@@ -46,7 +46,7 @@ class Model:
         from modules.perceptual import NETWORKS
 
         loss = self.config.loss
-        return NETWORKS[loss.perceptual] if loss.judges_images else ""
+        return NETWORKS[loss.perceptual] if loss.has_perceptual else ""
 
     @property
     def rates(self) -> tuple[float | None, ...]:

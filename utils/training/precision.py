@@ -1,12 +1,20 @@
-"""Which number format a device computes in without emulation."""
+"""How networks compute: their number format, compilation, and the Accelerator that trains them."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from config import TrainConfig
 from modules.codec import Codec
+from utils.errors import ConfigError
+from utils.launch import check_launch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CPU_INFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -36,3 +44,35 @@ def resolve(precision: str, device_type: str) -> str:
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if bfloat16_instructions() else "no"
+
+
+def compile_networks(codec: Codec, *, fullgraph: bool = False, dynamic: bool | None = None) -> None:
+    """Compile every network of both halves when it is first called; the entropy coder is no work of torch."""
+    for network in (*(child for child in codec.children() if child is not codec.entropy), codec.entropy.h_a):
+        network.compile(fullgraph=fullgraph, dynamic=dynamic)
+
+
+def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
+    """Accelerate for one process or many. Raises ConfigError for a precision that the device lacks."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    check_launch(cpu)
+    if cpu and train.precision == "fp16":
+        raise ConfigError("train.precision fp16 does nothing on a CPU; use auto, bf16 or no.")
+    precision = resolve(train.precision, "cpu" if cpu else "cuda")
+    parallel = DistributedDataParallelKwargs(
+        find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.
+        broadcast_buffers=False,  # Training changes none.
+    )
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # The others wait while one process validates.
+    try:
+        return Accelerator(
+            cpu=cpu,
+            mixed_precision=precision,
+            dynamo_backend="inductor" if train.compile else "no",
+            kwargs_handlers=[parallel, patience],
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"train.precision {precision} cannot be used on this device ({error}); use auto or no."
+        ) from error

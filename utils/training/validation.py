@@ -28,10 +28,10 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255.0**2 / max(error, 1e-10)))
 
 
-def is_judge(loss: BaseLossConfig) -> bool:
+def is_objective(loss: BaseLossConfig) -> bool:
     """Whether the validation loss is what training minimises, rate + lambda x MSE, so that it can tell the best."""
-    plain = loss.distortion == "mse" and loss.coarse_weight == 0 and loss.ms_ssim_weight == 0 and not loss.judges_images
-    return plain and loss.lambda_on == "distortion"
+    others = loss.coarse_weight > 0 or loss.ms_ssim_weight > 0 or loss.has_perceptual
+    return loss.distortion == "mse" and loss.lambda_on == "distortion" and not others
 
 
 def validate(

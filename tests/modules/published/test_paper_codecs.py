@@ -15,10 +15,11 @@ from torch import Tensor, nn
 import modules.integer
 from config import PRESETS, Config, LossConfig
 from modules.codec import Codec, CodecOutput, build_codec
+from modules.likelihoods import lower_bound
 from modules.losses import objective
 from modules.published.cdc import CDC
 from modules.published.dicm import COMMON_NOISE_STD, DICM, add_contexts, perturb_common
-from modules.published.receiver import SCALE_BOUND, ReceiverHyperprior, lower_bound
+from modules.published.receiver import SCALE_BOUND, ReceiverHyperprior
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.configrules import check_codec
 from utils.errors import ConfigError
@@ -218,15 +219,15 @@ def test_the_loss_is_the_published_one() -> None:
     output: CodecOutput = codec(X, X_SIDE, draws())
     loss, parts = objective(output, config.loss, False, Distance(), 0)
     expected = 0.0025 * output.bits.mean() / 64**2
-    for task, image in zip(output.predictions, (X, X_SIDE), strict=True):
-        assert torch.equal(task.image, image)
+    for task, image in zip(output.tasks, (X, X_SIDE), strict=True):
+        assert torch.equal(task.x, image)
         expected = expected + 0.1 * (task.estimate - task.target).abs().mean()
-        expected = expected + 0.9 * Distance()(task.x0.clamp(0, 1), image).mean()
+        expected = expected + 0.9 * Distance()(task.x_hat.clamp(0, 1), image).mean()
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(parts["bpp"], output.bits.mean() / 64**2)
-    noise = torch.cat([task.target for task in output.predictions])
+    noise = torch.cat([task.target for task in output.tasks])
     assert abs(float(noise.std()) - 1) < 0.02, "the target is unit noise"
-    assert not torch.equal(output.predictions[0].target, output.predictions[1].target)
+    assert not torch.equal(output.tasks[0].target, output.tasks[1].target)
 
 
 def test_the_weight_of_x0_is_the_clipped_signal_to_noise_ratio() -> None:
@@ -238,7 +239,7 @@ def test_the_weight_of_x0_is_the_clipped_signal_to_noise_ratio() -> None:
     torch.testing.assert_close(codec.distortion_weight(t), ((alpha / sigma) ** 2).clamp(max=5.0))
     assert codec.distortion_weight(t)[0] == 5 and 0 < codec.distortion_weight(t)[-1] < 1e-6
     output = codec(X, X_SIDE, draws())
-    (task,) = output.predictions
+    (task,) = output.tasks
     torch.testing.assert_close(task.target, 2 * X - 1)
     loss, _ = objective(output, config.loss, False, None, 0)
     error = (task.weight * (task.estimate - task.target).square().mean((1, 2, 3))).mean()
@@ -250,7 +251,7 @@ def test_each_sample_has_its_own_draws_whatever_the_batch() -> None:
     both = codec(X, X_SIDE, draws())
     alone = codec(X[1:], X_SIDE[1:], draws(1, 1))
     torch.testing.assert_close(both.bits[1:], alone.bits)
-    for a, b in zip(both.predictions, alone.predictions, strict=True):
+    for a, b in zip(both.tasks, alone.tasks, strict=True):
         assert torch.equal(a.target[1:], b.target)
         torch.testing.assert_close(a.estimate[1:], b.estimate, atol=1e-4, rtol=1e-3)
 
@@ -260,7 +261,7 @@ def test_the_squared_error_without_scale_is_a_loss_of_its_own() -> None:
     image = torch.full((1, 3, 4, 4), 0.5)
     one = torch.ones(1)
     estimate = image + 0.1
-    output.predictions = [modules.codec.Prediction(torch.arange(1), image, image, estimate, image, one, one, one)]
+    output.tasks = [modules.codec.DenoisingTask(torch.arange(1), image, image, estimate, image, one, one, one)]
     values = {}
     for kind in ("mse", "l2", "l1"):
         values[kind] = float(objective(output, LossConfig(lmbda=1.0, distortion=kind), False, None, 0)[0])
@@ -324,7 +325,7 @@ def test_the_side_task_shares_the_unet_alone() -> None:
     codec = build_codec(tiny_paper("dicm_paper"))
     for number, parts in ((0, {"g_a", "g_s", "common", "unet"}), (1, {"side", "unet"})):
         codec.zero_grad()
-        task = codec(X, X_SIDE, draws()).predictions[number]
+        task = codec(X, X_SIDE, draws()).tasks[number]
         task.estimate.square().mean().backward()
         reached = {name.split(".")[0] for name, p in codec.named_parameters() if p.grad is not None and p.grad.any()}
         assert reached == parts
@@ -347,15 +348,15 @@ def test_contexts_are_added_and_the_noise_on_w_is_training_only(dicm: DICM) -> N
 
 def test_the_noise_on_w_reaches_the_prediction_in_training(dicm: DICM, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
-        noisy = dicm(X, X_SIDE, draws()).predictions
+        noisy = dicm(X, X_SIDE, draws()).tasks
         monkeypatch.setattr("modules.published.dicm.COMMON_NOISE_STD", 0.0)
-        clean = dicm(X, X_SIDE, draws()).predictions
+        clean = dicm(X, X_SIDE, draws()).tasks
     assert not torch.equal(noisy[0].estimate, clean[0].estimate)
     assert torch.equal(noisy[1].estimate, clean[1].estimate)
 
 
 def test_a_moving_average_of_zero_is_the_model_itself() -> None:
-    from train import update_ema
+    from utils.training.optimisation import update_ema
 
     codec = build_codec(tiny_paper("cdc_eps"))
     average = copy.deepcopy(codec)

@@ -7,7 +7,7 @@ import pytest
 from tiny import smooth_pair, untrained_codec
 
 from modules.codec import Codec
-from utils.coding.budget import NEIGHBOURS, budget_bytes, compress_within, largest_level
+from utils.coding.limits import NEIGHBOURS, budget_bytes, compress_within, largest_level
 from utils.errors import ConfigError
 
 

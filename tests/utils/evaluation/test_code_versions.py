@@ -23,12 +23,12 @@ from scripts import results_table
 from utils import checkpoint, files
 from utils import images as rounding
 from utils.coding import tiles
-from utils.evaluation import anchors, coders, measure, pipeline, side, store, summary, sweep
+from utils.evaluation import anchors, bd_intervals, coders, measure, pipeline, rd, side, store, summary, sweep
 from utils.evaluation.code import code_digest, library_versions, reach
 from utils.evaluation.pipeline import MEASURING
 from utils.metrics import bootstrap, deep, image, sets, statistics, suite
 from utils.metrics import effnet as effnet_metrics
-from utils.report import bd_intervals, charts, page, pictures, rd, tables
+from utils.report import charts, page, pictures, tables
 from utils.training import precision
 
 ROOT = Path(pipeline.__file__).resolve().parents[pipeline.__name__.count(".")]

@@ -66,7 +66,7 @@ def test_a_run_knows_what_it_was_started_from(folder_data: Path, tmp_path: Path)
 def test_a_receiver_trained_alone_reads_the_same_files(folder_data: Path, tmp_path: Path) -> None:
     first = trainer(config_on(folder_data, "first"), tmp_path)
     first.train()
-    config = config_on(folder_data, "second", train={"receiver_only": True, "steps": 2})
+    config = config_on(folder_data, "second", train={"parts": "receiver", "steps": 2})
     second = trainer(config, tmp_path, init=str(tmp_path / "first"))
     with patch.object(Hyperprior, "freeze", side_effect=AssertionError("another machine could round otherwise")):
         second.train()
@@ -83,11 +83,11 @@ def test_a_refused_command_leaves_no_run_that_refuses_the_right_one(folder_data:
     with pytest.raises(ConfigError, match="fp16"):
         trainer(config_on(folder_data, "whole", train={"steps": 2, "precision": "fp16"}), tmp_path)
     trainer(whole, tmp_path).train()
-    part = config_on(folder_data, "part", train={"receiver_only": True, "steps": 2})
-    with pytest.raises(ConfigError, match=r"receiver_only keeps the sender .* --init"):
+    part = config_on(folder_data, "part", train={"parts": "receiver", "steps": 2})
+    with pytest.raises(ConfigError, match=r"parts receiver keeps the other parts .* --init"):
         trainer(part, tmp_path)
     with pytest.raises(CheckpointError, match="another architecture"):
-        other = config_on(folder_data, "part", train={"receiver_only": True}, model={"fusion": "add"})
+        other = config_on(folder_data, "part", train={"parts": "receiver"}, model={"fusion": "add"})
         trainer(other, tmp_path, init=str(tmp_path / "whole"))
     assert not (tmp_path / "part").exists()
     assert trainer(part, tmp_path, init=str(tmp_path / "whole")).step == 0
@@ -95,7 +95,7 @@ def test_a_refused_command_leaves_no_run_that_refuses_the_right_one(folder_data:
 
 def test_a_denoiser_trained_alone_leaves_gamma_0_as_it_was(folder_data: Path, tmp_path: Path) -> None:
     trainer(config_on(folder_data, "first"), tmp_path).train()
-    config = config_on(folder_data, "second", train={"denoiser_only": True, "steps": 2})
+    config = config_on(folder_data, "second", train={"parts": "denoiser", "steps": 2})
     trainer(config, tmp_path, init=str(tmp_path / "first")).train()
     old, new = (load_checkpoint(tmp_path / name).codec for name in ("first", "second"))
     changed = {name.split(".")[0] for name, p in new.named_parameters() if not p.equal(old.get_parameter(name))}
@@ -104,5 +104,5 @@ def test_a_denoiser_trained_alone_leaves_gamma_0_as_it_was(folder_data: Path, tm
     data = old.compress(x, 0.5)
     assert torch.equal(new.decompress(data, x_side), old.decompress(data, x_side))
     assert not torch.equal(new.decompress(data, x_side, gamma=1.0), old.decompress(data, x_side, gamma=1.0))
-    with pytest.raises(ConfigError, match=r"denoiser_only keeps the rest .* --init"):
-        trainer(config_on(folder_data, "third", train={"denoiser_only": True}), tmp_path)
+    with pytest.raises(ConfigError, match=r"parts denoiser keeps the other parts .* --init"):
+        trainer(config_on(folder_data, "third", train={"parts": "denoiser"}), tmp_path)

@@ -13,9 +13,8 @@ from safetensors.torch import save_file
 
 from utils.checkpoint import MODEL_FILE
 from utils.errors import CheckpointError
-from utils.manifest import MANIFEST
-from utils.training.step_folders import damage, newest_good, prune, publish, step_folders, sweep_up
-from utils.training.training_state import STATE_FILE
+from utils.files import MANIFEST
+from utils.training.checkpoints import STATE_FILE, damage, newest_good, prune, publish, step_folders, sweep_up
 
 
 def write(checkpoints: Path, *steps: int) -> list[Path]:
@@ -120,8 +119,8 @@ def test_pruning_spares_the_newest_good_one(tmp_path: Path, damaged: tuple[int, 
 def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     rename = Path.rename
-    monkeypatch.setattr("utils.manifest.sync", lambda path: order.append(path.name))
-    monkeypatch.setattr("utils.training.step_folders.sync", lambda path: order.append(path.name))
+    monkeypatch.setattr("utils.files.sync", lambda path: order.append(path.name))
+    monkeypatch.setattr("utils.training.checkpoints.sync", lambda path: order.append(path.name))
     monkeypatch.setattr(Path, "rename", lambda path, to: (order.append("rename"), rename(path, to))[1])
     write(tmp_path, 1)
     assert order == [MODEL_FILE, STATE_FILE, MANIFEST, "step_00000001.tmp", "rename", tmp_path.name]

@@ -16,7 +16,7 @@ from trainers import assert_same, config_on, metrics, state, trainer
 
 import train as training
 from train import Trainer
-from utils.training.step_folders import step_folders
+from utils.training.checkpoints import step_folders
 from utils.training.stopping import StopRequest
 
 ROOT = Path(__file__).resolve().parents[3]

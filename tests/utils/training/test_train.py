@@ -20,13 +20,20 @@ from trainers import assert_same, config_on, metrics, state, trainer
 import train as training
 from config import LossConfig, PaperLossConfig, TrainConfig
 from modules.codec import build_codec
-from train import Trainer, build_optimizer, learning_rate, micro_batch, sample_indices
+from train import Trainer
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
 from utils.configio import parse_command_line
 from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
-from utils.training.step_folders import step_folders
-from utils.training.training_state import STATE_FILE
-from utils.training.validation import is_judge
+from utils.training.checkpoints import STATE_FILE, step_folders
+from utils.training.optimisation import (
+    GAIN_LR,
+    QUANTILE_LR,
+    build_optimizer,
+    learning_rate,
+    micro_batch,
+    sample_indices,
+)
+from utils.training.validation import is_objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -131,13 +138,13 @@ def test_the_last_validated_is_kept_where_the_validation_loss_is_not_the_objecti
             trainer(config_on(folder_data, name, loss={"coarse_weight": coarse}, train=schedule), tmp_path).train()
     assert [load_checkpoint(tmp_path / name).step for name in ("rate_and_mse", "more")] == [1, 2]
     mse = LossConfig()
-    assert is_judge(mse) and is_judge(replace(mse, perceptual_weight=1.0))
+    assert is_objective(mse) and is_objective(replace(mse, perceptual_weight=1.0))
     others: tuple[dict[str, Any], ...] = (
         {"perceptual": "effnet", "perceptual_weight": 1.0},
         {"distortion": "l1"},
         {"ms_ssim_weight": 1.0},
     )
-    assert not any(is_judge(replace(mse, **fields)) for fields in others) and not is_judge(PaperLossConfig())
+    assert not any(is_objective(replace(mse, **fields)) for fields in others) and not is_objective(PaperLossConfig())
 
 
 def test_a_damaged_validation_image_stops_before_the_first_step(folder_data: Path, tmp_path: Path) -> None:
@@ -301,12 +308,12 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error(batch: int, accumulation:
 def test_quantiles_and_gains_are_groups_of_their_own(variable_rate: bool) -> None:
     """Every parameter is in one group with the rate meant for it; quantiles are not clipped with the others."""
     codec = build_codec(tiny_config(model={"variable_rate": variable_rate}))
-    settings = TrainConfig(lr=1e-4, quantile_lr=1e-2, gain_lr=3e-2)
+    settings = TrainConfig(lr=1e-4)
     optimizer, clipped = build_optimizer(codec, settings)
     rates = {p: group["base_lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in optimizer.param_groups)
     for name, parameter in codec.named_parameters():
-        expected = 1e-2 if name.endswith("quantiles") else 3e-2 if name.endswith("log_gain") else 1e-4
+        expected = QUANTILE_LR if name.endswith("quantiles") else GAIN_LR if name.endswith("log_gain") else 1e-4
         assert rates[parameter] == expected, name
         assert any(parameter is other for other in clipped) == (not name.endswith("quantiles"))
 

@@ -17,7 +17,7 @@ from worker import first_gradients, shared_config
 
 from train import Trainer
 from utils.configio import to_dict
-from utils.training.training_state import STATE_FILE
+from utils.training.checkpoints import STATE_FILE
 
 
 def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,0 +1,75 @@
+"""--tile-rows: how many rows of an image the networks see at a time, checked and handed on by both scripts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from evaluation_files import write_untrained
+from image_files import encode, write
+from script_files import load_script
+from tiny import smooth_pair, tiny_config, untrained_codec
+from tiny_paper import tiny_paper
+
+from modules import tiling
+from modules.codec import build_codec
+from modules.tiling import Strip
+from utils import cli
+from utils.coding.batch_coding import Compress, Decompress, RateChoice
+from utils.coding.limits import set_tile_rows
+from utils.errors import ConfigError
+from utils.images import to_uint8
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_untrained(tmp_path_factory.mktemp("ckpt"), tiny_config())
+
+
+def test_tile_rows_are_checked() -> None:
+    codec = untrained_codec()
+    set_tile_rows(codec, None)
+    assert codec.tile_rows == 1024
+    set_tile_rows(codec, 192)
+    assert codec.tile_rows == 192
+    with pytest.raises(ConfigError, match=r"--tile-rows is 191; strips need at least 192"):
+        set_tile_rows(codec, 191)
+    with pytest.raises(ConfigError, match="takes images whole"):
+        set_tile_rows(build_codec(tiny_paper("cdc_x")), 192)
+
+
+def test_the_scripts_take_tile_rows(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used: list[int | None] = []
+    monkeypatch.setattr(tiling, "row_strips", lambda height, rows: used.append(rows) or [Strip(0, height)])
+    left, right = (encode(to_uint8(image)) for image in smooth_pair(64, 64))
+    write(tmp_path / "left.png", left)
+    write(tmp_path / "right.png", right)
+
+    def command(name: str, *words: str) -> int:
+        module = load_script(name)
+        monkeypatch.setattr(sys, "argv", [name, *words, "--ckpt", str(ckpt)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(module.main)
+        return int(stopped.value.code or 0)
+
+    there = [str(tmp_path / name) for name in ("left.png", "left.bin")]
+    back = [there[1], str(tmp_path / "out.png"), "--side", str(tmp_path / "right.png")]
+    assert command("compress", *there, "--rate", "0.5", "--tile-rows", "256") == 0
+    assert command("decompress", *back, "--tile-rows", "320") == 0
+    assert command("decompress", *back) == 0
+    assert used == [256, 320, 1024]
+    capsys.readouterr()
+    assert command("decompress", *back, "--tile-rows", "64") == 1
+    assert capsys.readouterr().err.startswith("error: --tile-rows is 64;")
+
+
+def test_folders_take_tile_rows(ckpt: Path, tmp_path: Path) -> None:
+    for task in (
+        Compress(ckpt / "model.safetensors", tmp_path, RateChoice(0.5), tile_rows=192),
+        Decompress(ckpt / "model.safetensors", tmp_path, None, None, 10**6, tile_rows=192),
+    ):
+        task.start()
+        assert task.loaded().tile_rows == 192

@@ -1,0 +1,92 @@
+"""Limits that the user of a codec sets: bytes of a file, and rows of an image that the networks see at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from modules.codec import LEVELS, Codec
+from modules.diffusion_codec import DiffusionCodec
+from modules.tiling import LEAST_ROWS, OVERLAP
+from utils.errors import ConfigError
+
+NEIGHBOURS = 3
+"""Levels beyond the found one that are tried too: sizes rise with the level, but for a few bytes here and there."""
+
+
+def budget_bytes(bpp: float, height: int, width: int) -> int:
+    """Bits per pixel -> whole bytes of a file, rounded down."""
+    return int(bpp * height * width / 8)
+
+
+def largest_level(size_of: Callable[[int], int], budget: int, levels: int = LEVELS) -> int | None:
+    """The largest level in 0 .. levels - 1 with size_of(level) <= budget, as far as sizes rise with the level.
+
+    Bisection, then the NEIGHBOURS levels above what it found, repeated while one of them fits. For any sizes: the
+    answer fits, none of the NEIGHBOURS levels above it does, and None is returned only if the levels 0 to
+    NEIGHBOURS - 1 are all too large. A larger level can fit only where sizes fall again further up. Calls size_of at
+    most once a level, about a dozen times in all.
+    """
+    known: dict[int, bool] = {}
+
+    def fits(level: int) -> bool:
+        if level not in known:
+            known[level] = size_of(level) <= budget
+        return known[level]
+
+    low, high = -1, levels
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    above = _last(fits, low, levels)
+    while above is not None:
+        low, above = above, _last(fits, above, levels)
+    return low if low >= 0 else None
+
+
+def _last(fits: Callable[[int], bool], level: int, levels: int) -> int | None:
+    """The highest of the NEIGHBOURS levels above that fits."""
+    candidates = range(min(level + NEIGHBOURS + 1, levels - 1), level, -1)
+    return next((candidate for candidate in candidates if fits(candidate)), None)
+
+
+def compress_within(codec: Codec, x: Tensor, budget: int) -> tuple[bytes, int]:
+    """x (3, H, W) in [0, 1] -> the largest file of at most `budget` bytes, and its level; see `largest_level`.
+
+    Encodes the latent once for each level tried and decodes nothing. Raises ConfigError if even the smallest file is
+    larger, and for fixed-rate codecs, whose file has one size.
+    """
+    if not codec.variable_rate:
+        raise ConfigError("A budget of bytes does not apply: this is a fixed-rate model, whose file has one size.")
+    files: dict[int, bytes] = {}
+
+    def size_of(level: int) -> int:
+        files[level] = codec.compress(x, level / (LEVELS - 1))
+        return len(files[level])
+
+    level = largest_level(size_of, budget)
+    if level is None:
+        smallest = min(map(len, files.values()))
+        raise ConfigError(
+            f"No file of this {x.shape[2]}x{x.shape[1]} image fits {budget} bytes: the smallest has {smallest}; "
+            "allow at least that."
+        )
+    return files[level], level
+
+
+def set_tile_rows(codec: Codec, rows: int | None) -> None:
+    """--tile-rows: have `codec` work in strips of at most `rows` rows, which takes less memory and some more time.
+
+    None leaves it its own number.
+    Raises ConfigError for fewer than strips can have, and for codecs that take images whole.
+    """
+    if rows is None:
+        return
+    if rows < LEAST_ROWS:
+        raise ConfigError(
+            f"--tile-rows is {rows}; strips need at least {LEAST_ROWS} rows, of which they share {OVERLAP}."
+        )
+    if not isinstance(codec, DiffusionCodec):
+        raise ConfigError(f"--tile-rows does not apply: the codec {codec.name} takes images whole; leave it out.")
+    codec.tile_rows = rows

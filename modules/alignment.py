@@ -23,8 +23,8 @@ RADIUS = 4
 """Positions to either side of the coarser match that a finer scale compares."""
 SHARPENED = 4
 """A match is read from the attention's weights to this power."""
-MAX_ROWS_OFF = 2.0
-"""Pixels up or down by which the picture is moved at most, where the cameras are not quite rectified."""
+MAX_ROWS_OFF = 0.5
+"""Positions up or down by which the side image is moved at most, where the cameras are not quite rectified."""
 SCORE_BYTES = 2**24
 """Upper bound of the scores of rows held at a time when no gradient is wanted; at least one row's are."""
 
@@ -145,8 +145,8 @@ class LocalCorrelation(nn.Module):
     """A finer scale: the coarser match is corrected by what the positions around it look like.
 
     A small network turns the correlations into weights of the displacements -RADIUS to RADIUS, whose mean is the
-    correction; it begins as the softmax of the correlations. It also tells how sure the match is, and by how many
-    pixels the picture lies too low.
+    correction; it begins as the softmax of the correlations. It also tells how sure the match is, and by how much the
+    side image lies too low there.
     """
 
     def __init__(self, channels: int, side_channels: int, size: int, hidden: int = 32) -> None:
@@ -165,7 +165,7 @@ class LocalCorrelation(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, h: Tensor, side: Tensor, coarse: Matches) -> tuple[Matches, Tensor]:
-        """h (B, C, H, W), side (B, S, H, W), matches at this scale -> better ones, pixels down (B, 1, H, W)."""
+        """h (B, C, H, W), side (B, S, H, W), matches at this scale -> better ones, positions down (B, 1, H, W)."""
         query = self.query(h)
         # Gradients go through the sum below, not through where the correlations are read (as in RAFT-Stereo).
         scores = self.log_temperature.exp() * lookup(query, self.key(side), coarse.offset.detach())

@@ -206,13 +206,12 @@ class CorrelationFuse(nn.Module):
             # 1/8 and 1/4: the coarser match, corrected by the positions around it; the side features there.
             assert self.correct is not None and self.project is not None and coarse is not None
             matches, rows_off = self.correct(h, side, coarse.finer())
-            offered = self.project(warp(side, matches.offset))
+            offered = self.project(warp(side, matches.offset, rows_off))
             if self.project_picture is not None:
-                # 1/4: the pixels as well, by the match in pixels, and up or down where the cameras do not quite agree.
-                moved = F.interpolate(
-                    torch.cat([PATCH * matches.offset, rows_off], dim=1), scale_factor=PATCH, mode="bilinear"
-                )
-                offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, *moved.split(1, dim=1)), PATCH))
+                # 1/4: the pixels as well, each by its own match, which lies linearly between those of the positions.
+                places = PATCH * torch.cat([matches.offset, rows_off], dim=1)
+                by_pixel = F.interpolate(places, scale_factor=PATCH, mode="bilinear").split(1, dim=1)
+                offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, *by_pixel), PATCH))
         # A gate in (0, 1) shuts out what does not belong here: points that one camera sees, wrong side images.
         return h + self.gate(h, offered, matches.confidence.to(h.dtype)) * offered, matches
 

@@ -133,11 +133,12 @@ def objective(
             total = total + terms.sum() / len(weight)
             parts[f"perceptual_{i}"] = distance.mean()
     # Alignment A: Huber distance of matches from known disparities.
-    if disparity is not None and output.has_side is not None and isinstance(loss, LossConfig) and loss.disparity_weight:
+    taught = isinstance(loss, LossConfig) and loss.disparity_weight > 0
+    if taught and disparity is not None and output.offsets and output.has_side is not None:
         known = torch.isfinite(disparity) & output.has_side[:, None, None]
         if bool(known.any()):
             error = disparity_error(output.offsets, disparity, known)
-            total = total + loss.disparity_weight * error
+            total = total + loss.disparity_weight * error  # type: ignore[attr-defined]
             parts["disparity"] = error
     parts["loss"] = total
     return total, parts

@@ -125,7 +125,7 @@ def test_a_lookup_is_the_dot_product_with_a_warped_key(offset: float) -> None:
 
 
 def test_a_correction_is_bounded_and_teaches_what_is_compared() -> None:
-    """At most RADIUS positions and MAX_ROWS_OFF pixels, whatever the weights; gradients reach both descriptors."""
+    """At most RADIUS positions along a row and MAX_ROWS_OFF across; gradients reach both descriptors."""
     torch.manual_seed(0)
     local = LocalCorrelation(8, 6, 4)
     h, side = torch.randn(1, 8, 4, 16), torch.randn(1, 6, 4, 16)

@@ -212,6 +212,8 @@ def test_only_known_points_of_samples_with_a_side_image_teach() -> None:
         _, parts = objective(coded, loss, True, None, 0, disparity)
         assert float(parts["disparity"]) == pytest.approx(expected)
     assert "disparity" not in objective(coded, loss, True, None, 0, torch.full((2, 8, 8), math.nan))[1]
+    of_another_kind = replace(coded, offsets=[])
+    assert "disparity" not in objective(of_another_kind, loss, True, None, 0, disparity)[1]
     for offset in coded.offsets:
         offset.requires_grad_()
     objective(coded, loss, True, None, 0, disparity)[0].backward()

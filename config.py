@@ -362,6 +362,9 @@ def demo() -> Config:
     )  # fmt: skip
 
 
+# Stage 1 spends most of its time on the transforms and on alignment; the denoiser sees half as many samples.
+_STAGE_1 = DiffusionConfig(start_fraction=0.75, denoise_fraction=0.25)
+
 # Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared. Mean: the image of gamma 0,
 # which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a perceptual distance take most of
 # the weight of the squared error. Without noise (start_fraction 1) there is no second task, and the denoiser rests.
@@ -401,7 +404,9 @@ _SMALL_DATA = DataConfig(
 )  # fmt: skip
 # Stage 2 has crops of one shape, which is high enough for MS-SSIM.
 _SMALL_STAGE_2_DATA = replace(_SMALL_DATA, augment=replace(_SMALL_DATA.augment, shapes=()))
-_SMALL_TRAIN = TrainConfig(steps=8_000, batch_size=8, lr=7e-4, warmup=200, decay=6_800, val_every=1000, save_every=250)
+_SMALL_TRAIN = TrainConfig(
+    steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
+)
 _SMALL_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
 _SMALL_ONE_STEP_TRAIN = TrainConfig(
     steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
@@ -422,7 +427,7 @@ def small() -> Config:
 
     Time and result: not measured yet.
     """
-    return Config("small", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), _SMALL_LOSS, _SMALL_TRAIN)
+    return Config("small", _SMALL_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_TRAIN)
 
 
 def small_kitti() -> Config:
@@ -440,7 +445,7 @@ def small_kitti() -> Config:
     )
     data = replace(_SMALL_DATA, mix=mix, val=(MixConfig("kitti", "folder", "kitti/protocol"),), val_limit=0)
     loss, train = replace(_SMALL_LOSS, rate_warmup=0), replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
-    return Config("small_kitti", data, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, train)
+    return Config("small_kitti", data, _SMALL_MODEL, _STAGE_1, loss, train)
 
 
 def small_mean() -> Config:
@@ -479,9 +484,7 @@ def small_no_side() -> Config:
     result: not measured yet.
     """
     loss = replace(_NO_SIDE_LOSS, rate_warmup=1000)
-    return Config(
-        "small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, _SMALL_TRAIN
-    )
+    return Config("small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, _STAGE_1, loss, _SMALL_TRAIN)
 
 
 def small_no_side_mean() -> Config:

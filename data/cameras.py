@@ -48,7 +48,7 @@ def shift_rows(view: NDArray[np.uint8], rows: float) -> NDArray[np.uint8]:
 
 def blur(view: NDArray[np.uint8], deviation: float) -> NDArray[np.uint8]:
     """Gaussian blur of this standard deviation in pixels."""
-    return np.array(Image.fromarray(view).filter(ImageFilter.GaussianBlur(deviation)))
+    return np.array(Image.fromarray(view).filter(ImageFilter.GaussianBlur(float(deviation))))
 
 
 def noisy(view: NDArray[np.uint8], deviation: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -66,7 +66,8 @@ def lookup(query: Tensor, key: Tensor, offset: Tensor, radius: int = RADIUS) -> 
     """
     batch, channels, height, width = query.shape
     queries, keys = (part.permute(0, 2, 3, 1).reshape(-1, channels) for part in (query, key))
-    columns = torch.arange(width, device=offset.device) + offset[:, 0]
+    # A hostile file can make features infinite and offsets NaN: an index must lie in the row even then.
+    columns = torch.arange(width, device=offset.device) + offset[:, 0].nan_to_num()
     first = columns.floor()
     row = torch.arange(batch * height, device=offset.device).view(batch, height, 1) * width
     taps = []

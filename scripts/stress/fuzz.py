@@ -164,9 +164,9 @@ def verdict_on(codec: Any, data: bytes, synthesise: bool) -> str:
                 return f"the image is {tuple(x_hat.shape)} for {stream.width}x{stream.height}, or out of range"
     except BitstreamError:
         return "refused"
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as error:  # A panic of the coder's Rust code derives from BaseException alone.
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return "image"
 

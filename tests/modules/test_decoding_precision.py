@@ -20,7 +20,7 @@ from data.images import read_image
 from modules.codec import Codec
 from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
-from utils.evaluation import measure
+from utils.evaluation import sweep
 from utils.evaluation.pipeline import evaluate
 from utils.images import to_uint8
 from utils.training.precision import set_decoding_precision
@@ -86,7 +86,7 @@ def test_the_script_takes_it_for_files_and_for_folders(
 @pytest.mark.usefixtures("offline", "quick")
 def test_an_evaluation_takes_it_and_says_so(ckpt: Path, tmp_path: Path) -> None:
     request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": "correct"}
-    with patch.object(measure, "ModelCoder", side_effect=measure.ModelCoder) as coder:
+    with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
         evaluate(options(ckpt, tmp_path / "out", precision="bf16", **request))
     assert coder.call_args.args[0].decoding_dtype == torch.bfloat16
     assert summary_of(tmp_path / "out")["environment"]["decoding_precision"] == "bf16"

@@ -27,7 +27,7 @@ def test_the_metric_is_its_logarithm(size: tuple[int, int], noise: float) -> Non
     x_hat = (x + 255 * noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).round()
     losses = ms_ssim_loss(x_hat / 255, x / 255)
     for index, loss in enumerate(losses.tolist()):
-        metric = MsSsimDb()(x[index : index + 1], x_hat[index : index + 1])
+        (metric,) = MsSsimDb()(x[index : index + 1], x_hat[index : index + 1])
         assert loss == pytest.approx(10 ** (-metric / 10), rel=1e-3)
 
 

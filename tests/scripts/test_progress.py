@@ -13,7 +13,7 @@ import pytest
 from evaluation_files import write_split
 from image_files import write_pairs
 from script_files import SCRIPTS, load_script
-from utils.evaluation.rd import differences
+from utils.report.rd import differences
 
 from data.sources import open_source, verify
 

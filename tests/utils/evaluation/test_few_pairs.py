@@ -55,7 +55,7 @@ def test_lpips_of_small_images_is_a_number_or_a_sentence(edge: int, alex: bool) 
     """VGG has a value from 16 pixels on, AlexNet from 31; below, the summary says so."""
     suite = MetricSuite(["lpips_alex", "lpips_vgg", "dists"])
     x, x_hat = noise(edge, edge, 0), noise(edge, edge, 1)
-    row = suite.measure(x, x_hat)
+    (row,) = suite.measure(x, [x_hat])
     assert row.keys() >= {"lpips_vgg", "dists"} and ("lpips_alex" in row) == alex
     assert all(math.isfinite(value) and value > 0 for value in row.values())
     entry = suite.summarise([row], ["a"], [{}], [{}])["lpips_alex"]

@@ -98,7 +98,7 @@ def test_resumed_moments_keep_their_memory_format(folder_data: Path, tmp_path: P
 
 def test_resuming_with_a_changed_field_is_an_error(folder_data: Path, tmp_path: Path) -> None:
     trainer(config_on(folder_data), tmp_path)
-    with pytest.raises(ConfigError, match=r"model\.fusion = pixel_aligned, and now it is add"):
+    with pytest.raises(ConfigError, match=r"model\.fusion = correlation, and now it is add"):
         trainer(config_on(folder_data, model={"fusion": "add"}), tmp_path)
     trainer(config_on(folder_data, train={"steps": 6}), tmp_path)  # Longer training is no other experiment.
 
@@ -350,7 +350,8 @@ def test_validation_figures_are_of_real_files(folder_data: Path, tmp_path: Path)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = next(line for line in lines if "val/bpp@0.5" in line)
     run.ema.freeze()
-    pair = run.validation[0]
+    (validation,) = run.validation.values()
+    pair = validation[0]
     x = torch.from_numpy(np.ascontiguousarray(pair.x.transpose(2, 0, 1))).float() / 255
     assert logged["val/bpp@0.5"] == 8 * len(run.ema.eval().compress(x, 0.5)) / (64 * 64)
     assert logged["val/psnr@1"] > 0 and "val/psnr_no_side@0" in logged

@@ -104,7 +104,7 @@ def test_the_command_line_sets_any_field() -> None:
 @pytest.mark.parametrize(
     ("arguments", "trains_on"),
     [
-        ("--preset demo", {"builtin": 1.0, "synthetic": 1.0}),
+        ("--preset demo", {"builtin": 1.0, "warped": 1.0}),
         ("--preset small --data.folder-root D", {"folder": 1.0}),
         ("--preset small --data.dataset cityscapes", {"cityscapes": 1.0}),
         ("--preset small --data.dataset=folder", {"folder": 1.0}),

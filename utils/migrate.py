@@ -117,15 +117,14 @@ def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
         return values
     data, augment = dict(data), dict(data.get("augment", {}))
     weights = {source: weight for source, weight in (data.pop("mixture") or {}).items() if weight}
-    scales = augment.pop("scale_min", 1.0), augment.pop("scale_max", 1.0)
-    scaled = augment.pop("scaled", 1.0)
-    if scales == (1.0, 1.0):
+    low, high, scaled = (augment.pop(name, 1.0) for name in ("scale_min", "scale_max", "scaled"))
+    if (low, high) == (1.0, 1.0):
         scaled = 0.0
     if scaled:
         weights = weights or {data.get("dataset", "kitti"): 1.0}
     mix = []
     for source, weight in weights.items():
-        for suffix, share, (low, high) in (("", 1 - scaled, (1.0, 1.0)), ("_scaled", scaled, scales)):
+        for suffix, share, scales in (("", 1 - scaled, (1.0, 1.0)), ("_scaled", scaled, (low, high))):
             if share:
                 mix.append(
                     {
@@ -133,8 +132,8 @@ def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
                         "source": source,
                         "root": "",
                         "weight": weight * share,
-                        "scale_min": low,
-                        "scale_max": high,
+                        "scale_min": scales[0],
+                        "scale_max": scales[1],
                         "role": "pairs",
                     }
                 )

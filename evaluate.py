@@ -1,7 +1,7 @@
 """Evaluate checkpoints from real files, beside JPEG, WebP and AVIF. `python evaluate.py --ckpt X` is enough.
 
     python evaluate.py --ckpt checkpoints/small                     # the data set stored with the checkpoint
-    torchrun --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
+    torchrun --standalone --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
 
 The same command again continues an interrupted evaluation. Results: report.html, summary.json, images.csv,
 rd_<metric>.png, bitstreams/ and reconstructions/ in the output folder.
@@ -17,7 +17,7 @@ from typing import Any
 
 from utils.cli import Parser, run
 
-DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "builtin")
+DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin")
 ANCHORS = ("jpeg", "webp", "avif")
 
 
@@ -68,7 +68,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def command_line() -> str:
     """The command that made the report, as one would type it."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    launcher = f"torchrun --nproc_per_node {processes}" if processes != "1" and "LOCAL_RANK" in os.environ else "python"
+    launcher = (
+        f"torchrun --standalone --nproc_per_node {processes}"
+        if processes != "1" and "LOCAL_RANK" in os.environ
+        else "python"
+    )
     return f"{launcher} evaluate.py {shlex.join(sys.argv[1:])}"
 
 

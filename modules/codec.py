@@ -68,6 +68,11 @@ class CodecOutput:
     aux: Tensor | None = None
     """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; no other part learns from
     it."""
+    offsets: list[Tensor] = field(default_factory=list)
+    """Where x_side was matched, of codecs that align it, fine to coarse: (B, 1, H/4, W/4) and so on, in positions of
+    their scale to the right, float32; minus the disparity for a left x. They mean nothing where `has_side` is False."""
+    has_side: Tensor | None = None
+    """(B,) bool: whether the receiver had x_side, which side dropout takes from some."""
 
 
 class Codec(nn.Module, ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +40,12 @@ class Context:
 
     features: list[Tensor]
     mean: Tensor
+    offsets: list[Tensor] = field(default_factory=list)
+    """Where x_side was matched, as `CodecOutput.offsets`."""
 
     def __getitem__(self, samples: Tensor) -> Context:
         """The context of the samples with these indices in the batch."""
-        return Context([f[samples] for f in self.features], self.mean[samples])
+        return Context([f[samples] for f in self.features], self.mean[samples], [o[samples] for o in self.offsets])
 
 
 class DiffusionCodec(Codec):
@@ -74,17 +76,18 @@ class DiffusionCodec(Codec):
         self.process = Process("x0", "cosine", noise_ratio=NOISE_RATIO)
         levels = LEVELS if model.variable_rate else 1
         latent, hyper, embedding = model.latent, model.hyper, model.embedding
-        self.g_a = Analysis(model.analysis_channels, model.analysis_blocks, latent, embedding)
-        middle = (latent + hyper) // 2
+        self.g_a = Analysis(model.analysis_channels, model.analysis_blocks, latent, embedding, model.shortcut)
+        wide = model.hyper_width or latent
+        middle = (wide + hyper) // 2
         h_s = [
             LayerSpec(hyper, middle, upsample=2, activation="leaky_relu"),
-            LayerSpec(middle, latent, upsample=2, activation="leaky_relu"),
-            LayerSpec(latent, 2 * latent, kernel=1, activation="none"),
+            LayerSpec(middle, wide, upsample=2, activation="leaky_relu"),
+            LayerSpec(wide, 2 * latent, kernel=1, activation="none"),
         ]
         self.entropy = Hyperprior(
             latent,
             hyper,
-            HyperAnalysis(latent, hyper),
+            HyperAnalysis(latent, hyper, middle),
             IntegerSynthesis(h_s, levels),
             levels,
             gains=(0.5, 3.0),
@@ -99,6 +102,7 @@ class DiffusionCodec(Codec):
             model.side_channels,
             model.attend,
             embedding,
+            model.shortcut,
         )
         self.mean = nn.Conv2d(model.synthesis_channels[0], 3 * PATCH**2, 3, padding=1)
         self.unet = UNet(model.unet_channels, model.unet_blocks, model.synthesis_channels, embedding)
@@ -111,8 +115,8 @@ class DiffusionCodec(Codec):
         if self.e_side is not None:
             blank = y_hat.new_zeros(len(y_hat), 3, 16 * y_hat.shape[2], 16 * y_hat.shape[3])
             encoded = self.e_side(_channels_last(2 * x_side - 1 if x_side is not None else blank), present)
-        features = self.g_s(_channels_last(y_hat), encoded, rate)
-        return Context(features, F.pixel_shuffle(self.mean(features[0]), PATCH).float())
+        features, offsets = self.g_s(_channels_last(y_hat), encoded, rate)
+        return Context(features, F.pixel_shuffle(self.mean(features[0]), PATCH).float(), offsets)
 
     def analyse(self, x: Tensor, level: Tensor) -> Coded:
         """See Codec."""
@@ -139,8 +143,9 @@ class DiffusionCodec(Codec):
         output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
 
         # 2. The context of both tasks, from y_hat and x_side; some samples have the null input instead of x_side.
-        present = draws.uniform("side_dropout") >= self.side_dropout
+        present = draws.keeps_side(self.side_dropout)
         context = self.context(coded.y_hat, x_side, present, rate)
+        output.offsets, output.has_side = context.offsets, present
 
         # 3. Task 1, the start of decoding: t = 1, where alpha = 0 and sigma = 1, so that x_1 = gamma n, n ~ N(0, 1).
         standard_noise = draws.normal("noise", tuple(x.shape[1:]))

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.alignment import SCORE_BYTES, SHARPENED, LocalCorrelation, Matches, RowCorrelation, warp
 from modules.transforms import PATCH, Conditioning, Side, Stage, Up
 
-FusionKind = Literal["add", "row_attention", "both", "aligned", "pixel_aligned", "none"]
+FusionKind = Literal["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"]
 ALIGNED = ("aligned", "pixel_aligned")
 MAX_OFFSET = 32
 """Horizontal offsets beyond this many positions share one relative bias."""
@@ -25,21 +26,6 @@ CONFIDENCE_SCALE = 30.0
 """How strongly a head's confidence counts beside its learned trust: e to this power for a head that is sure."""
 MAX_CORRECTION = 2.0
 """Positions by which the refinement of `pixel_aligned` moves a match at most."""
-SHARPENED = 4
-"""A match is read from the attention's weights to this power."""
-SCORE_BYTES = 2**24
-"""Upper bound of the attention scores held at a time when no gradient is wanted; at least one row's are, and memory is
-several times that."""
-
-
-class Matches(NamedTuple):
-    """Where the side image shows what a position shows, by several estimates: (B, maps, H, W), float32.
-
-    `offset` in positions of their scale to the right (minus the disparity, for a left x); `confidence` in (0, 1].
-    """
-
-    offset: Tensor
-    confidence: Tensor
 
 
 class RowAttention(nn.Module):
@@ -106,28 +92,20 @@ class RowAttention(nn.Module):
 class Gate(nn.Module):
     """How far to trust what the side image offers at each position, in (0, 1); open at first.
 
-    It sees both sides of the comparison, so a wrong side image, or a point that only one camera sees, can be shut out.
+    It sees both sides of the comparison, so a wrong side image, or a point that only one camera sees, can be shut out;
+    and `evidence` channels that tell how sure the match is.
     """
 
-    def __init__(self, channels: int, hidden: int = 32) -> None:
+    def __init__(self, channels: int, hidden: int = 32, evidence: int = 0) -> None:
         super().__init__()
-        self.compare = nn.Conv2d(2 * channels, hidden, 1)
+        self.compare = nn.Conv2d(2 * channels + evidence, hidden, 1)
         self.decide = nn.Conv2d(hidden, 1, 3, padding=1)
         nn.init.zeros_(self.decide.weight)
         nn.init.constant_(self.decide.bias, 3.0)  # type: ignore[arg-type]
 
-    def forward(self, h: Tensor, offered: Tensor) -> Tensor:
-        """h, offered (B, C, H, W) -> (B, 1, H, W)."""
-        return self.decide(F.silu(self.compare(torch.cat([h, offered], dim=1)))).sigmoid()
-
-
-def warp(features: Tensor, offset: Tensor) -> Tensor:
-    """features (B, C, H, W) read `offset` (B, 1, H, W) positions to the right, linearly, with the border repeated."""
-    height, width = features.shape[2:]
-    rows = torch.linspace(-1, 1, height, device=offset.device)[None, :, None].expand(len(offset), -1, width)
-    columns = (torch.arange(width, device=offset.device) + offset[:, 0].float()) * (2 / max(1, width - 1)) - 1
-    grid = torch.stack([columns, rows if height > 1 else torch.zeros_like(columns)], dim=-1)
-    return F.grid_sample(features.float(), grid, padding_mode="border", align_corners=True).to(features.dtype)
+    def forward(self, h: Tensor, offered: Tensor, *evidence: Tensor) -> Tensor:
+        """h, offered (B, C, H, W), evidence (B, 1, H, W) each -> (B, 1, H, W)."""
+        return self.decide(F.silu(self.compare(torch.cat([h, offered, *evidence], dim=1)))).sigmoid()
 
 
 class Refine(nn.Module):
@@ -204,11 +182,46 @@ class Fuse(nn.Module):
         return h + (offered if self.gate is None else self.gate(h, offered) * offered), matches
 
 
+class CorrelationFuse(nn.Module):
+    """One scale of fusion `correlation`: find where the side image shows each position, bring that here, weigh it.
+
+    The coarsest scale has the match of a whole row, finer ones correct it (`modules/alignment.py`). At the finest the
+    side image itself is moved as well, pixel by pixel: it has detail that no features of 4x4 pixels keep.
+    """
+
+    def __init__(self, channels: int, side_channels: int, scale: int, coarsest: bool) -> None:
+        super().__init__()
+        self.find = RowCorrelation(channels, side_channels) if coarsest else None
+        self.correct = None if coarsest else LocalCorrelation(channels, side_channels, size=24 if scale else 16)
+        self.project = None if coarsest else nn.Conv2d(side_channels, channels, 1)
+        self.project_picture = nn.Conv2d(3 * PATCH**2, channels, 3, padding=1) if scale == 0 else None
+        self.gate = Gate(channels, evidence=1)
+
+    def forward(self, h: Tensor, side: Tensor, coarse: Matches | None, image: Tensor) -> tuple[Tensor, Matches]:
+        """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2), the side image -> (B, C, H, W), own matches."""
+        if self.find is not None:
+            # 1/16: all positions of the row are candidates; attention blends their features.
+            offered, matches = self.find(h, side)
+        else:
+            # 1/8 and 1/4: the coarser match, corrected by the positions around it; the side features there.
+            assert self.correct is not None and self.project is not None and coarse is not None
+            matches, rows_off = self.correct(h, side, coarse.finer())
+            offered = self.project(warp(side, matches.offset, rows_off))
+            if self.project_picture is not None:
+                # 1/4: the pixels as well, each by its own match, which lies linearly between those of the positions.
+                places = PATCH * torch.cat([matches.offset, rows_off], dim=1)
+                by_pixel = F.interpolate(places, scale_factor=PATCH, mode="bilinear").split(1, dim=1)
+                offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, *by_pixel), PATCH))
+        # A gate in (0, 1) shuts out what does not belong here: points that one camera sees, wrong side images.
+        return h + self.gate(h, offered, matches.confidence.to(h.dtype)) * offered, matches
+
+
 class FusionSynthesis(nn.Module):
-    """g_s with fusion: y_hat (B, M, H/16, W/16), side features, rate (B,) -> context at 1/4, 1/8, 1/16.
+    """g_s with fusion: y_hat (B, M, H/16, W/16), side features, rate (B,) -> context at 1/4, 1/8, 1/16, and offsets.
 
     At each scale, coarse to fine: fuse, residual blocks, then up; so the side image is aligned coarsely first.
-    `attend` says at which scales (fine to coarse) row attention is used where the kind has it.
+    `attend` says at which scales (fine to coarse) row attention is used where the kind has it. With `shortcut`, y_hat
+    also enters at 1/8 directly: at high rates it has more to say than the features at 1/16 have room for.
     """
 
     def __init__(
@@ -220,34 +233,48 @@ class FusionSynthesis(nn.Module):
         side_channels: Sequence[int],
         attend: Sequence[bool],
         embedding: int,
+        shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.conditioning = Conditioning(1, embedding)
+        self.shortcut = Up(latent, channels[-2]) if shortcut else None
         self.stem = nn.Conv2d(latent, channels[-1], 3, padding=1)
         fuse: list[nn.Module] = []
         maps = 0
         for scale in reversed(range(len(channels))):
             fuses = kind in ("add", "both", *ALIGNED) or (kind == "row_attention" and attend[scale])
             widths = (channels[scale], side_channels[scale])
-            here = Fuse(kind, *widths, attend[scale], maps, finest=scale == 0) if fuses else nn.Identity()
+            here: nn.Module = nn.Identity()
+            if kind == "correlation":
+                here = CorrelationFuse(*widths, scale, coarsest=scale == len(channels) - 1)
+            elif fuses:
+                here = Fuse(kind, *widths, attend[scale], maps, finest=scale == 0)
             maps = here.maps if isinstance(here, Fuse) else 0
             fuse.insert(0, here)
         self.fuse = nn.ModuleList(fuse)
         self.stages = nn.ModuleList(Stage(c, n, embedding) for c, n in zip(channels, blocks, strict=True))
         self.ups = nn.ModuleList(Up(b, a) for a, b in pairwise(channels))
 
-    def forward(self, y_hat: Tensor, side: Side | None, rate: Tensor) -> list[Tensor]:
-        """Context from fine to coarse; `side` is None only for fusion `none`."""
+    def forward(self, y_hat: Tensor, side: Side | None, rate: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Context from fine to coarse, and for fusion `correlation` the offsets (B, 1, ., .) of the same scales.
+
+        `side` is None only for fusion `none`.
+        """
         embedding = self.conditioning(rate)
         h = self.stem(y_hat)
         context: list[Tensor] = []
+        offsets: list[Tensor] = []
         matches: Matches | None = None
         for scale in reversed(range(len(self.stages))):
+            if self.shortcut is not None and scale == len(self.stages) - 2:
+                h = h + self.shortcut(y_hat)
             fuse = self.fuse[scale]
-            if side is not None and isinstance(fuse, Fuse):
+            if side is not None and isinstance(fuse, (Fuse, CorrelationFuse)):
                 h, matches = fuse(h, side.features[scale], matches, side.image)
+                if isinstance(fuse, CorrelationFuse):
+                    offsets.insert(0, matches.offset)
             h = self.stages[scale](h, embedding)
             context.insert(0, h)
             if scale:
                 h = self.ups[scale - 1](h)
-        return context
+        return context, offsets

@@ -61,15 +61,36 @@ def distortion_of(difference: Tensor, loss: BaseLossConfig) -> Tensor:
     return difference.square().mean((1, 2, 3)) * (255.0**2 if loss.distortion == "mse" else 1.0)
 
 
+def disparity_error(offsets: list[Tensor], disparity: Tensor, known: Tensor) -> Tensor:
+    """How far matches are from a disparity (B, H, W) in pixels: a Huber loss at each scale, averaged where `known`.
+
+    `offsets` are (B, 1, h, w) in positions of H / h pixels to the right; what x shows at column u, x_side shows at
+    column u - disparity. Linear beyond a pixel, so that a block across an edge follows the larger of its surfaces.
+    """
+    errors = []
+    for offset in offsets:
+        pixels = disparity.shape[-1] / offset.shape[-1]
+        found = F.interpolate(-pixels * offset, size=disparity.shape[1:], mode="bilinear")[:, 0]
+        errors.append(F.smooth_l1_loss(found[known], disparity[known]))
+    return torch.stack(errors).mean()
+
+
 def objective(
-    output: CodecOutput, loss: BaseLossConfig, variable_rate: bool, perceptual: nn.Module | None, step: int
+    output: CodecOutput,
+    loss: BaseLossConfig,
+    variable_rate: bool,
+    perceptual: nn.Module | None,
+    step: int,
+    disparity: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
     L = mean over the batch of [ s w_R R + sum over the tasks of s lambda (w_D D + w_C D_coarse + w_M (1 - MS-SSIM)
-    + w_P P) ], or with lambda at R instead (CDC's and DICM's beta). R is bits per pixel of what is sent, in full from
-    optimizer step `step` = loss.rate_warmup on; s balances the rates (BALANCE); P is the perceptual term
+    + w_P P) ] + w_A A, or with lambda at R instead (CDC's and DICM's beta). R is bits per pixel of what is sent, in
+    full from optimizer step `step` = loss.rate_warmup on; s balances the rates (BALANCE); P is the perceptual term
     (`modules/critic.py`). The rate-distortion objective R + lambda D is due to Ballé et al. 2017, arXiv 1611.01704.
+    A is the error of alignment: `disparity` (B, H, W), in pixels of x and NaN where unknown, tells where the matches of
+    a codec that aligns x_side should be; the codec itself never sees it.
     """
     lmbda = lambda_of(loss, output.rate, variable_rate)
     one = torch.ones_like(lmbda)
@@ -111,5 +132,13 @@ def objective(
             terms = (weight * task.perceptual_weight * loss.perceptual_weight)[weighted] * distance
             total = total + terms.sum() / len(weight)
             parts[f"perceptual_{i}"] = distance.mean()
+    # Alignment A: Huber distance of matches from known disparities.
+    taught = isinstance(loss, LossConfig) and loss.disparity_weight > 0
+    if taught and disparity is not None and output.offsets and output.has_side is not None:
+        known = torch.isfinite(disparity) & output.has_side[:, None, None]
+        if bool(known.any()):
+            error = disparity_error(output.offsets, disparity, known)
+            total = total + loss.disparity_weight * error  # type: ignore[attr-defined]
+            parts["disparity"] = error
     parts["loss"] = total
     return total, parts

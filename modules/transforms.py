@@ -170,27 +170,37 @@ class Pyramid(nn.Module):
 
 
 class Analysis(nn.Module):
-    """g_a: image (B, 3, H, W) in [-1, 1] and rate (B,) in [0, 1] -> latent y (B, M, H/16, W/16)."""
+    """g_a: image (B, 3, H, W) in [-1, 1] and rate (B,) in [0, 1] -> latent y (B, M, H/16, W/16).
 
-    def __init__(self, channels: Sequence[int], blocks: Sequence[int], latent: int, embedding: int) -> None:
+    With `shortcut`, features at 1/8 also enter y directly: a position of y stands for 768 pixel values, and at high
+    rates it has more to say than the features at 1/16 have room for.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], blocks: Sequence[int], latent: int, embedding: int, shortcut: bool = False
+    ) -> None:
         super().__init__()
         self.conditioning = Conditioning(1, embedding)
         self.pyramid = Pyramid(channels, blocks, embedding)
         self.head = nn.Conv2d(channels[-1], latent, 1)
+        self.shortcut = Down(channels[-2], latent) if shortcut else None
         with torch.no_grad():  # Begin with y of about unit size: one optimizer step must be small against a symbol.
             self.head.weight.mul_(16.0)
+            if self.shortcut is not None:
+                self.shortcut.conv.weight.mul_(16.0)
 
     def forward(self, image: Tensor, rate: Tensor) -> Tensor:
         """See the class."""
-        return self.head(self.pyramid(image, self.conditioning(rate))[-1])
+        *_, eighth, sixteenth = self.pyramid(image, self.conditioning(rate))
+        y = self.head(sixteenth)
+        return y if self.shortcut is None else y + self.shortcut(eighth)
 
 
 class HyperAnalysis(nn.Module):
-    """h_a: latent y (B, M, H/16, W/16) -> hyper-latent z (B, N, H/64, W/64)."""
+    """h_a: latent y (B, M, H/16, W/16) -> hyper-latent z (B, N, H/64, W/64), `width` features between."""
 
-    def __init__(self, latent: int, hyper: int) -> None:
+    def __init__(self, latent: int, hyper: int, width: int) -> None:
         super().__init__()
-        width = (latent + hyper) // 2
         self.layers = nn.Sequential(
             nn.Conv2d(latent, width, 3, padding=1),
             nn.SiLU(),

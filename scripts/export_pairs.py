@@ -19,7 +19,7 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument(
-        "--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "synthetic", "builtin"]
+        "--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
     )
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])

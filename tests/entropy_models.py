@@ -23,7 +23,7 @@ def fresh(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
         ],
         levels,
     )
-    h_a = HyperAnalysis(LATENT, 8)
+    h_a = HyperAnalysis(LATENT, 8, (LATENT + 8) // 2)
     return Hyperprior(LATENT, 8, h_a, h_s, levels, gains=(2.0, 12.0), mean_before_gain=mean_before_gain)
 
 

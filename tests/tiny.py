@@ -23,8 +23,10 @@ def tiny_config(name: str = "tiny", **parts: dict[str, Any]) -> Config:
         name=name,
         data=DataConfig(dataset="folder", augment=AugmentConfig(height=64, width=64), workers=0, val_limit=1),
         model=ModelConfig(
+            fusion="correlation",
             latent=16,
             hyper=8,
+            shortcut=True,
             analysis_channels=(16, 24, 32),
             analysis_blocks=(1, 1, 1),
             side_channels=(16, 24, 32),

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from data.made.seeded import ENDLESS, HELD_OUT, SPLITS, Floats, Names, Randomness
 from data.made.street import build, render
-from data.made.textures import Floats, Randomness
 from data.pair import MAX_SIDE, MIN_SIDE, Pair, PairSource
 from utils.errors import ConfigError
-
-SPLITS = ("train", "val", "test")
-ENDLESS = 2**31
-HELD_OUT = 64
-
-
-class _Names(Sequence[str]):
-    """The ids of a range of pairs, made when asked for: the endless split has too many to hold."""
-
-    def __init__(self, prefix: str, count: int) -> None:
-        self._prefix, self._count = prefix, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._count))]
-        if not -self._count <= index < self._count:
-            raise IndexError(index)
-        return f"{self._prefix}_{index % self._count:06d}"
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(self._count))
 
 
 class SyntheticSource(PairSource):
@@ -66,7 +40,7 @@ class SyntheticSource(PairSource):
             )
         self.split, self.seed, self.height, self.width = split, seed, height, width
         self._length = limit if limit is not None else (ENDLESS if split == "train" else HELD_OUT)
-        self._names = _Names(f"synthetic_{split}_{seed}", self._length)
+        self._names = Names(f"synthetic_{split}_{seed}", self._length)
         self.key = seed * len(SPLITS) + SPLITS.index(split)
         """First half of the generator's key; the second is the index."""
 

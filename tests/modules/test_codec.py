@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from modules.bitstream import Bitstream, pack
 from modules.codec import Codec, pad
 from modules.coder import SymbolEncoder
+from modules.entropy import Coded
 from modules.noise import Draws, sampler_noise
 from utils.errors import BitstreamError
 
@@ -75,10 +75,7 @@ def test_sender_and_receiver_may_differ(tiny_codec: Codec, own_codec: Codec, enc
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=encoder == "bf16"):
         if encoder == "batched":
             coded = sender.analyse(x, level.expand(3))
-            coded = replace(
-                coded,
-                **{n: getattr(coded, n)[1:2] for n in ("y_hat", "bits", "z_symbols", "y_symbols", "indices")},
-            )
+            coded = Coded(**{n: getattr(coded, n)[1:2] for n in ("y_hat", "bits", "z_symbols", "y_symbols", "indices")})
         else:
             coded = sender.analyse(x[1:2], level)
     data = sender.pack(x[1], coded, 200 / 255)

@@ -35,7 +35,7 @@ def codec(ckpt: Path) -> Codec:
 def test_bfloat16_changes_pixels_a_little_and_files_not_at_all(codec: Codec) -> None:
     x, x_side = smooth_pair()
     formats: set[torch.dtype] = set()
-    codec.g_s.register_forward_hook(lambda _, inputs, output: formats.update(f.dtype for f in output))
+    codec.g_s.register_forward_hook(lambda _, inputs, output: formats.update(f.dtype for f in output[0]))
     found = {}
     for precision in ("no", "bf16"):
         set_decoding_precision(codec, precision)

@@ -16,7 +16,7 @@ from modules.noise import Draws
 from modules.transforms import BlockDCT
 
 
-@pytest.mark.parametrize("fusion", ["add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
+@pytest.mark.parametrize("fusion", ["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
 def test_every_kind_trains_and_decodes(fusion: str) -> None:
     codec = untrained_codec(model={"fusion": fusion}, diffusion={"gamma": 1.0, "steps": 3})
     x, x_side = batch_of_pairs(2)

@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import modules.fusion as fusion
+from modules.alignment import Matches, warp
 from modules.fusion import (
     FIRST_REACH,
     MAX_CORRECTION,
     MAX_OFFSET,
+    CorrelationFuse,
     Fuse,
     FusionSynthesis,
-    Matches,
     Refine,
     RowAttention,
-    warp,
 )
 from modules.transforms import Side, SideEncoder
 
-KINDS = ("add", "row_attention", "both", "aligned", "pixel_aligned", "none")
+KINDS = ("correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none")
 CHANNELS = (8, 12, 32)
 
 
@@ -97,13 +97,13 @@ def test_samples_of_a_batch_do_not_mix(kind: str) -> None:
     g_s = synthesis(kind).eval()
     y_hat, side = inputs(batch=3)
     rate = torch.tensor([0.1, 0.9, 0.5])
-    together = g_s(y_hat, side, rate)
+    together, _ = g_s(y_hat, side, rate)
     for i in range(3):
         one = slice(i, i + 1)
-        alone = g_s(y_hat[one], Side(side.image[one], [s[one] for s in side.features]), rate[one])
+        alone = g_s(y_hat[one], Side(side.image[one], [s[one] for s in side.features]), rate[one])[0]
         for a, b in zip(alone, together, strict=True):
-            # Rounding depends on the size of the batch, and what depends on a match makes 2e-5 of it.
-            torch.testing.assert_close(a[0], b[i], rtol=0, atol=1e-4)
+            # Rounding depends on the size of the batch, and what depends on a match of noise makes far more of it.
+            torch.testing.assert_close(a[0], b[i], rtol=0, atol=5e-3)
 
 
 def test_attention_gathers_a_shifted_row() -> None:
@@ -161,7 +161,7 @@ def test_every_parameter_has_a_gradient(kind: str) -> None:
     """A parameter without one stops training on several processes, and is saved for nothing."""
     g_s = synthesis(kind)
     y_hat, side = inputs()
-    context = g_s(y_hat, None if kind == "none" else side, torch.tensor([0.1, 0.9]))
+    context, _ = g_s(y_hat, None if kind == "none" else side, torch.tensor([0.1, 0.9]))
     sum((c.square().mean() for c in context), torch.zeros(())).backward()
     unused = [name for name, p in g_s.named_parameters() if p.grad is None]
     assert not unused
@@ -172,11 +172,11 @@ def test_context_has_the_promised_shapes_and_uses_what_it_should(kind: str) -> N
     g_s = synthesis(kind).eval()
     y_hat, side = inputs()
     rate = torch.tensor([0.1, 0.9])
-    context = g_s(y_hat, side, rate)
+    context, _ = g_s(y_hat, side, rate)
     assert [tuple(c.shape) for c in context] == [(2, 8, 16, 32), (2, 12, 8, 16), (2, 32, 4, 8)]
-    other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)
+    other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)[0]
     assert torch.equal(context[0], other_side[0]) == (kind == "none")
-    assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[2])
+    assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[0][2])
 
 
 def test_kinds_differ_in_what_they_add() -> None:
@@ -316,3 +316,47 @@ def test_the_null_input_stands_for_a_missing_side_image() -> None:
         assert (feature[1] == null[:, None, None]).all()
     sum((f.sum() for f in features), torch.zeros(())).backward()
     assert all(null.grad is not None and null.grad.abs().min() > 0 for null in e_side.null)
+
+
+@pytest.mark.parametrize("side_image", [True, False])
+def test_the_side_image_shows_in_a_correlation_where_the_match_is(side_image: bool) -> None:
+    """Features and pixels come from the match; a learned gate and a part for the picture weigh them."""
+    torch.manual_seed(0)
+    fine = CorrelationFuse(8, 4, scale=0, coarsest=False)
+    assert fine.correct is not None and fine.project is not None and fine.project_picture is not None
+    h, side, image = fine_inputs()
+    coarse = Matches(torch.full((1, 1, 2, 8), 1.5), torch.full((1, 1, 2, 8), 0.4))
+    with torch.no_grad():
+        fine.correct.log_temperature.fill_(-math.inf)  # All displacements weigh the same, so the match stays.
+        fine.gate.decide.bias.fill_(30 if side_image else -200)  # type: ignore[union-attr]
+        fused, matches = fine(h, side, coarse, image)
+        moved = F.pixel_unshuffle(F.pad(image[..., 12:], (0, 12)), 4)
+        expected = fine.project(side[..., 3:]) + fine.project_picture(moved)[..., :-3]
+    torch.testing.assert_close(matches.offset, torch.full((1, 1, 4, 16), 3.0))
+    expected = h[..., :-4] + expected[..., :-1] if side_image else h[..., :-4]
+    torch.testing.assert_close(fused[..., :-4], expected, rtol=0, atol=1e-4)
+
+
+def test_offsets_of_every_scale_come_with_the_context() -> None:
+    y_hat, side = inputs()
+    for kind in KINDS:
+        _, offsets = synthesis(kind)(y_hat, side, torch.tensor([0.1, 0.9]))
+        shapes = [tuple(offset.shape) for offset in offsets]
+        assert shapes == ([(2, 1, 16, 32), (2, 1, 8, 16), (2, 1, 4, 8)] if kind == "correlation" else [])
+
+
+def test_a_shortcut_brings_the_latent_to_the_middle_scale() -> None:
+    """Also where the features at 1/16 let nothing through."""
+    torch.manual_seed(0)
+    y_hat, _ = inputs()
+    for shortcut in (True, False):
+        g_s = FusionSynthesis("none", 6, CHANNELS, (1, 1, 1), (4, 6, 10), (False,) * 3, 16, shortcut)
+        with torch.no_grad():
+            g_s.stem.weight.zero_()
+            fine, middle, coarse = (
+                (a - b).abs().max()
+                for a, b in zip(
+                    g_s(y_hat, None, torch.zeros(2))[0], g_s(y_hat.flip(0), None, torch.zeros(2))[0], strict=True
+                )
+            )
+        assert coarse == 0 and (middle > 0.01) == (fine > 0.01) == shortcut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import replace
 
 import pytest
@@ -176,3 +177,44 @@ def test_the_quantiles_loss_moves_quantiles_only() -> None:
 
 def test_the_objective_takes_no_side_image() -> None:
     assert "x_side" not in inspect.signature(objective).parameters
+
+
+def matched(error: float, batch: int = 2) -> CodecOutput:
+    """Coded 8x8 images whose matches, at 1/4 and 1/8, are `error` pixels too far to the left of a disparity of 3."""
+    coded = output([0.5] * batch)
+    coded.offsets = [torch.full((batch, 1, 8 // s, 8 // s), -(3 + error) / s) for s in (4, 8)]
+    coded.has_side = torch.ones(batch, dtype=torch.bool)
+    return coded
+
+
+def test_matches_are_taught_by_known_disparities() -> None:
+    """Half the squared error below a pixel, and half a pixel less than the error above; each scale counts alike."""
+    disparity, loss = torch.full((2, 8, 8), 3.0), replace(LOSS, disparity_weight=2.0)
+    plain, parts = objective(matched(5.0), loss, True, None, 0)
+    assert "disparity" not in parts
+    for error, expected in ((0.0, 0.0), (0.5, 0.125), (5.0, 4.5), (-5.0, 4.5)):
+        total, parts = objective(matched(error), loss, True, None, 0, disparity)
+        assert float(parts["disparity"]) == pytest.approx(expected, abs=1e-5)
+        assert float(total - plain) == pytest.approx(2 * expected, abs=1e-4)
+
+
+def test_only_known_points_of_samples_with_a_side_image_teach() -> None:
+    loss = replace(LOSS, disparity_weight=1.0)
+    disparity = torch.full((2, 8, 8), 3.0)
+    disparity[0, :4] = math.nan
+    disparity[0, 4:] = 5.0  # Where it is known, the first sample is wrong by 2 pixels, and the second is right.
+    coded = matched(0.0)
+    assert coded.has_side is not None
+    _, parts = objective(coded, loss, True, None, 0, disparity)
+    assert float(parts["disparity"]) == pytest.approx(1.5 * 32 / (32 + 64))
+    for present, expected in (([True, False], 1.5), ([False, True], 0.0)):
+        coded.has_side = torch.tensor(present)
+        _, parts = objective(coded, loss, True, None, 0, disparity)
+        assert float(parts["disparity"]) == pytest.approx(expected)
+    assert "disparity" not in objective(coded, loss, True, None, 0, torch.full((2, 8, 8), math.nan))[1]
+    of_another_kind = replace(coded, offsets=[])
+    assert "disparity" not in objective(of_another_kind, loss, True, None, 0, disparity)[1]
+    for offset in coded.offsets:
+        offset.requires_grad_()
+    objective(coded, loss, True, None, 0, disparity)[0].backward()
+    assert all(bool(torch.isfinite(offset.grad).all()) for offset in coded.offsets if offset.grad is not None)

@@ -198,7 +198,7 @@ def _open(options: Options, models: Sequence[Model]) -> PairSource:
     source = sources.open_source(
         name,
         split=options.split,
-        root=options.data_root or first.root(name),
+        root=options.data_root or first.source_root(name),
         size=options.size,
         protocol=first.protocol,
         limit=options.limit,
@@ -217,7 +217,7 @@ def _settings(
     precision: str,
 ) -> dict[str, Any]:
     """What the rows of an output folder depend on."""
-    root = options.data_root or models[0].config.data.root(source.name)
+    root = options.data_root or models[0].config.data.source_root(source.name)
     pairs = hashlib.sha256(repr((list(source.ids), list(source.groups))).encode())
     return {
         "checkpoints": [[model.label, model.digest[:16]] for model in models],

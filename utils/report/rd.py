@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from utils.errors import DataError
 from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
@@ -182,16 +183,18 @@ def differences(points: Sequence[Mapping[str, Any]], interval: RateInterval | No
     Single points (side variants) are no curves. `interval` of the metric, the reference and the test is asked wherever
     there is a BD-rate.
     """
-    result = []
+    wanted: list[tuple[str, Curve, Curve]] = []
     for info in metrics_of(points):
         lines = [curve for curve in curves(points, info.name) if len(curve.bpp) > 1]
         ours = [curve for curve in lines if not curve.is_anchor]
         for i, test in enumerate(ours):
-            for reference in ours[:i] + [curve for curve in lines if curve.is_anchor]:
-                found = bjontegaard(reference, test, info.name)
-                if interval is not None and found.rate is not None:
-                    found = replace(found, rate_interval=interval(info.name, reference, test))
-                result.append(found)
+            wanted += [(info.name, reference, test) for reference in ours[:i] + [c for c in lines if c.is_anchor]]
+    result = []
+    for metric, reference, test in tqdm(wanted, "BD-rates", unit="pair of curves", leave=False, disable=None):
+        found = bjontegaard(reference, test, metric)
+        if interval is not None and found.rate is not None:
+            found = replace(found, rate_interval=interval(metric, reference, test))
+        result.append(found)
     return result
 
 

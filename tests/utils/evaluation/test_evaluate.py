@@ -257,7 +257,7 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
     evaluate(options(ckpt, tmp_path / "one", rates=(0.5,), anchors=("jpeg",)))
     one, two = summary_of(tmp_path / "one"), summary_of(tmp_path / "two")
     assert two["environment"]["processes"] == 2
-    assert "torchrun --nproc_per_node 2" in two["environment"]["command"]
+    assert "torchrun --standalone --nproc_per_node 2" in two["environment"]["command"]
     assert len(one["points"]) == len(two["points"])
     for a, b in zip(one["points"], two["points"], strict=True):
         assert a["bpp"] == b["bpp"]

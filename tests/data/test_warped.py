@@ -1,0 +1,177 @@
+"""The pair source `warped`: geometry, occlusion, its photographs, and that a pair follows from seed and index alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.made.seeded import ENDLESS
+from data.made.surfaces import hidden, moved, seen, textured
+from data.made.warped import BUILTIN, Views, WarpedSource, open_photographs
+from data.sources import open_source
+from utils.errors import ConfigError, DataError
+
+
+def warped_back(views: Views) -> tuple[np.ndarray, np.ndarray]:
+    """x_side at column c - disparity, bilinear, (H, W, 3); and where x sees that point too, away from outlines."""
+    disparity = views.disparity.astype(float)
+    place = np.arange(disparity.shape[1]) - disparity
+    left = np.clip(np.floor(place).astype(int), 0, disparity.shape[1] - 2)
+    t, row = (place - left)[..., None], np.arange(len(disparity))[:, None]
+    value = (1 - t) * views.x_side[row, left] + t * views.x_side[row, left + 1]
+    apart = np.zeros_like(views.occluded)
+    for axis in (0, 1):  # Pixels of an outline show two surfaces.
+        apart |= np.abs(np.gradient(disparity, axis=axis)) > 0.4
+    usable = ~views.occluded & ~apart
+    for shift in (-1, 1):
+        usable &= ~np.roll(views.occluded | apart, shift, axis=1)
+    return value, usable
+
+
+def test_disparity_moves_x_to_x_side() -> None:
+    source = WarpedSource("val", height=64, width=256)
+    for index in range(8):
+        views = source.make(index, alike=True)
+        value, usable = warped_back(views)
+        error = np.abs(value - views.x)[usable]
+        assert usable.mean() > 0.5
+        assert error.mean() < 2.5 and np.median(error) < 1.1
+        for wrong in (-2, 2):  # Two pixels off, and the views no longer agree.
+            value, _ = warped_back(views._replace(disparity=np.maximum(views.disparity + wrong, 0)))
+            assert np.abs(value - views.x)[usable].mean() > 2 * error.mean()
+
+
+def close(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and np.allclose(first, second, atol=0.01)
+
+
+def test_a_foreground_hides_the_columns_to_its_left() -> None:
+    """A rectangle at disparity 9 before a wall at 4: the 5 columns left of it, and the 4 that leave the image."""
+    rows, columns = 20, 64
+    rng = np.random.default_rng(0)
+    wall = rng.uniform(0, 255, (rows, columns + 12, 3)).astype(np.float32)
+    card = rng.uniform(0, 255, (8, 16, 3)).astype(np.float32)
+    surfaces = [
+        textured(wall, np.ones((rows, columns + 12), np.float32), np.full((rows, columns + 12), 4.0)),
+        textured(card, np.ones((8, 16), np.float32), np.full((8, 16), 9.0), top=6, left=30),
+    ]
+    x, disparity = seen(surfaces, rows, columns)
+    x_side, side = seen([moved(surface, columns) for surface in surfaces], rows, columns)
+    expected = np.zeros((rows, columns), bool)
+    expected[:, :4] = True
+    expected[6:14, 25:30] = True
+    assert np.array_equal(hidden(disparity, side), expected)
+    assert close(x_side[6:14, 21:37], card)
+    assert close(x_side[6:14, 37:42], wall[6:14, 41:46])  # Uncovered, hidden in x.
+    assert close(x_side[:6], wall[:6, 4 : 4 + columns])
+    assert close(x[6:14, 30:46], card)
+
+
+def test_the_nearer_surface_is_seen_in_whatever_order() -> None:
+    full = np.ones((16, 40), np.float32)
+    wall, near, far = (
+        textured(np.full((16, 40, 3), grey, np.float32), full, np.full((16, 40), disparity))
+        for grey, disparity in ((0, 1.0), (200, 6.0), (100, 3.0))
+    )
+    for order in ([wall, near, far], [wall, far, near]):
+        colours, nearest = seen(order, 16, 40)
+        assert (colours == 200).all() and (nearest == 6).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 256), (32, 1024)])
+def test_largest_disparity_spans_its_range_in_proportion_to_the_width(height: int, width: int) -> None:
+    source = WarpedSource(height=height, width=width)
+    views = [source.make(index) for index in range(40)]
+    largest = np.array([view.disparity.max() for view in views]) * 256 / width
+    assert largest.min() >= 2 - 1e-3 and largest.max() <= 60 + 1e-3
+    assert largest.min() < 3.5 and largest.max() > 40
+    assert np.log(largest).mean() == pytest.approx(np.log(2 * 60) / 2, abs=0.5)
+    assert min(view.disparity.min() for view in views) >= 0
+
+
+def test_a_pair_depends_only_on_seed_split_and_index() -> None:
+    forwards, backwards = WarpedSource(seed=3, height=32, width=64), WarpedSource(seed=3, height=32, width=64, limit=9)
+    pairs = [forwards[index] for index in range(4)]
+    for index in reversed(range(4)):
+        again = backwards[index]
+        assert np.array_equal(pairs[index].x, again.x) and np.array_equal(pairs[index].x_side, again.x_side)
+        assert np.array_equal(pairs[index].disparity, again.disparity)
+    others = [WarpedSource(split, seed=seed, height=32, width=64)[0] for split in ("train", "val") for seed in (3, 4)]
+    assert len({pair.x.tobytes() for pair in [*pairs, *others[1:]]}) == 7
+
+
+def test_the_cameras_differ_a_little_and_x_is_the_photograph() -> None:
+    source = WarpedSource(height=64, width=128)
+    for index in range(4):
+        plain, pair = source.make(index, alike=True), source.make(index)
+        assert np.array_equal(plain.x, pair.x)
+        difference = pair.x_side.astype(int) - plain.x_side
+        assert 0 < np.abs(difference).mean() < 16
+
+
+def test_train_is_endless_and_val_and_test_are_small() -> None:
+    train, val = WarpedSource("train"), open_source("warped", split="val", height=32, width=64)
+    assert len(train) == ENDLESS and train.ids[ENDLESS - 1] == f"warped_train_0_{ENDLESS - 1}"
+    assert len(val) == len(set(val.ids)) == 64
+    assert val[5].id == val.ids[5] == val.groups[5]
+    with pytest.raises(IndexError):
+        val[64]
+
+
+def test_two_pairs_are_what_they_were() -> None:
+    """Means of quarters: a change of the pairs of one seed shows here, rounding on another machine does not."""
+    source = WarpedSource("val", height=64, width=128)
+    for index, expected in GOLDEN.items():
+        pair = source[index]
+        assert pair.disparity is not None
+        for image, means in zip((pair.x, pair.x_side, pair.disparity[..., None]), expected, strict=True):
+            quarters = image.reshape(2, 32, 2, 64, -1).mean((1, 3, 4), dtype=np.float64).ravel()
+            assert quarters == pytest.approx(means, abs=0.5 if image.dtype == np.uint8 else 0.05)
+
+
+GOLDEN = {
+    2: ([82.61, 139.46, 124.55, 149.22], [89.92, 136.47, 127.78, 144.8], [6.369, 7.917, 9.293, 8.96]),
+    5: ([122.25, 114.45, 120.26, 141.42], [129.55, 117.94, 122.97, 147.31], [3.603, 1.102, 5.469, 4.209]),
+}
+
+
+def write(path: Path, grey: int, size: tuple[int, int] = (90, 60)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (grey, grey, grey)).save(path)
+
+
+def test_splits_of_a_root_share_no_photograph(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "a.png", 40)
+    write(tmp_path / "train" / "deeper" / "b.jpg", 60)
+    write(tmp_path / "val" / "c.webp", 200, (20, 30))  # Smaller than a pair.
+    train, val = (
+        open_source("warped", split=split, root=tmp_path, height=32, width=64, limit=6) for split in ("train", "val")
+    )
+    assert {int(train[index].x.mean().round()) // 10 for index in range(6)} <= {3, 4, 5, 6}
+    assert {int(val[index].x.mean().round()) for index in range(6)} == {200}
+    assert len(open_photographs(tmp_path, "train")) == 2
+    with pytest.raises(DataError, match="no folder test"):
+        open_source("warped", split="test", root=tmp_path)
+
+
+def test_a_root_without_pictures_or_with_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no pictures"):
+        open_photographs(tmp_path, "train")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        open_source("warped", split="train", root=tmp_path)[0]
+
+
+def test_the_builtin_photographs_are_there() -> None:
+    photographs = open_photographs(None, "train")
+    assert len(photographs) == len(BUILTIN)
+    assert all(photographs[number].std() > 15 for number in range(len(photographs)))
+
+
+@pytest.mark.parametrize("arguments", [{"split": "dev"}, {"seed": -1}, {"limit": 0}, {"height": 8}, {"width": 5000}])
+def test_bad_arguments_are_named(arguments: dict) -> None:
+    with pytest.raises(ConfigError, match=str(next(iter(arguments.values())))):
+        WarpedSource(**arguments)

@@ -118,7 +118,8 @@ def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
     data, augment = dict(data), dict(data.get("augment", {}))
     weights = {source: weight for source, weight in (data.pop("mixture") or {}).items() if weight}
     scales = augment.pop("scale_min", 1.0), augment.pop("scale_max", 1.0)
-    scaled = augment.pop("scaled", 1.0) if scales != (1.0, 1.0) else 0.0
+    scaled = augment.pop("scaled", 1.0)  # there also where nothing was enlarged
+    scaled = scaled if scales != (1.0, 1.0) else 0.0
     if scaled:
         weights = weights or {data.get("dataset", "kitti"): 1.0}
     mix = []

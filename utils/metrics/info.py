@@ -59,8 +59,8 @@ METRICS: dict[str, MetricInfo] = {
         ),
         (
             "kid", "KID", "", False, "set", 4, "inception",
-            "Kernel distance of Inception features (2048), unbiased for independent sets. Reconstructions are not independent "
-            "of their originals, so good ones lie slightly below 0.",
+            "Kernel distance of Inception features (2048), unbiased for independent sets; reconstructions depend on "
+            "their originals, so good ones lie slightly below 0.",
         ),
     )
 }  # fmt: skip

@@ -59,7 +59,8 @@ METRICS: dict[str, MetricInfo] = {
         ),
         (
             "kid", "KID", "", False, "set", 4, "inception",
-            "Unbiased kernel distance of Inception features (2048); may be slightly negative near 0.",
+            "Kernel distance of Inception features (2048), unbiased for independent sets; reconstructions depend on "
+            "their originals, so good ones lie slightly below 0.",
         ),
     )
 }  # fmt: skip

@@ -38,7 +38,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     found = rd.with_intervals(points, rd.Images.of_results(results))
     sections = [
         ("Other metrics", "", _others(points)),
-        ("All points", _POINTS + escape(fid_sentence(points)), f'<div class="points">{points_table(points)}</div>'),
+        ("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
         ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(found)}</div>'),
         ("What the side image is worth", _SIDE, _side(results)),
         ("Pictures", _pictures_lead(source), pictures(results, source, store)),
@@ -63,7 +63,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
 
 _POINTS = (
     "Small figures are 95 % intervals by a bootstrap over groups; under <i>estimated</i>, how much the files exceed "
-    "the entropy model's estimate. "
+    "the entropy model's estimate."
 )
 _BD = (
     "Bold: rate at equal quality (negative means fewer bits). Below: quality at equal rate. Each is averaged over the "
@@ -179,10 +179,8 @@ def _matched_card(points: Sequence[Mapping[str, Any]], metric: str) -> list[tupl
     for bpp, value in sorted(zip(ours.bpp, ours.values, strict=True), key=lambda p: abs(ours.bpp.index(p[0]) - middle)):
         theirs = [(curve.label, at) for curve in anchors if (at := rd.value_at(curve, bpp)) is not None]
         if theirs:
-            (name, first), *rest = theirs
-            more = "".join(f", {other} {number(metric, at)}" for other, at in rest)
-            text = f"{METRICS[metric].label} at {bpp:.3f} bpp, ours against {name}, interpolated there{more}"
-            return [(f"{number(metric, value)} : {number(metric, first)}", text)]
+            there = ", ".join(f"{name} {number(metric, at)}" for name, at in theirs)
+            return [(number(metric, value), f"{METRICS[metric].label} at {bpp:.3f} bpp; there {there} (interpolated)")]
     return []
 
 

@@ -15,13 +15,13 @@ h3 small{font-weight:400;margin-left:.5em}
 .sub{margin:0 0 1em}.lead{margin:.2em 0 1em;max-width:80ch}.foot{font-size:.85rem;margin:.6em 0}
 nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.9rem}nav a{color:var(--link);text-decoration:none}
 nav a:hover{text-decoration:underline}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:1.2em 0}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:1.2em 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
-.card b{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}
+.card b{display:block;font-size:1.3rem;white-space:nowrap;line-height:1.25;font-variant-numeric:tabular-nums}
 .card span{font-size:.82rem;color:var(--soft)}
 .curves{margin:.6em 0}
 .curves img{display:block;width:100%;max-width:1180px;height:auto;background:#fff;border-radius:8px}
-.curves figcaption{max-width:110ch}
+.curves figcaption{max-width:125ch}
 .unit{color:var(--soft);font-weight:400;white-space:nowrap}.unit small{display:inline}
 .scroll{overflow-x:auto;margin:.6em 0}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums;min-width:100%}

@@ -64,7 +64,7 @@ def points_table(points: Sequence[PointEntry]) -> str:
     noted = {n for p in points for n, entry in p["metrics"].items() if "note" in entry}
     head = ["Method", "Setting", "Side image", "bpp <small>of files</small>", "bpp <small>estimated</small>"]
     head += ["Encode <small>ms</small>", "Decode <small>ms</small>"]
-    head += [heading(info) + ("†" if info.name in noted else "") for info in infos]
+    head += [heading(info) + ("†" if info.name in noted else "") + _images_of(points, info.name) for info in infos]
     rows = []
     for i, point in enumerate(points):
         anchor = point["codec"] in ANCHOR_LABELS
@@ -86,6 +86,13 @@ def points_table(points: Sequence[PointEntry]) -> str:
     notes = sorted({entry["note"] for p in points for entry in p["metrics"].values() if "note" in entry})
     foot = "".join(f"<p class='foot'>† {escape(note)}</p>" for note in notes)
     return _table(head, rows) + foot
+
+
+def _images_of(points: Sequence[PointEntry], metric: str) -> str:
+    """The number of images beside the name of a metric of sets, which is part of what its figures mean."""
+    entries = [point["metrics"].get(metric, {}) for point in points]
+    counts = {entry["n"] for entry in entries if "n" in entry} if METRICS[metric].scope == "set" else set()
+    return f" <small>n = {counts.pop()}</small>" if len(counts) == 1 else ""
 
 
 def _metric_cell(metric: str, entry: PointEntry | None) -> str:

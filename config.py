@@ -8,10 +8,12 @@ sections of its own (SECTIONS), so a codec cannot be given what it does not read
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
+Source = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin", "photos"]
 
 
 @dataclass(frozen=True)
@@ -21,31 +23,74 @@ class AugmentConfig:
     height: int = 128
     """Of the crop in pixels, like `width` a multiple of 64."""
     width: int = 256
+    shapes: tuple[tuple[int, int], ...] = ()
+    """(height, width) of several crops instead: each optimizer step draws one of them, all alike."""
     flip: float = 0.5
     """Probability of a flip, which swaps the views."""
-    scale_min: float = 1.0
-    scale_max: float = 1.0
-    """Range of the uniform enlargement before the crop; 1: as stored."""
-    scaled: float = 1.0
-    """Its probability. Enlarged pictures have less fine detail: a model that sees nothing else makes such images."""
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     """Half-width of the uniform range around 1 of a factor common to both views."""
+    hue: float = 0.0
+    gray: float = 0.0
+    neon: float = 0.0
+    permute: float = 0.0
+    """Probability, in both views alike, of hues turned by any angle, of no colour, of colours 1.5 to 4 times as
+    saturated, and of permuted channels."""
+    flat: float = 0.0
+    """Probability that nearly one colour fills the crop or a large part of it."""
+    text: float = 0.0
+    """Probability of a patch with text."""
     exposure: float = 0.0
-    """The same of a gain drawn for each view alone, as two cameras expose a little differently."""
+    white_balance: float = 0.0
+    """Half-width of the uniform range around 1 of a gain drawn for each view alone, and of one for each of its
+    channels, as two cameras differ a little."""
+    defects: float = 0.0
+    """Probability of each of the four defects below, drawn for each view alone."""
+    noise: float = 0.0
+    blur: float = 0.0
+    """Largest standard deviation of Gaussian noise, in grey levels, and of Gaussian blur, in pixels."""
+    jpeg: int = 0
+    """Lowest JPEG quality of the side image; 0: no JPEG."""
+    vertical: float = 0.0
+    """Largest distance in rows by which the side image is too high or too low."""
+
+    def crops(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of every shape that a training crop may have."""
+        return self.shapes or ((self.height, self.width),)
 
 
 @dataclass(frozen=True)
-class MixtureConfig:
-    """Weight of each source in the training data; all 0: the data set alone."""
+class MixConfig:
+    """A named set of pictures, as part of the training data or to validate on.
 
-    kitti: float = 0.0
-    cityscapes: float = 0.0
-    folder: float = 0.0
-    synthetic: float = 0.0
-    warped: float = 0.0
-    builtin: float = 0.0
+    On the command line: NAME=SOURCE:ROOT,weight=0.3,scale-min=0.33,scale-max=1,role=pictures, in which all but NAME
+    and SOURCE may be left out.
+    """
+
+    name: str
+    source: Source
+    """`data/sources.py`; `photos`: single pictures."""
+    root: str = ""
+    """A folder or zip, below `data.root`; empty: the one of the source itself, such as `data.kitti_root`."""
+    weight: float = 1.0
+    scale_min: float = 1.0
+    scale_max: float = 1.0
+    """Range of the log-uniform factor by which training resizes it before the crop; 1: as stored."""
+    role: Literal["pairs", "pictures"] = "pairs"
+    """`pictures`: its views are single pictures, without a side image."""
+
+    def __str__(self) -> str:
+        """As on the command line."""
+        fields = {
+            "weight": f"{self.weight:g}",
+            "scale-min": f"{self.scale_min:g}",
+            "scale-max": f"{self.scale_max:g}",
+            "role": self.role,
+        }
+        usual = {"weight": "1", "scale-min": "1", "scale-max": "1", "role": "pairs"}
+        named = "".join(f",{name}={value}" for name, value in fields.items() if value != usual[name])
+        return f"{self.name}={self.source}{self.root and ':' + self.root}{named}"
 
 
 @dataclass(frozen=True)
@@ -53,8 +98,13 @@ class DataConfig:
     """Where pairs come from. A missing data set stops with a sentence before training starts."""
 
     dataset: Dataset = "kitti"
-    """The data set of validation and evaluation, and of training unless `mixture` is given."""
-    mixture: MixtureConfig = MixtureConfig()
+    """The data set of evaluation, and of training and validation where `mix` and `val` are empty."""
+    mix: tuple[MixConfig, ...] = ()
+    """What trains, in shares proportional to the weights."""
+    val: tuple[MixConfig, ...] = ()
+    """What training validates on; the best checkpoint has the least mean loss of these sets."""
+    root: str = "."
+    """The folder below which the roots of `mix` and `val` lie, but for absolute ones."""
     kitti_root: str = "datasets/kitti"
     cityscapes_root: str = "datasets/cityscapes"
     folder_root: str = "datasets/folder"
@@ -64,22 +114,32 @@ class DataConfig:
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
     augment: AugmentConfig = AugmentConfig()
     mismatched: float = 0.0
-    """Share of training samples that get the side image of another pair, from which to learn distrust."""
+    """Share of training pairs that get the side image of another pair, from which to learn distrust."""
     workers: int = 2
     """Data-loader processes for each training process; 0 loads in the training process."""
+    cache: int = 512
+    """MiB of decoded pictures that each of these processes keeps."""
     val_limit: int = 16
-    """Pairs of `val` used by the validation inside training; 0: all."""
+    """Pairs of each set that the validation inside training uses; 0: all."""
 
-    def weights(self) -> dict[str, float]:
-        """Training sources with a positive weight."""
-        return {name: weight for name, weight in asdict(self.mixture).items() if weight} or {self.dataset: 1.0}
+    def training(self) -> tuple[MixConfig, ...]:
+        """What trains."""
+        return self.mix or (MixConfig(self.dataset, self.dataset),)
+
+    def validation(self) -> tuple[MixConfig, ...]:
+        """What training validates on."""
+        return self.val or (MixConfig(self.dataset, self.dataset),)
 
     def sources(self) -> set[str]:
-        """Every source that is read, by training or validation."""
-        return {self.dataset, *self.weights()}
+        """Every source that is read from its own root, by training, validation or evaluation."""
+        return {self.dataset} | {part.source for part in (*self.mix, *self.val) if not part.root}
 
-    def root(self, source: str) -> str | None:
-        """The root of a source, None for one that needs none."""
+    def root_of(self, part: MixConfig) -> str | None:
+        """The root of a set, None for one that needs none."""
+        return str(Path(self.root, part.root)) if part.root else self.source_root(part.source)
+
+    def source_root(self, source: str) -> str | None:
+        """The root of a source itself, None for one that needs none."""
         return getattr(self, f"{source}_root", None) or None
 
 
@@ -191,8 +251,7 @@ class BaseLossConfig:
     coarse_weight: float = 0.0
     """Weight of D between the means of 4x4 blocks, beside D between values: a coarse error is seen best."""
     ms_ssim_weight: float = 0.0
-    """Weight of 1 - MS-SSIM of images in [0, 1] (`modules/losses.py`), beside D; the published models for this
-    metric have 1250 times the lambda of those for `mse` (Begaint et al. 2020, arXiv 2011.03029)."""
+    """Weight of 1 - MS-SSIM, beside D; in published models 1250 times that of `mse` (arXiv 2011.03029)."""
     perceptual: Literal["lpips_vgg", "effnet", "none"] = "none"
     perceptual_weight: float = 0.0
     """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
@@ -281,16 +340,14 @@ SECTIONS: dict[str, dict[str, type]] = {
 
 
 def demo() -> Config:
-    """A tiny codec on data that needs no download: shows every part working, in minutes on a CPU.
-
-    accelerate launch train.py --preset demo
+    """accelerate launch train.py --preset demo: a tiny codec on data that needs no download, in minutes on a CPU.
 
     Expect no quality worth reporting: 600 steps show that training, files and resuming work.
     """
     return Config(
         name="demo",
         data=DataConfig(
-            dataset="builtin", mixture=MixtureConfig(builtin=0.5, synthetic=0.5),
+            dataset="builtin", mix=(MixConfig("builtin", "builtin"), MixConfig("warped", "warped")),
             augment=AugmentConfig(height=64, width=128), workers=0, val_limit=2,
         ),
         model=ModelConfig(
@@ -305,28 +362,51 @@ def demo() -> Config:
     )  # fmt: skip
 
 
-# Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared.
-# Mean: the image of gamma 0, which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a
-# perceptual distance take most of the weight of the squared error. There is no noise (start_fraction 1), and with
-# sampled_steps no second task without noise, so the denoiser rests.
+# Stage 1 spends most of its time on the transforms and on alignment; the denoiser sees half as many samples.
+_STAGE_1 = DiffusionConfig(start_fraction=0.75, denoise_fraction=0.25)
+
+# Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared. Mean: the image of gamma 0,
+# which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a perceptual distance take most of
+# the weight of the squared error. Without noise (start_fraction 1) there is no second task, and the denoiser rests.
 _MEAN = DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25)
 _MEAN_LOSS = LossConfig(
-    lambda_max=0.12, distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet",
+    lambda_max=0.1, distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet",
     perceptual_weight=1000.0,
 )  # fmt: skip
 # One step: the denoiser alone learns to make that image realistic in one step, and better in two to four, with
 # perceptual distance and a critic, both the more the larger gamma is. Files, and images at gamma 0, stay.
 _ONE_STEP = DiffusionConfig(start_fraction=0.0, sampled_steps=4, perceptual_floor=0.25, gamma=0.25)
 _ONE_STEP_LOSS = LossConfig(
-    lambda_max=0.12, distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet",
+    lambda_max=0.1, distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet",
     perceptual_weight=4000.0, adversarial_weight=0.08,
 )  # fmt: skip
 
 _SMALL_DATA = DataConfig(
-    dataset="folder", mixture=MixtureConfig(folder=0.9, synthetic=0.1), mismatched=0.08, workers=1,
-    augment=AugmentConfig(brightness=0.15, contrast=0.1, saturation=0.1, exposure=0.02),
+    dataset="folder", mismatched=0.05, workers=1, cache=1024, val_limit=4,
+    mix=(
+        MixConfig("warped", "warped", "photos", 0.35),
+        MixConfig("stereo", "folder", "stereo", 0.15, scale_min=1 / 3),
+        MixConfig("native", "folder", "kitti/native", 0.2, scale_min=1 / 3),
+        MixConfig("protocol", "folder", "kitti/protocol", 0.12),
+        MixConfig("more", "folder", "kitti/more", 0.08, scale_min=2 / 3),
+        MixConfig("photos", "photos", "photos", 0.1, scale_min=1 / 3, role="pictures"),
+    ),
+    val=(
+        MixConfig("kitti", "folder", "kitti/protocol"),
+        MixConfig("stereo", "folder", "stereo"),
+        MixConfig("photos", "photos", "photos", role="pictures"),
+    ),
+    augment=AugmentConfig(
+        shapes=((128, 256), (128, 256), (64, 512)), brightness=0.3, contrast=0.2, saturation=0.3, hue=0.05, gray=0.03,
+        neon=0.03, permute=0.05, flat=0.04, text=0.02, exposure=0.05, white_balance=0.03, defects=0.1, noise=4.0,
+        blur=0.8, jpeg=50, vertical=1.0,
+    ),
 )  # fmt: skip
-_SMALL_TRAIN = TrainConfig(steps=8_000, batch_size=8, lr=7e-4, warmup=200, decay=6_800, val_every=1000, save_every=250)
+# Stage 2 has crops of one shape, which is high enough for MS-SSIM.
+_SMALL_STAGE_2_DATA = replace(_SMALL_DATA, augment=replace(_SMALL_DATA.augment, shapes=()))
+_SMALL_TRAIN = TrainConfig(
+    steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
+)
 _SMALL_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
 _SMALL_ONE_STEP_TRAIN = TrainConfig(
     steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
@@ -337,87 +417,93 @@ _SMALL_MODEL = ModelConfig(
     fusion="correlation", shortcut=True, latent=320, hyper=128, hyper_width=192,
     analysis_channels=(64, 144, 208), synthesis_channels=(72, 144, 208),
 )  # fmt: skip
-_SMALL_LOSS = LossConfig(lambda_max=0.12, rate_warmup=1000, disparity_weight=0.05)
+_SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
 
 
 def small() -> Config:
     """Stage 1 of the small model: at most 12 M parameters, encoder and decoder together, one file for every rate.
 
-    accelerate launch train.py --preset small --data.folder-root PATH_TO_PAIRS
+    accelerate launch train.py --preset small --data.root DIR
 
     Time and result: not measured yet.
     """
-    return Config("small", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), _SMALL_LOSS, _SMALL_TRAIN)
+    return Config("small", _SMALL_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_TRAIN)
 
 
 def small_kitti() -> Config:
     """`small` adapted to KITTI: a short training that starts from it, at the full rate term from its first step.
 
-    accelerate launch train.py --preset small_kitti --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_kitti --init runs/small --data.root DIR
 
     Time and result: not measured yet.
     """
+    mix = (
+        MixConfig("protocol", "folder", "kitti/protocol", 0.5),
+        MixConfig("native", "folder", "kitti/native", 0.3, scale_min=1 / 3),
+        MixConfig("more", "folder", "kitti/more", 0.1, scale_min=2 / 3),
+        MixConfig("warped", "warped", "photos", 0.1),
+    )
+    data = replace(_SMALL_DATA, mix=mix, val=(MixConfig("kitti", "folder", "kitti/protocol"),), val_limit=0)
     loss, train = replace(_SMALL_LOSS, rate_warmup=0), replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
-    return Config("small_kitti", _SMALL_DATA, _SMALL_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, train)
+    return Config("small_kitti", data, _SMALL_MODEL, _STAGE_1, loss, train)
 
 
 def small_mean() -> Config:
     """Stage 2 of `small`, first half.
 
-    accelerate launch train.py --preset small_mean --init runs/small --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_mean --init runs/small --data.root DIR
 
     Time and result: not measured yet.
     """
     loss = replace(_MEAN_LOSS, disparity_weight=0.05)
-    return Config("small_mean", _SMALL_DATA, _SMALL_MODEL, _MEAN, loss, _SMALL_MEAN_TRAIN)
+    return Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, loss, _SMALL_MEAN_TRAIN)
 
 
 def small_one_step() -> Config:
     """Stage 2 of `small`, second half.
 
-    accelerate launch train.py --preset small_one_step --init runs/small_mean --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_one_step --init runs/small_mean --data.root DIR
 
     Time and result: not measured yet.
     """
-    return Config("small_one_step", _SMALL_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN)
+    return Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN)
 
 
 _NO_SIDE_DATA = replace(_SMALL_DATA, mismatched=0.0)
+_NO_SIDE_STAGE_2_DATA = replace(_SMALL_STAGE_2_DATA, mismatched=0.0)
 _NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
-_NO_SIDE_LOSS = LossConfig(lambda_max=0.12)
+_NO_SIDE_LOSS = LossConfig(lambda_max=0.1)
 
 
 def small_no_side() -> Config:
     """`small` without x_side, to measure what x_side brings: same data, steps and code; a decoder of the same size.
 
-    accelerate launch train.py --preset small_no_side --data.folder-root PATH_TO_KITTI_SAMPLE
+    accelerate launch train.py --preset small_no_side --data.root DIR
 
     The channels that `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts). Time and
     result: not measured yet.
     """
     loss = replace(_NO_SIDE_LOSS, rate_warmup=1000)
-    return Config(
-        "small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, DiffusionConfig(denoise_fraction=0.5), loss, _SMALL_TRAIN
-    )
+    return Config("small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, _STAGE_1, loss, _SMALL_TRAIN)
 
 
 def small_no_side_mean() -> Config:
     """Stage 2 of `small_no_side`, first half.
 
-    accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.folder-root KITTI_SAMPLE
+    accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.root DIR
 
     Time and result: not measured yet.
     """
-    return Config("small_no_side_mean", _NO_SIDE_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN)
+    return Config("small_no_side_mean", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN)
 
 
 def small_no_side_one_step() -> Config:
     """Stage 2 of `small_no_side`, second half.
 
-    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean --data.folder-root SAMPLE
+    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean --data.root DIR
     """
     name, train = "small_no_side_one_step", _SMALL_ONE_STEP_TRAIN
-    return Config(name, _NO_SIDE_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, train)
+    return Config(name, _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, train)
 
 
 _BASE_MODEL = ModelConfig(
@@ -434,10 +520,10 @@ def base() -> Config:
 
     accelerate launch train.py --preset base [--data.dataset cityscapes]
     """
-    augment = AugmentConfig(scale_max=1.25, scaled=0.2, brightness=0.1, exposure=0.02)
+    augment = AugmentConfig(brightness=0.1, exposure=0.02)
     data = DataConfig(dataset="kitti", augment=augment, workers=8)
     train = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
-    loss = LossConfig(lambda_max=0.12, rate_warmup=5000)
+    loss = LossConfig(lambda_max=0.1, rate_warmup=5000)
     return Config("base", data, _BASE_MODEL, DiffusionConfig(), loss, train)
 
 

@@ -1,7 +1,7 @@
 """Evaluate checkpoints from real files, beside JPEG, WebP and AVIF. `python evaluate.py --ckpt X` is enough.
 
     python evaluate.py --ckpt checkpoints/small                     # the data set stored with the checkpoint
-    torchrun --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
+    torchrun --standalone --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
 
 The same command again continues an interrupted evaluation. Results: report.html, summary.json, images.csv,
 rd_<metric>.png, bitstreams/ and reconstructions/ in the output folder.
@@ -13,6 +13,7 @@ import argparse
 import os
 import shlex
 import sys
+from typing import Any
 
 from utils.cli import Parser, run
 
@@ -23,18 +24,21 @@ ANCHORS = ("jpeg", "webp", "avif")
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(__doc__)
-    add = parser.add_argument
+
+    def add(flag: str, **settings: Any) -> None:
+        """An option; what is not given keeps the default of `Options`."""
+        parser.add_argument(flag, default=argparse.SUPPRESS, **settings)
+
     add("--ckpt", nargs="+", required=True, metavar="PATH", help="runs, checkpoint folders or model files")
     add("--dataset", choices=DATASETS, help="default: the checkpoint's")
     add("--data-root", metavar="DIR", help="default: the checkpoint's")
     add(
-        "--split", choices=("train", "val", "test"), default="val",
+        "--split", choices=("train", "val", "test"),
         help="default: val, on which decisions are made; test is for a checkpoint about to be released",
     )  # fmt: skip
     add(
         "--size",
         choices=("protocol", "full"),
-        default="protocol",
         help="full: the original resolution (default: protocol)",
     )
     add(
@@ -47,13 +51,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--side", metavar="{correct,none,shuffled,jpeg:Q}",
         help="the decoder's side image (default: correct, and at the middle rate none and shuffled besides)",
     )  # fmt: skip
-    add("--anchors", nargs="+", choices=(*ANCHORS, "none"), default=list(ANCHORS), help="default: all three")
+    add("--anchors", nargs="+", choices=(*ANCHORS, "none"), help="default: all three")
+    add("--metrics", nargs="+", metavar="NAME", help="psnr, lpips_alex, fid, ... (default: all)")
     add("--limit", type=int, metavar="N", help="only the first N pairs")
     add("--out", metavar="DIR", help="default: results/NAME-DATASET-SPLIT-XXXXXX, the end made from the settings")
     add("--weights-dir", metavar="DIR", help="pretrained weights of metrics, prepared by scripts/fetch_weights.py")
     add("--tile-rows", type=int, metavar="N", help="rows of an image coded at a time, at least 192 (default: 1024)")
     add(
-        "--precision", choices=("no", "bf16", "auto"), default="no",
+        "--precision", choices=("no", "bf16", "auto"),
         help="of the decoder's networks: bf16, or auto for it where the device has it (default: no, float32)",
     )  # fmt: skip
     add("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
@@ -63,7 +68,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def command_line() -> str:
     """The command that made the report, as one would type it."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    launcher = f"torchrun --nproc_per_node {processes}" if processes != "1" and "LOCAL_RANK" in os.environ else "python"
+    launcher = (
+        f"torchrun --standalone --nproc_per_node {processes}"
+        if processes != "1" and "LOCAL_RANK" in os.environ
+        else "python"
+    )
     return f"{launcher} evaluate.py {shlex.join(sys.argv[1:])}"
 
 
@@ -72,27 +81,7 @@ def main() -> None:
     arguments = parse()
     from utils.evaluation.pipeline import Options, evaluate
 
-    out = evaluate(
-        Options(
-            checkpoints=tuple(arguments.ckpt),
-            command=command_line(),
-            dataset=arguments.dataset,
-            data_root=arguments.data_root,
-            split=arguments.split,
-            size=arguments.size,
-            rates=None if arguments.rates is None else tuple(arguments.rates),
-            steps=arguments.steps,
-            gamma=arguments.gamma,
-            side=arguments.side,
-            anchors=tuple(arguments.anchors),
-            limit=arguments.limit,
-            out=arguments.out,
-            weights_dir=arguments.weights_dir,
-            tile_rows=arguments.tile_rows,
-            precision=arguments.precision,
-            device=arguments.device,
-        )
-    )
+    out = evaluate(Options(command=command_line(), **vars(arguments)))
     if out is not None:
         print(f"report: {out / 'report.html'}")
 

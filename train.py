@@ -59,7 +59,7 @@ class Trainer:
         self.accelerator = build_accelerator(train, cpu or not torch.cuda.is_available())
         device = self.accelerator.device
         self.main = self.accelerator.is_main_process
-        roots = [config.data.root(name) for name in (*config.data.weights(), config.data.dataset)]
+        roots = [config.data.root_of(part) for part in (*config.data.training(), *config.data.validation())]
         refuse_losses(runs / config.name, [init and find_model_file(init), weights_dir, *roots], writes=self.main)
         self.micro = micro_batch(train, self.accelerator.num_processes)
         self.mixture, self.validation = training_data(config), validation_data(config)
@@ -181,7 +181,8 @@ class Trainer:
         # x and x_side (B, 3, H, W) in [0, 1]; every random number follows from the run's seed and the sample's index.
         device = self.accelerator.device
         x, x_side = (batch[name].to(device, non_blocking=True).float() / 255 for name in ("x", "x_side"))
-        draws = Draws([Draws.key(self.config.train.seed, int(i)) for i in batch["index"]], device)
+        keys = [Draws.key(self.config.train.seed, int(i)) for i in batch["index"]]
+        draws = Draws(keys, device, batch["has_side"])
         with self.accelerator.autocast():
             output = self.model(x, x_side, draws)
         disparity = batch["disparity"].to(device, non_blocking=True) if "disparity" in batch else None

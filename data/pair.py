@@ -22,7 +22,8 @@ class Pair:
     Both are uint8 RGB arrays of shape (H, W, 3), C-contiguous, of equal size, 16 to 4096 pixels a side.
     `id` is unique within a split; `group` names the recording (drive, city, ...): pairs of one group are not
     independent samples. `disparity` (H, W) float32, in pixels, is given by sources that know it exactly: the
-    point at column u of x lies at column u - disparity of x_side; NaN where unknown.
+    point at column u of x lies at column u - disparity of x_side; NaN where unknown. `has_side` is False for a single
+    picture, whose `x_side` is the picture itself and tells nothing.
     """
 
     x: NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Pair:
     id: str
     group: str
     disparity: NDArray[np.float32] | None = None
+    has_side: bool = True
 
     def __post_init__(self) -> None:
         for name, image in (("x", self.x), ("x_side", self.x_side)):

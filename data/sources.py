@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from tqdm import tqdm
+
 from data.files.listing import ListedSource
 from data.files.packed import CacheKey, PackedSource, caches_in, find_cache
 from data.pair import PairSource
 from utils.errors import ConfigError, DataError
 
-NAMES = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin")
+NAMES = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin", "photos")
+MADE = ("synthetic", "warped", "builtin")
+"""Sources that make their pictures, of any size."""
 SPLITS = ("train", "val", "test")
 SIZES = ("protocol", "full", "train")
 PROTOCOLS = ("drive_disjoint", "ndic")
@@ -32,10 +36,11 @@ def open_source(
 ) -> PairSource:
     """One split of a data set.
 
-    `name`: kitti, cityscapes, folder (each needs `root`), synthetic, warped (with or without one) or builtin. `size`:
-    "protocol" (what is evaluated), "full" (the original resolution) or "train" (KITTI at the protocol's scale but its
-    full width; else as "protocol"). `protocol`: KITTI's lists of pairs. `limit`: the first so many pairs only. `seed`
-    concerns the random numbers of synthetic and warped, `height` and `width` the image size of these two and builtin.
+    `name`: kitti, cityscapes, folder, photos (each needs `root`; photos are single pictures), synthetic, warped (with
+    or without one) or builtin. `size`: "protocol" (what is evaluated), "full" (the original resolution) or "train"
+    (KITTI at the protocol's scale but its full width; else as "protocol"). `protocol`: KITTI's lists of pairs. `limit`:
+    the first so many pairs only. `seed` concerns the random numbers of synthetic and warped, `height` and `width` the
+    image size of these two and builtin.
 
     Listings are checked here: a missing half of a pair, an empty split or a wrong root raises DataError; an unknown
     name, split, size or protocol ConfigError. `verify` also looks into the files.
@@ -63,7 +68,8 @@ def open_source(
 
         return BuiltinSource(split=split, limit=limit, height=height, width=width)
     if root is None:
-        raise ConfigError(f"The data set {name} needs a root; set data.{name}_root, or --data-root.")
+        own = "name its folder" if name == "photos" else f"set data.{name}_root"
+        raise ConfigError(f"The data set {name} needs a root; {own}, or --data-root.")
     source = _open_files(name, Path(root).expanduser(), split, size, protocol, limit)
     _log.info("%s %s", name, getattr(source, "report", ""))
     return source
@@ -74,6 +80,10 @@ def _open_files(name: str, root: Path, split: str, size: str, protocol: str, lim
         from data.files.folder import open_folder
 
         return open_folder(root, split, limit=limit)
+    if name == "photos":
+        from data.files.photos import open_photos
+
+        return open_photos(root, split, limit=limit)
 
     key = cache_key(name, split, size, protocol)
     cache = find_cache(root, key)
@@ -115,7 +125,10 @@ def verify(source: PairSource, *, decode: bool = False) -> None:
             source[index]
     if not isinstance(source, ListedSource):
         return
-    problems = [problem for problem in source.problems(decode=decode) if problem is not None]
+    checks = tqdm(
+        source.problems(decode=decode), f"checking {source.split}", len(source), unit="pair", leave=False, disable=None
+    )
+    problems = [problem for problem in checks if problem is not None]
     if problems:
         more = f" ({len(problems)} of {len(source)} pairs of this split cannot be used)." if len(problems) > 1 else "."
         raise DataError(problems[0].removesuffix(".") + more)

@@ -9,64 +9,63 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from config import AugmentConfig
+from data.cameras import differ
+from data.colours import recolour
 from data.pair import Pair
-
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+from data.patches import patch
 
 
 class Augment:
-    """Random rescale and crop, flip with swap, photometric jitter: (Pair, Generator) -> Pair of the configured size.
+    """Random rescale and crop, flip with swap, patches, colours, what cameras do: (Pair, Generator) -> Pair.
 
-    A source smaller than the crop is enlarged to cover it. Every call draws the same count of random numbers, so
-    switching one transform on leaves the draws of the others as they were.
+    A source smaller than the crop is enlarged to cover it. Every call draws the same count of random numbers, and
+    patches, colours and cameras have generators of their own, so that switching one transform on leaves the draws of
+    the others as they were.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
 
-    def __call__(self, pair: Pair, rng: np.random.Generator) -> Pair:
+    def __call__(
+        self,
+        pair: Pair,
+        rng: np.random.Generator,
+        shape: tuple[int, int] | None = None,
+        scales: tuple[float, float] = (1.0, 1.0),
+    ) -> Pair:
+        """`shape` (height, width) of the crop: the configuration's first unless given. `scales`: see `Part`."""
         draws = rng.random(9)
-        pair = self._crop(pair, *draws[:3])
+        seeds = rng.integers(2**63, size=3)
+        # 1. Geometry: rescale, crop, flip.
+        pair = random_crop(pair, draws[:3], shape or self.config.crops()[0], scales)
         if draws[3] < self.config.flip:
             pair = flip_and_swap(pair)
-        return self._jitter(pair, draws[4:7] * 2 - 1, draws[7:9] * 2 - 1)
+        # 2. What is seen: flat areas and text, then colours, alike in both views but for exposure.
+        pair = patch(pair, self.config, np.random.default_rng(seeds[0]))
+        pair = recolour(pair, self.config, draws[4:7] * 2 - 1, draws[7:9] * 2 - 1, np.random.default_rng(seeds[1]))
+        # 3. What each camera makes of it.
+        return differ(pair, self.config, np.random.default_rng(seeds[2]))
 
-    def _crop(self, pair: Pair, scale_draw: float, top_draw: float, left_draw: float) -> Pair:
-        config = self.config
-        height, width = pair.x.shape[:2]
-        scale = 1.0
-        if scale_draw < config.scaled:
-            scale = config.scale_min + (config.scale_max - config.scale_min) * scale_draw / config.scaled
-        scale = max(scale, config.height / height, config.width / width)
-        if scale == 1:
-            # Whole pixels: nothing is resampled.
-            top = float(int(top_draw * (height - config.height + 1)))
-            left = float(int(left_draw * (width - config.width + 1)))
-            return crop(pair, top, left, 1.0, config.height, config.width)
-        top = top_draw * max(0.0, height - config.height / scale)
-        left = left_draw * max(0.0, width - config.width / scale)
-        return crop(pair, top, left, scale, config.height, config.width)
 
-    def _jitter(self, pair: Pair, common: NDArray[np.float64], exposure: NDArray[np.float64]) -> Pair:
-        config = self.config
-        amounts = np.array([config.brightness, config.contrast, config.saturation])
-        if not amounts.any() and not config.exposure:
-            return pair
-        brightness, contrast, saturation = 1 + amounts * common
-        # One pivot for both views: contrast about each view's own mean would be a different change in each.
-        pivot = float((pair.x.reshape(-1, 3).mean(axis=0) @ _LUMA) * brightness)
-        gains = 1 + config.exposure * exposure
-        x, x_side = (
-            _adjust(view, brightness * gain, contrast, saturation, pivot * gain)
-            for view, gain in zip((pair.x, pair.x_side), gains, strict=True)
-        )
-        return replace(pair, x=x, x_side=x_side)
+def random_crop(pair: Pair, draws: NDArray[np.float64], shape: tuple[int, int], scales: tuple[float, float]) -> Pair:
+    """A window of (height, width) of the pair resized by a log-uniform factor; `draws`: of factor, top and left."""
+    height, width = pair.x.shape[:2]
+    covering = max(shape[0] / height, shape[1] / width)  # The least factor at which the pair covers the crop.
+    low, high = max(scales[0], covering), max(scales[1], covering)
+    scale = low * (high / low) ** draws[0]
+    if scale == 1:
+        # Whole pixels: nothing is resampled.
+        top, left = (float(int(draws[1 + k] * (pair.x.shape[k] - shape[k] + 1))) for k in (0, 1))
+    else:
+        top, left = (draws[1 + k] * max(0.0, pair.x.shape[k] - shape[k] / scale) for k in (0, 1))
+    return crop(pair, top, left, scale, *shape)
 
 
 def crop(pair: Pair, top: float, left: float, scale: float, height: int, width: int) -> Pair:
-    """The (height, width) window of the pair enlarged by `scale`, at (top, left) in stored pixels, of both views.
+    """The (height, width) window of the pair resized by `scale`, at (top, left) in stored pixels, of both views.
 
-    Disparity is cut alike (nearest sample) and multiplied by `scale`.
+    The filter is a triangle as wide as the larger pixel, so that nothing aliases. Disparity is cut alike (nearest
+    sample) and multiplied by `scale`.
     """
     box = (left, top, min(left + width / scale, pair.x.shape[1]), min(top + height / scale, pair.x.shape[0]))
     disparity = pair.disparity
@@ -95,12 +94,28 @@ def flip_and_swap(pair: Pair) -> Pair:
     """
     disparity = pair.disparity
     if disparity is not None:
-        disparity = np.ascontiguousarray(_to_other_view(disparity)[:, ::-1])
+        nearest = _nearest(disparity)
+        disparity = np.where(np.isneginf(nearest), np.float32(np.nan), nearest)[:, ::-1].copy()
     x, x_side = (np.ascontiguousarray(view[:, ::-1]) for view in (pair.x_side, pair.x))
     return replace(pair, x=x, x_side=x_side, disparity=disparity)
 
 
-def _to_other_view(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
+def visible(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The disparity (H, W), NaN for points beside the other view and for those that a nearer point hides there.
+
+    A point is hidden if one that is nearer by more than a pixel of disparity lands on its column: less is the slope of
+    one surface.
+    """
+    width = disparity.shape[1]
+    columns = np.arange(width, dtype=np.float32) - disparity
+    inside = (columns >= 0) & (columns <= width - 1)
+    target = np.rint(np.where(inside, columns, 0)).astype(np.intp)
+    hidden = np.take_along_axis(_nearest(disparity), target, axis=1) > disparity + 1
+    return np.where(inside & ~hidden, disparity, np.float32(np.nan))
+
+
+def _nearest(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W): the disparity of the nearest point that lands on each pixel of the other view; -inf where none does."""
     height, width = disparity.shape
     v, u = np.nonzero(np.isfinite(disparity))
     d = disparity[v, u]
@@ -108,17 +123,5 @@ def _to_other_view(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
     inside = (target >= 0) & (target < width)
     v, target, d = v[inside], target[inside], d[inside]
     other = np.full((height, width), -np.inf, dtype=np.float32)
-    np.maximum.at(other, (v, target), d)  # the nearest point hides those behind it
-    other[np.isneginf(other)] = np.nan
+    np.maximum.at(other, (v, target), d)
     return other
-
-
-def _adjust(
-    view: NDArray[np.uint8], gain: float, contrast: float, saturation: float, pivot: float
-) -> NDArray[np.uint8]:
-    """The view after gain, then saturation about each pixel's luma, then contrast about `pivot` (0 to 255)."""
-    # All three are linear in the colour, so they are one 3x3 matrix and an offset.
-    colour = saturation * np.eye(3) + (1 - saturation) * _LUMA[:, None]
-    value = view.reshape(-1, 3).astype(np.float32) @ (contrast * gain * colour).astype(np.float32)
-    value += np.float32((1 - contrast) * pivot + 0.5)
-    return value.clip(0, 255).astype(np.uint8).reshape(view.shape)

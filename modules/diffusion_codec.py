@@ -143,7 +143,7 @@ class DiffusionCodec(Codec):
         output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
 
         # 2. The context of both tasks, from y_hat and x_side; some samples have the null input instead of x_side.
-        present = draws.uniform("side_dropout") >= self.side_dropout
+        present = draws.keeps_side(self.side_dropout)
         context = self.context(coded.y_hat, x_side, present, rate)
         output.offsets, output.has_side = context.offsets, present
 

@@ -10,7 +10,6 @@ Compression With Continuous Rate Adaptation", CVPR 2021. `modules/likelihoods.py
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modules.coder import END_BYTES, MAX_SYMBOL_BYTES, ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols
-from modules.derived import Derived
-from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, KNOT_SPACING, IntegerSynthesis, quantise
+from modules.coder import END_BYTES, MAX_SYMBOL_BYTES, SymbolDecoder, SymbolEncoder, Symbols
+from modules.frozen_integers import GAIN_BITS, FrozenIntegers
+from modules.integer import ACTIVATION_BITS, KNOT_SPACING, IntegerSynthesis
 from modules.likelihoods import (
     LIKELIHOOD_BOUND,
     SCALES,
@@ -33,14 +32,9 @@ from modules.likelihoods import (
     gaussian_likelihood,
     round_ste,
     scale_of,
-    y_table,
-    z_table,
 )
 from modules.noise import Draws
-from utils.errors import BitstreamError, CheckpointError
-
-GAIN_BITS = 20
-"""Fractional bits of an inverse gain."""
+from utils.errors import BitstreamError
 
 
 @dataclass
@@ -79,26 +73,14 @@ class Quantised(Coded):
         return self._bits()
 
 
-class Hyperprior(nn.Module):
+class Hyperprior(FrozenIntegers):
     """Entropy model of a latent y (B, M, h, w); h_a and h_s are given, so that every codec family can use it.
 
     h_a maps y x gain to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels, the mean of y x gain and the index of its
     scale. Symbol and reconstruction are Q = round(y gain - mean) and y_hat = (Q + mean) / gain. `levels` rate levels
     share one set of weights (1: a fixed-rate model without gain). With `mean_before_gain`, h_s gives the mean of y
     itself, so that the weights need not scale it with the rate: Q = round((y - mean) gain), y_hat = Q / gain + mean.
-
-    Exactness at both ends of h_s, where `modules/integer.py` has the proof for its layers:
-    - what goes in, 2^8 times a symbol of z plus a median, must be an activation: at most 2^20 - 1 (`check_exact`);
-    - y_hat = (2^8 symbol + mean) x inverse gain / 2^28 has a numerator of at most
-      (2^8 255 + 2^20 - 1) (2^31 - 1) < 2^52 and is rounded once, to float32; so is, with `mean_before_gain`,
-      (symbol x inverse gain + 2^12 mean) / 2^20, whose numerator is below 2^40.
     """
-
-    z_frequencies: Tensor
-    z_medians: Tensor
-    y_frequencies: Tensor
-    inverse_gain: Tensor
-    frozen: Tensor
 
     def __init__(
         self,
@@ -110,10 +92,8 @@ class Hyperprior(nn.Module):
         gains: tuple[float, float] = (1.0, 1.0),
         mean_before_gain: bool = False,
     ) -> None:
-        super().__init__()
-        self.latent, self.hyper, self.levels = latent, hyper, levels
+        super().__init__(latent, hyper, levels, mean_before_gain)
         self.h_a, self.h_s = h_a, h_s
-        self.mean_before_gain = mean_before_gain
         with torch.no_grad():  # Begin with moderate scales: a symbol of 1 under the smallest costs 20 bits.
             h_s.convolutions()[-1].bias[:, latent:] = SCALES / 4
             for layer in h_s.convolutions()[:-1]:  # While z is all zeros, these alone give the later layers gradients.
@@ -124,14 +104,6 @@ class Hyperprior(nn.Module):
             line = torch.linspace(math.log(gains[0]), math.log(gains[1]), knots)
             self.log_gain = nn.Parameter(line[:, None].repeat(1, latent))
         self._index_low = LowerBound(0.0)
-        self._likelihood_low = LowerBound(LIKELIHOOD_BOUND)
-        self.register_buffer("z_frequencies", torch.zeros(hyper, 2 * Z_LIMIT + 1, dtype=torch.int32))
-        self.register_buffer("z_medians", torch.zeros(hyper, dtype=torch.int32))
-        self.register_buffer("y_frequencies", torch.zeros(SCALES, 2 * Y_LIMIT + 1, dtype=torch.int32))
-        self.register_buffer("inverse_gain", torch.zeros(levels, latent, dtype=torch.int32))
-        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
-        self._tables: Derived[tuple[ProbabilityTables, ProbabilityTables]] = Derived()
-        self._identity: Derived[bytes] = Derived()
 
     # ---------------------------------------------------------------- training: floats and uniform noise
 
@@ -172,87 +144,6 @@ class Hyperprior(nn.Module):
         return Coded(y_hat, bits)
 
     # ---------------------------------------------------------------- deployment: integers
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """Derive every integer the coder depends on from the float weights; call after training and before coding.
-
-        Raises CheckpointError for weights whose integers do not fit or could make sums inexact.
-        """
-        self.h_s.freeze()
-        self.z_medians.copy_(quantise(self.prior.medians(), ACTIVATION_BITS, "The medians of z"))
-        gain = self.gain(torch.arange(self.levels, device=self.z_medians.device))[:, :, 0, 0].cpu().double()
-        self.inverse_gain.copy_(torch.floor(2**GAIN_BITS / gain + 0.5).clamp(1, 2**31 - 1).to(torch.int32))
-        self.check_exact()
-        self.z_frequencies.copy_(z_table(self.prior, self.z_medians))
-        self.y_frequencies.copy_(y_table())
-        self.frozen.fill_(True)
-        self.tables()
-
-    def thaw(self) -> None:
-        """Check loaded integers and set the float weights of h_s from them. Raises CheckpointError."""
-        if not bool(self.frozen):
-            raise CheckpointError(
-                "The checkpoint's entropy model was never frozen, so it has no tables; save it again."
-            )
-        self._likelihood_low.bound.fill_(LIKELIHOOD_BOUND)  # A constant of this module, whatever a file says.
-        self.tables()
-        self.h_s.thaw()
-
-    def check_exact(self) -> None:
-        """Raise CheckpointError for integers with which the coder's parameters could differ between machines."""
-        self.h_s.check_exact()
-        if int(self.z_medians.cpu().long().abs().max()) + Z_LIMIT * 2**ACTIVATION_BITS >= ACTIVATION_LIMIT:
-            raise CheckpointError(
-                "The medians of z are beyond the range of activations, so sums could lose exactness and files would "
-                "not decode everywhere; lower the learning rate and train again."
-            )
-        if bool((self.inverse_gain < 1).any()):
-            raise CheckpointError(
-                "The checkpoint's gain table has entries below 1; it is damaged: fetch or train it again."
-            )
-
-    def tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
-        """The coder's tables for z (one a channel) and y (one a scale).
-
-        Everything that codes, saves or loads asks for them, so this is where the integers are checked, again whenever
-        one of them has changed. Raises CheckpointError.
-        """
-        if not bool(self.frozen):
-            raise RuntimeError(
-                "Call freeze() before coding: the integer tables have not been derived from the weights."
-            )
-        return self._tables.get(self._integers(), self._checked_tables)
-
-    def _checked_tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
-        self.check_exact()
-        try:
-            z, y = (ProbabilityTables(table.cpu().numpy()) for table in (self.z_frequencies, self.y_frequencies))
-        except ValueError as error:
-            raise CheckpointError(
-                f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
-            ) from error
-        return z, y
-
-    def _integers(self) -> list[Tensor]:
-        """All that decides how a file is read, besides the layers' shapes; in the order of `identity`."""
-        layers = self.h_s.convolutions()
-        tables = [self.z_frequencies, self.z_medians, self.y_frequencies, self.inverse_gain]
-        return tables + [tensor for layer in layers for tensor in (layer.weight_int, layer.bias_int)]
-
-    def identity(self) -> bytes:
-        """SHA-256 over everything that decides how a file is read: two models with equal identity read equal y_hat."""
-        return self._identity.get(self._integers(), self._digest)
-
-    def _digest(self) -> bytes:
-        digest = hashlib.sha256(b"mean_before_gain;" if self.mean_before_gain else b"")
-        for layer in self.h_s.convolutions():
-            spec = layer.spec
-            digest.update(f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};".encode())
-        for tensor in self._integers():
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.cpu().numpy().astype("<i4").tobytes())
-        return digest.digest()
 
     def _parameters_from(self, z_symbols: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """z symbols (B, N, ., .) -> mean (8 fractional bits) and table index, both float64 integers on the CPU."""

@@ -34,12 +34,13 @@ class Draws:
     """Every random number of a training step, by name, each sample from a generator of its own.
 
     `keys` (B) identify the samples (the run's seed and the sample's number in it); two processes with half of the batch
-    each thus draw what one process draws for the whole.
+    each thus draw what one process draws for the whole. `has_side` (B,) bool: which samples have a side image at all.
     """
 
-    def __init__(self, keys: list[int], device: torch.device | str = "cpu") -> None:
+    def __init__(self, keys: list[int], device: torch.device | str = "cpu", has_side: Tensor | None = None) -> None:
         self.keys = keys
         self.device = device
+        self.has_side = torch.ones(len(keys), dtype=torch.bool) if has_side is None else has_side
 
     @staticmethod
     def key(seed: int, sample: int) -> int:
@@ -52,6 +53,10 @@ class Draws:
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """(B, *shape) float32 N(0, 1)."""
         return torch.stack([torch.randn(shape, generator=g) for g in self._generators(name)]).to(self.device)
+
+    def keeps_side(self, dropout: float) -> Tensor:
+        """(B,) bool: which samples are shown their side image; each that has one loses it with this probability."""
+        return (self.uniform("side_dropout") >= dropout) & self.has_side.to(self.device)
 
     def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
         """(B, *shape) float32 in [0, 1)."""

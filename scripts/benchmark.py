@@ -202,12 +202,12 @@ def anchor_rows(pair: Any, quality: int) -> list[Row]:
 def training_row(name: str, config: Any, pairs: list[Any], device: Any) -> Row:
     """One optimizer step without perceptual loss: forward, backward, clipping and Adam."""
     import torch
-    from utils.training.optimisation import build_optimizer
 
     from modules.codec import build_codec
     from modules.losses import objective
     from modules.noise import Draws
     from utils.images import to_float
+    from utils.training.optimisation import build_optimizer
 
     codec = build_codec(config).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer, clipped = build_optimizer(codec, config.train)

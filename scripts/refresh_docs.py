@@ -27,6 +27,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tqdm import tqdm
+
 from utils.cli import Parser, run
 from utils.errors import DataError
 from utils.files import write_whole
@@ -53,22 +55,32 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="delete the evaluations that the commands name, first")
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
     args = parser.parse_args()
+    texts = {document: _read(document) for document in args.documents}
+    if args.list:
+        for text in texts.values():
+            print(*(f"$ {command}" for commands in commands_of(text) for command in commands), sep="\n")
+        return
     cleared: set[Path] = set()
-    for document in args.documents:
-        try:
-            text = document.read_text(encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{document} cannot be read ({error.strerror}); give a Markdown file.") from None
-        for number, commands in enumerate(commands_of(text)):
-            output = ""
-            for command in commands:
-                print(f"$ {command}", file=sys.stdout if args.list else sys.stderr)
-                if args.fresh and not args.list:
-                    clear(command, cleared)
-                output = "" if args.list else _run(command)
-            if not args.list:
+    total = sum(len(commands) for text in texts.values() for commands in commands_of(text))
+    with tqdm(total=total, unit="command", disable=None) as bar:
+        for document, text in texts.items():
+            for number, commands in enumerate(commands_of(text)):
+                output = ""
+                for command in commands:
+                    tqdm.write(f"$ {command}", file=sys.stderr)
+                    if args.fresh:
+                        clear(command, cleared)
+                    output = _run(command)
+                    bar.update()
                 text = refresh(text, number, output)
                 write_whole(document, text.encode())
+
+
+def _read(document: Path) -> str:
+    try:
+        return document.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{document} cannot be read ({error.strerror}); give a Markdown file.") from None
 
 
 def clear(command: str, cleared: set[Path]) -> None:

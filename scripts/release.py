@@ -11,9 +11,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config import MixConfig
 from utils.cli import Parser, run
 
 LIMIT_MIB = 16
+
+
+def _without_places(parts: tuple[MixConfig, ...]) -> tuple[MixConfig, ...]:
+    """Sets of pictures whose roots name no folder of this machine."""
+    return tuple(
+        dataclasses.replace(part, root=Path(part.root).name) if Path(part.root).is_absolute() else part
+        for part in parts
+    )
 
 
 def main() -> None:
@@ -38,9 +47,13 @@ def main() -> None:
     portable = DataConfig()
     data = dataclasses.replace(
         loaded.config.data,
+        root=portable.root,
         kitti_root=portable.kitti_root,
         cityscapes_root=portable.cityscapes_root,
         folder_root=portable.folder_root,
+        warped_root=portable.warped_root,
+        mix=_without_places(loaded.config.data.mix),
+        val=_without_places(loaded.config.data.val),
     )
     config = dataclasses.replace(loaded.config, data=data)
     if args.gamma is not None:

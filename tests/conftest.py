@@ -62,7 +62,7 @@ def kitti_protocol() -> Path:
 def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No pretrained weights, and each test begins as a new process would."""
     monkeypatch.setenv("TORCH_HOME", os.devnull)
-    monkeypatch.setattr(pipeline, "code_digest", lambda _: "fixed")  # files may be edited while tests run
+    monkeypatch.setattr(pipeline, "code_digest", lambda: "fixed")  # files may be edited while tests run
     PartialState._reset_state()
     yield
     PartialState._reset_state()

@@ -18,7 +18,7 @@ from utils.evaluation.pipeline import Options
 from utils.training.validation import to_uint8
 
 GROUPS = ["a", "a", "b", "b", "c"]
-QUICK = ("psnr", "ssim", "ms_ssim_db", "lpips_alex", "effnet_dist", "kd_effnet")
+QUICK = ("psnr", "ssim", "ms_ssim_db", "lpips_alex", "fid")
 
 
 def write_split(root: Path, split: str, groups: list[str], height: int = 64, width: int = 64) -> Path:

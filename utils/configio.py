@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import config
-from config import SECTIONS, Config
+from config import SECTIONS, Config, DataConfig, MixConfig
 from utils.cli import Parser
 from utils.configrules import differences, flat, validate
 from utils.errors import ConfigError
@@ -97,6 +97,15 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.
         action="store_true",
         help="print the configuration, the parameter counts and what differs from the preset, then stop",
     )
+    for option, use in (("--data.mix", "trains"), ("--data.val", "training validates on")):
+        parser.add_argument(
+            option,
+            nargs="+",
+            action="extend",
+            metavar="NAME=SOURCE:ROOT",
+            help=f"what {use}, instead of what the preset has: any number of sets, each with ,weight=0.3 "
+            ",scale-min=0.33 ,scale-max=1 ,role=pictures behind it as needed",
+        )
     parser.add_argument("--help-fields", action="store_true", help="list every field with its default")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even if a GPU is there")
     parser.add_argument("--init", default="", metavar="CKPT", help="start from the weights of this checkpoint")
@@ -108,12 +117,14 @@ def parse_command_line(args: list[str] | None = None) -> tuple[Config, argparse.
     preset = preset_named(known.preset or config.DEFAULT)
     named = named_fields(rest)
     _check_family(named, preset)
-    start = preset
-    if "data.dataset" in named:  # What the user names is what trains: the preset's own mixture gives way.
-        start = dataclasses.replace(preset, data=dataclasses.replace(preset.data, mixture=config.MixtureConfig()))
+    mix, val = (vars(known).pop(name) for name in ("data.mix", "data.val"))
+    start = dataclasses.replace(preset, data=_named_sets(preset.data, mix, val, named))
     # A preset has the sections of one family of codecs, and these alone have options.
     own = tyro.conf.AvoidSubcommands[Config]
-    chosen = tyro.cli(own, default=start, args=["--help"] if known.help_fields else rest, prog="train.py")
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_shows_sets)
+    with registry:
+        chosen = tyro.cli(own, default=start, args=["--help"] if known.help_fields else rest, prog="train.py")
     validate(chosen, preset)
     return chosen, known
 
@@ -133,6 +144,67 @@ def describe(config: Config, preset: Config) -> str:
     changed = [f"{name} = {now} (preset: {before})" for name, (before, now) in differences(preset, config).items()]
     last = f"differs from preset {preset.name} in: {', '.join(changed)}" if changed else f"as preset {preset.name}"
     return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M", last])
+
+
+def _named_sets(data: DataConfig, mix: list[str] | None, val: list[str] | None, named: set[str]) -> DataConfig:
+    """The data of a preset with the sets of pictures that the user named: what is named is what trains.
+
+    A data set, or the folder of one, takes the place of sets that only the preset gave. Of a mixture that is named
+    without data.val, the first set is validated.
+    """
+    if named & {"data.dataset", *(field for field in flat(data, "data.") if field.endswith("_root"))}:
+        data = dataclasses.replace(data, mix=(), val=())
+    if mix is not None:
+        data = dataclasses.replace(data, mix=tuple(read_set(words, "--data.mix") for words in mix))
+        if "data.dataset" not in named:
+            first = data.mix[0] if data.mix[0].source == "photos" else dataclasses.replace(data.mix[0], role="pairs")
+            data = dataclasses.replace(data, val=(first,))
+    if val is not None:
+        data = dataclasses.replace(data, val=tuple(read_set(words, "--data.val") for words in val))
+    return data
+
+
+def read_set(words: str, option: str) -> MixConfig:
+    """The set of pictures that NAME=SOURCE:ROOT,weight=0.3,... describes; all but NAME and SOURCE may be left out."""
+    place, *settings = words.split(",")
+    name, _, of = place.partition("=")
+    source, _, root = of.partition(":")
+    if not name or not source:
+        raise ConfigError(f"{option} {words} is no set of pictures; write NAME=SOURCE:ROOT, for example a=folder:DIR.")
+    fields: dict[str, Any] = {"name": name, "source": source, "root": root}
+    if source == "photos":
+        fields["role"] = "pictures"
+    known = ["weight", "scale-min", "scale-max", "role"]
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if key not in known or not equals:
+            raise ConfigError(
+                f"{option} {words} has {setting!r}{_closest(key, known)}; behind SOURCE:ROOT it may have "
+                f"{', '.join(f'{field}=' for field in known)}."
+            )
+        if key != "role":
+            try:
+                fields[key.replace("-", "_")] = float(value)
+            except ValueError:
+                raise ConfigError(f"{option} {words} has {setting!r}, whose value is no number.") from None
+        else:
+            fields[key] = value
+    return from_dict(MixConfig, fields, f"{option} {name}", fill=True)
+
+
+def _shows_sets(info: Any) -> Any:
+    """How tyro shows sets of pictures in --help-fields; the command line's own have been read before."""
+    import tyro
+
+    if info.type is not MixConfig:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME=SOURCE:ROOT",
+        instance_from_str=lambda words: read_set(words[0], "a set"),
+        is_instance=lambda value: isinstance(value, MixConfig),
+        str_from_instance=lambda part: [str(part)],
+    )
 
 
 def preset_named(name: str) -> Config:

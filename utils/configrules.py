@@ -7,6 +7,8 @@ another follows from the types in `config.py`; what one field makes of another i
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
@@ -21,6 +23,7 @@ STRIDE = 64
 """What a training crop is a multiple of: the hyperprior's stride."""
 MS_SSIM_MIN_EDGE = 97
 """The smallest edge, in pixels, of an image that has an MS-SSIM."""
+SET_NAME = re.compile(r"[\w-]+")
 ALIGNED = ("aligned", "pixel_aligned")
 
 INTERVALS = {
@@ -28,17 +31,19 @@ INTERVALS = {
     "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
     "model.embedding model.dim model.finest_context diffusion.steps",
-    "[0, inf)": "data.mixture.kitti data.mixture.cityscapes data.mixture.folder data.mixture.synthetic "
-    "data.mixture.warped data.mixture.builtin data.workers data.val_limit train.warmup train.decay "
+    "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
-    "(0, inf)": "data.augment.scale_min data.augment.scale_max train.lr train.clip loss.lmbda "
-    "loss.lambda_min loss.lambda_max diffusion.max_weight",
-    "[0, 1]": "data.mismatched data.augment.flip data.augment.scaled train.lr_floor loss.rates "
+    "(0, inf)": "train.lr train.clip loss.lmbda loss.lambda_min loss.lambda_max diffusion.max_weight",
+    "[0, 1]": "data.mismatched data.augment.flip data.augment.hue data.augment.gray data.augment.neon "
+    "data.augment.permute data.augment.flat data.augment.text data.augment.defects data.augment.vertical "
+    "train.lr_floor loss.rates "
     "diffusion.start_fraction diffusion.denoise_fraction diffusion.perceptual_floor diffusion.gamma",
     "[0, 1)": "data.augment.brightness data.augment.contrast data.augment.saturation data.augment.exposure "
+    "data.augment.white_balance "
     "train.ema model.side_dropout",
-    f"[{MIN_SIDE}, {MAX_SIDE}]": "data.augment.height data.augment.width",
+    f"[{MIN_SIDE}, {MAX_SIDE}]": "data.augment.height data.augment.width data.augment.shapes",
+    "[0, 100]": "data.augment.jpeg",
     "[0, 4294967295]": "train.seed",
 }
 """Where the value of each number lies, and of each entry of a tuple."""
@@ -59,15 +64,12 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         Rule("data.cityscapes_root", lambda c: "cityscapes" in c.data.sources(), "since cityscapes is no source"),
         Rule("data.folder_root", lambda c: "folder" in c.data.sources(), "since folder is no source"),
         Rule("data.warped_root", lambda c: "warped" in c.data.sources(), "since warped is no source"),
+        Rule("data.root", lambda c: any(part.root for part in (*c.data.mix, *c.data.val)), "without a set below it"),
+        Rule("data.augment.height data.augment.width", lambda c: not c.data.augment.shapes, "with data.augment.shapes"),
         Rule(
-            "data.augment.scaled",
-            lambda c: (c.data.augment.scale_min, c.data.augment.scale_max) != (1, 1),
-            "with data.augment.scale_min and scale_max 1",
-        ),
-        Rule(
-            "data.augment.scale_min data.augment.scale_max",
-            lambda c: c.data.augment.scaled > 0,
-            "with data.augment.scaled 0",
+            "data.augment.noise data.augment.blur data.augment.jpeg data.augment.vertical",
+            lambda c: c.data.augment.defects > 0,
+            "with data.augment.defects 0",
         ),
         Rule("data.mismatched", lambda c: c.model.fusion != "none", "with model.fusion none"),
         Rule("loss.perceptual_weight", lambda c: c.loss.perceptual != "none", "with loss.perceptual none"),
@@ -188,6 +190,11 @@ def _with(config: Any, sections: list[str], field: str, value: Any) -> Any:
     return dataclasses.replace(config, **{field: value})
 
 
+def _always_noisy(d: Any) -> bool:
+    """Whether each sample has a task that asks the denoiser, which is skipped at gamma 0."""
+    return bool(d.start_fraction == 0 or (d.denoise_fraction == 1 and not d.sampled_steps))
+
+
 def _raise_first(sentences: Iterator[str]) -> None:
     for sentence in sentences:
         raise ConfigError(sentence)
@@ -201,11 +208,20 @@ def _check_intervals(config: Config, only: tuple[str, ...] = ("",)) -> None:
             if name not in values or not name.startswith(only):
                 continue
             value = values[name]
-            for entry in value if isinstance(value, tuple) else (value,):
+            for entry in entries(value):
                 above = low <= entry if interval[0] == "[" else low < entry
                 below = entry <= high if interval[-1] == "]" else entry < high
                 if not (above and below):
                     raise ConfigError(f"{name} is {_text(value)}; it must lie in {interval}.")
+
+
+def entries(value: Any) -> Iterator[Any]:
+    """The value itself, or all that a tuple holds."""
+    if isinstance(value, tuple):
+        for entry in value:
+            yield from entries(entry)
+    else:
+        yield value
 
 
 def _codec_conflicts(config: Any) -> Iterator[str]:
@@ -252,16 +268,17 @@ def _conflicts(config: Any) -> Iterator[str]:
     if config.name in ("", ".", "..") or PurePath(config.name).name != config.name:
         yield f"The name of a run is {config.name!r}; it must be the name of a folder, without a path."
     loss, train, crop = config.loss, config.train, config.data.augment
-    size = f"The training crop is {crop.width}x{crop.height}"
-    if crop.height % STRIDE or crop.width % STRIDE:
-        yield f"{size}; data.augment.height and width must be multiples of {STRIDE}."
-    if crop.scale_min > crop.scale_max:
-        yield f"data.augment.scale_min is {crop.scale_min:g}, above data.augment.scale_max {crop.scale_max:g}."
-    if loss.ms_ssim_weight > 0 and min(crop.height, crop.width) < MS_SSIM_MIN_EDGE:
-        yield (
-            f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs edges "
-            f"of {MS_SSIM_MIN_EDGE} pixels: enlarge data.augment.height and width, or set loss.ms_ssim_weight to 0."
-        )
+    yield from _data_conflicts(config)
+    fields = "shapes" if crop.shapes else "height and width"
+    for height, width in crop.crops():
+        size = f"The training crop is {width}x{height}"
+        if height % STRIDE or width % STRIDE:
+            yield f"{size}; data.augment.{fields} must be multiples of {STRIDE}."
+        if loss.ms_ssim_weight > 0 and min(height, width) < MS_SSIM_MIN_EDGE:
+            yield (
+                f"{size}, but MS-SSIM, which loss.ms_ssim_weight {loss.ms_ssim_weight:g} asks for, needs edges of "
+                f"{MS_SSIM_MIN_EDGE} pixels: enlarge data.augment.{fields}, or set loss.ms_ssim_weight to 0."
+            )
     if loss.perceptual != "none" and not loss.has_perceptual:
         yield (
             f"loss.perceptual is {loss.perceptual}, but loss.perceptual_weight is {loss.perceptual_weight:g}: give it "
@@ -272,10 +289,51 @@ def _conflicts(config: Any) -> Iterator[str]:
             "loss.adversarial_weight needs loss.perceptual effnet with a loss.perceptual_weight above 0: the critic "
             "works on its features, and its logit is weighted with the distance."
         )
+    if config.model.codec == "diffusion" and train.parts == "denoiser" and not _always_noisy(config.diffusion):
+        yield (
+            f"diffusion.start_fraction is {config.diffusion.start_fraction:g}, but train.parts denoiser learns nothing "
+            "from samples without noise, and a process that has no others would stop the run: set it to 0."
+        )
     if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."
     if train.batch_size % train.accumulation:
         yield f"train.batch_size {train.batch_size} is no multiple of train.accumulation {train.accumulation}."
+
+
+def _data_conflicts(config: Any) -> Iterator[str]:
+    """A sentence for each reason why the training crops or the sets of pictures cannot be."""
+    data, model = config.data, config.model
+    for shape in data.augment.shapes:
+        if len(shape) != 2:
+            yield f"data.augment.shapes has {_text(shape)}; each shape is a height and a width."
+    for option, parts in (("data.mix", data.mix), ("data.val", data.val)):
+        names = [part.name for part in parts]
+        for part in parts:
+            where = f"The set {part.name} of {option}"
+            if not SET_NAME.fullmatch(part.name) or names.count(part.name) > 1:
+                yield f"{where} needs a name of its own, of letters, digits, - and _."
+            if not 0 <= part.weight < math.inf:
+                yield f"{where} has the weight {part.weight:g}; it must lie in [0, inf)."
+            if not 0 < part.scale_min <= part.scale_max < math.inf:
+                yield (
+                    f"{where} has scales from {part.scale_min:g} to {part.scale_max:g}; the first must be above 0 and "
+                    "at most the second."
+                )
+            if part.source == "photos" and not part.root:
+                yield f"{where} needs a folder of photographs: {part.name}=photos:DIR."
+            if part.source == "photos" and part.role == "pairs":
+                yield f"{where} is of photos, which are no pairs: set role=pictures."
+            if part.role == "pictures" and part.source != "photos" and option == "data.val":
+                yield f"{where} is validated as it is stored: leave role=pictures out, which is for training."
+            if part.root and part.source in ("synthetic", "builtin"):
+                yield f"{where} has the root {part.root}, but {part.source} is made here and has none: leave it out."
+            if part.role == "pictures" and model.fusion != "none" and not getattr(model, "side_dropout", 0):
+                yield (
+                    f"{where} has no side image, and the model has no null input for it: set model.side_dropout above "
+                    "0, or leave the set out."
+                )
+    if data.mix and not any(part.weight for part in data.mix):
+        yield "No set of data.mix has a weight above 0: give one."
 
 
 def _text(value: Any) -> str:

@@ -68,8 +68,11 @@ def refusal(path: Path | str, error: Exception) -> str:
 
 def loader_died(reason: str) -> str:
     """The sentence for a data-loader process that has died; `reason` is what PyTorch or the system says."""
+    # Batches wait in /dev/shm, and a write beyond the end of a full one is a bus error.
+    shared = "Bus error" in reason or "shared memory" in reason or "/torch_" in reason
+    memory = "if /dev/shm is full, enlarge it (docker: --shm-size=1g), or" if shared else "if memory ran out,"
     return (
-        f"A process that loads data has died ({reason.rstrip('. ')}); if memory ran out, lower data.workers or "
+        f"A process that loads data has died ({reason.rstrip('. ')}); {memory} lower data.workers or "
         "train.batch_size, and run the same command again: it goes on from the last checkpoint."
     )
 

@@ -38,7 +38,7 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError for a value that this version can no longer express.
     """
-    for change in (sections_of_a_family, parts_that_train, settings_that_became_constants):
+    for change in (sections_of_a_family, parts_that_train, settings_that_became_constants, sets_of_pictures):
         values = change(values)
     return values
 
@@ -95,3 +95,46 @@ def settings_that_became_constants(values: dict[str, Any]) -> dict[str, Any]:
                     )
             result[section] = {name: value for name, value in fields.items() if name not in constants}
     return result
+
+
+_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "warped_root": "", "cache": 0}
+_NEW_IN_AUGMENT: dict[str, Any] = {
+    "shapes": [],
+    **dict.fromkeys(("hue", "gray", "neon", "permute", "flat", "text"), 0.0),
+    **dict.fromkeys(("white_balance", "defects", "noise", "blur", "vertical"), 0.0),
+    "jpeg": 0,
+}
+
+
+def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
+    """2026-11-28: data.mix has sets of any number, each with its scales, in place of a weight for each source.
+
+    Enlargement was uniform in data.augment.scale_min to scale_max, for a share data.augment.scaled of the samples; now
+    it is log-uniform, and what is enlarged is a set beside the one that is not.
+    """
+    data = values.get("data")
+    if not isinstance(data, dict) or "mixture" not in data:
+        return values
+    data, augment = dict(data), dict(data.get("augment", {}))
+    weights = {source: weight for source, weight in (data.pop("mixture") or {}).items() if weight}
+    scales = augment.pop("scale_min", 1.0), augment.pop("scale_max", 1.0)
+    scaled = augment.pop("scaled", 1.0) if scales != (1.0, 1.0) else 0.0
+    if scaled:
+        weights = weights or {data.get("dataset", "kitti"): 1.0}
+    mix = []
+    for source, weight in weights.items():
+        for suffix, share, (low, high) in (("", 1 - scaled, (1.0, 1.0)), ("_scaled", scaled, scales)):
+            if share:
+                mix.append(
+                    {
+                        "name": source + suffix,
+                        "source": source,
+                        "root": "",
+                        "weight": weight * share,
+                        "scale_min": low,
+                        "scale_max": high,
+                        "role": "pairs",
+                    }
+                )
+    data = _NEW_IN_DATA | data | {"mix": mix, "augment": _NEW_IN_AUGMENT | augment}
+    return values | {"data": data}

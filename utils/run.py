@@ -31,11 +31,13 @@ FREE_TO_CHANGE = (
     "train.keep",
     "train.accumulation",
     "train.compile",
+    "data.root",
     "data.kitti_root",
     "data.cityscapes_root",
     "data.folder_root",
     "data.warped_root",
     "data.workers",
+    "data.cache",
     "data.val_limit",
 )
 """Fields that may differ when a run is resumed."""

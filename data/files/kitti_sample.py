@@ -75,4 +75,4 @@ def open_sample(root: Path | str, split: str, *, partial: bool = False) -> Sampl
         hashes[pair_id] = row["x"], row["x_side"]
     fit = FITS["train" if split == "train" else "protocol"]
     report = f"{split}: {len(found)} of {len(rows)} pairs of the KITTI sample in {views.archive.describe()}."
-    return SampleSource("kitti_sample", split, files, fit, report, hashes)
+    return SampleSource("kitti_sample", split, files, fit, report, hashes=hashes)

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.files.archive import Archive
+from data.files.cache import PictureCache
 from data.files.geometry import Fit
 from data.images import View, check_image, decode_image, side_view
 from data.pair import Pair, PairSource
@@ -45,7 +47,7 @@ class PairFiles:
 class ListedSource(PairSource):
     """The pairs of `files`, in this order, each decoded and fitted when it is asked for.
 
-    `report` is one sentence that says how much of the data set was found.
+    `report` is one sentence that says how much of the data set was found. `cache` keeps pictures that are read again.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ListedSource(PairSource):
     files: Sequence[PairFiles] = field(repr=False)
     fit: Fit
     report: str = ""
+    cache: PictureCache | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -60,19 +63,15 @@ class ListedSource(PairSource):
     def __getitem__(self, index: int) -> Pair:
         if not 0 <= index < len(self.files):
             raise IndexError(f"pair {index} of {len(self.files)}")
-        return self._read(self.files[index], {})
+        return self._read(self.files[index], {}, self.cache)
 
-    def _read(self, files: PairFiles, changes: dict[tuple[str, str], list[str]]) -> Pair:
+    def _read(
+        self, files: PairFiles, changes: dict[tuple[str, str], list[str]], cache: PictureCache | None = None
+    ) -> Pair:
         """`changes` collects, by file and view, how its pixels are not the stored ones."""
-        view = side_view(files.x_side)
         x_name, side_name = files.archive.describe(files.x), files.side_archive.describe(files.x_side)
-        x = decode_image(files.archive.read(files.x), x_name, changes=changes.setdefault((x_name, "x"), []))
-        x_side = decode_image(
-            files.side_archive.read(files.x_side),
-            side_name,
-            view=view,
-            changes=changes.setdefault((side_name, view), []),
-        )
+        x = decoded(files.archive, files.x, "x", changes, cache)
+        x_side = decoded(files.side_archive, files.x_side, side_view(files.x_side), changes, cache)
         _check_same_size(x.shape[:2], x_side.shape[:2], x_name, side_name)
         x, x_side = self.fit(x, x_name), self.fit(x_side, side_name)
         if files.mirror:
@@ -127,6 +126,20 @@ class ListedSource(PairSource):
         x_size, side_size = (sizes[key] for key in zip(names, views, strict=True))
         _check_same_size(x_size, side_size, *names)
         self.fit.check(*x_size, names[0])
+
+
+def decoded(
+    archive: Archive,
+    file: str,
+    view: View,
+    changes: dict[tuple[str, str], list[str]],
+    cache: PictureCache | None = None,
+) -> NDArray[np.uint8]:
+    """A picture of an archive, decoded or as `cache` has it; `changes` as in `ListedSource`."""
+    name = archive.describe(file)
+    found = changes.setdefault((name, view), [])
+    cache = cache or PictureCache(0)
+    return cache.get((name, view), lambda: decode_image(archive.read(file), name, view=view, changes=found))
 
 
 def _check_same_size(size: tuple[int, ...], side_size: tuple[int, ...], x_name: str, side_name: str) -> None:

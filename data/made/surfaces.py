@@ -68,8 +68,11 @@ def background(rng: Randomness, height: int, width: int, visible: int, nearest: 
     else:
         field = rng.uniform(-0.5, 1.0) * row + rng.uniform(-0.7, 0.7) * column
     for _ in range(3):
-        waves = rng.uniform(-1.5, 1.5) * column + rng.uniform(0.0, 1.5) * row + rng.uniform()
-        field = field + rng.uniform(0.0, 0.15) * np.cos(2 * np.pi * waves)
+        across = 2 * np.pi * (rng.uniform(-1.5, 1.5) * column + rng.uniform())
+        down = 2 * np.pi * rng.uniform(0.0, 1.5) * row
+        strength = rng.uniform(0.0, 0.15)
+        # cos(across + down)
+        field = field + strength * (np.cos(across) * np.cos(down) - np.sin(across) * np.sin(down))
     shown = field[:, :visible]
     field = (field - shown.max()) / (shown.max() - shown.min())
     depth = min(nearest * rng.uniform(0.5, 1.0), MAX_SLOPE / np.abs(np.diff(field, axis=1)).max())
@@ -138,36 +141,34 @@ def _cubic(image: Floats, place: Disparity) -> Floats:
     height, width, channels = image.shape
     left = np.floor(place).astype(np.intp)
     t = (place - left).astype(np.float32)[..., None]
-    start = np.arange(height)[:, None] * width
-    flat = image.reshape(-1, channels)
+    # One column more on the left and two on the right, so that every pixel has its four neighbours.
+    flat = np.pad(image, ((0, 0), (1, 2), (0, 0)), mode="edge").reshape(-1, channels)
+    index = left + np.arange(height)[:, None] * (width + 3)
     weights = (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,
         ((4 - 3 * t) * t + 1) * t / 2,
         (t - 1) * t * t / 2,
     )
-    value = np.zeros((*place.shape, channels), np.float32)
-    for shift, weight in zip((-1, 0, 1, 2), weights, strict=True):
-        value += weight * flat[np.clip(left + shift, 0, width - 1) + start]
+    value = weights[0] * flat.take(index, axis=0)
+    for shift in (1, 2, 3):
+        value += weights[shift] * flat.take(index + shift, axis=0)
     return value
 
 
 def seen(surfaces: Sequence[Surface], height: int, width: int) -> tuple[Floats, Disparity]:
     """A view of surfaces: colours (H, W, 3) and disparity (H, W) of the nearest one that covers most of each pixel.
 
-    The first surface must cover the view. Of two that are equally near, the later one is seen.
+    The first surface is opaque and covers the view. Of two that are equally near, the later one is seen.
     """
-    colours = np.zeros((height, width, 3), np.float32)
-    nearest = np.full((height, width), -np.inf)
-    for surface in surfaces:
-        tall, wide = (
-            min(surface.disparity.shape[0], height - surface.top),
-            min(surface.disparity.shape[1], width - surface.left),
-        )
-        if tall <= 0 or wide <= 0:
-            continue
+    colours = surfaces[0].rgba[:height, :width, :3].copy()
+    nearest = surfaces[0].disparity[:height, :width].copy()
+    for surface in surfaces[1:]:
+        # What lies in the view: shapes may end beyond its right edge, or begin there.
+        rgba = surface.rgba[:, : max(0, width - surface.left)]
+        tall, wide = rgba.shape[:2]
         box = slice(surface.top, surface.top + tall), slice(surface.left, surface.left + wide)
-        rgba, disparity = surface.rgba[:tall, :wide], surface.disparity[:tall, :wide]
+        disparity = surface.disparity[:, :wide]
         # A soft depth test: surfaces that cross each other blend where they are within 0.4 pixels.
         share = rgba[..., 3] * np.clip(1.5 + 4 * (disparity - nearest[box]), 0, 1).astype(np.float32)
         colours[box] += share[..., None] * (rgba[..., :3] - colours[box])

@@ -33,7 +33,7 @@ BUILTIN = (
 LARGEST = (2.0, 60.0)
 """Range of a pair's largest disparity in pixels, at a width of 256."""
 MAX_SHAPES = 6
-CACHE_BYTES = 256 * 2**20
+CACHE_BYTES = 512 * 2**20
 """Decoded photographs that each process keeps."""
 
 _log = logging.getLogger(__name__)
@@ -115,9 +115,12 @@ def crop(rng: Randomness, photograph: NDArray[np.uint8], height: int, width: int
     scale = smallest ** rng.uniform() if smallest < 1 else smallest
     rows, columns = min(height / scale, tall), min(width / scale, wide)
     top, left = rng.uniform(0, tall - rows), rng.uniform(0, wide - columns)
-    box = (left, top, min(left + columns, wide), min(top + rows, tall))
-    part = Image.fromarray(photograph).resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(part, dtype=np.float32)
+    # Cut out in whole pixels first: Pillow copies what it is given.
+    x, y = int(left), int(top)
+    part = photograph[y : int(np.ceil(top + rows)), x : int(np.ceil(left + columns))]
+    box = (left - x, top - y, min(left - x + columns, part.shape[1]), min(top - y + rows, part.shape[0]))
+    image = Image.fromarray(part).resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image, dtype=np.float32)
 
 
 def make(photographs: Photographs, rng: Randomness, height: int, width: int, alike: bool = False) -> Views:
@@ -128,8 +131,7 @@ def make(photographs: Photographs, rng: Randomness, height: int, width: int, ali
     canvas = width + int(np.ceil(largest)) + 3
     first = rng.integer(len(photographs))
     second = (first + 1 + rng.integer(max(1, len(photographs) - 1))) % len(photographs)
-    photograph, other = photographs[first], photographs[second]
-    scenery = crop(rng, photograph, height, canvas)
+    scenery = crop(rng, photographs[first], height, canvas)
 
     # Depth: either a shape or the background is nearest.
     count = rng.integer(MAX_SHAPES + 1)
@@ -139,17 +141,18 @@ def make(photographs: Photographs, rng: Randomness, height: int, width: int, ali
     shapes.sort(key=lambda item: -item.nearness)
 
     # Texture: a shape shows another photograph, or it is cut out of the first one, whose hole the other one fills.
-    filling = _toned(crop(rng, other, height, canvas), scenery)
+    filling = None
     surfaces = []
     for item in shapes:
         if rng.chance(0.5):
-            colours = crop(rng, other, *item.opacity.shape)
+            colours = crop(rng, photographs[second], *item.opacity.shape)
         else:
             colours = scenery[item.box]
-            inner = (item.opacity == 1)[..., None]
-            # What lies behind, nearest first, must not show the same part of the photograph again.
+            if filling is None:
+                filling = _toned(crop(rng, photographs[second], height, canvas), scenery)
+            # Whatever is farther must not show the same part of the photograph again.
             scenery = scenery.copy()
-            scenery[item.box] = np.where(inner, filling[item.box], colours)
+            scenery[item.box] = np.where((item.opacity == 1)[..., None], filling[item.box], colours)
         surfaces.append(textured(colours, item.opacity, item.disparity, item.top, item.left))
     surfaces.append(textured(scenery, np.ones_like(ground, dtype=np.float32), ground))
     surfaces.reverse()
@@ -163,8 +166,10 @@ def make(photographs: Photographs, rng: Randomness, height: int, width: int, ali
 
 def _toned(image: Floats, like: Floats) -> Floats:
     """`image` with the mean and about the deviation of `like` in each channel, so that it fits in beside it."""
-    contrast = np.clip((like.std((0, 1)) + 1) / (image.std((0, 1)) + 1), 0.5, 2)
-    return (image - image.mean((0, 1))) * contrast + like.mean((0, 1))
+    (mean, deviation), (wanted, spread) = (
+        (part.mean((0, 1)), part.std((0, 1))) for part in (image[::4, ::4], like[::4, ::4])
+    )
+    return (image - mean) * np.clip((spread + 1) / (deviation + 1), 0.5, 2) + wanted
 
 
 def _other_camera(rng: Randomness, image: Floats) -> Floats:

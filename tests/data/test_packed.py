@@ -9,7 +9,7 @@ from kitti_files import write_cityscapes, write_kitti
 
 from config import AugmentConfig
 from data.files.packed import CacheKey, PackedSource, write_cache
-from data.mixture import Mixture, make_loader
+from data.mixture import Mixture, Part, make_loader
 from data.sources import cache_key, open_source, verify
 from data.transforms import Augment
 from utils.errors import DataError
@@ -68,7 +68,7 @@ def test_pickled_and_in_workers(root: Path) -> None:
     packed = open_kitti(root / "cache")
     expected = packed[2].x
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(packed))[2].x, expected)
-    mixture = Mixture([(packed, 1)], Augment(AugmentConfig(height=16, width=16)), 0)
+    mixture = Mixture([Part([packed])], Augment(AugmentConfig()), 0, shapes=((16, 16),))
     alone = {i: mixture[i]["x"] for i in range(12)}
     for batch in make_loader(mixture, range(12), 2, 2):
         for index, x in zip(batch["index"].tolist(), batch["x"], strict=True):

@@ -8,6 +8,12 @@ from config import AugmentConfig
 from data.pair import Pair
 from data.transforms import Augment, crop, flip_and_swap
 
+EVERYTHING = AugmentConfig(
+    **{"height": 16, "width": 32, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "exposure": 0.1},
+    **{"hue": 0.5, "gray": 0.2, "neon": 0.5, "permute": 0.5, "flat": 0.5, "text": 0.5, "white_balance": 0.1},
+    **{"defects": 0.5, "noise": 4.0, "blur": 1.0, "jpeg": 50, "vertical": 1.0},
+)
+
 
 def street(height: int = 40, width: int = 96, shift: int = 5) -> Pair:
     """A fronto-parallel noise wall: the point at column u of x lies at column u - shift of x_side."""
@@ -112,17 +118,26 @@ def test_rescale_scales_disparity_and_content() -> None:
 
 
 def test_rescale_range() -> None:
-    augment = Augment(AugmentConfig(height=16, width=16, flip=0, scale_min=1.0, scale_max=1.5))
-    scales = [float(np.nanmax(augment(street(), rng(seed)).disparity)) / 5 for seed in range(60)]
-    assert 1.0 <= min(scales) < 1.1 and 1.4 < max(scales) <= 1.5
+    augment = Augment(AugmentConfig(height=16, width=16, flip=0))
+    for low, high in ((1.0, 1.5), (0.5, 1.0)):
+        pairs = [augment(street(), rng(seed), scales=(low, high)) for seed in range(200)]
+        scales = np.array([float(np.nanmax(pair.disparity)) / 5 for pair in pairs])
+        assert low <= scales.min() < 1.05 * low and 0.95 * high < scales.max() <= high
+        assert 70 < (scales < np.sqrt(low * high)).sum() < 130  # Log-uniform: half of them below the middle.
 
 
-def test_only_a_share_is_rescaled() -> None:
-    """Enlarged pictures have less detail: what is not enlarged keeps its pixels."""
-    augment = Augment(AugmentConfig(height=16, width=16, flip=0, scale_min=1.1, scale_max=1.5, scaled=0.25))
-    scales = np.array([float(np.nanmax(augment(street(), rng(seed)).disparity)) / 5 for seed in range(200)])
-    assert 30 < (scales > 1).sum() < 70 and (scales[scales > 1] > 1.09).all()
-    assert scales[scales > 1].min() < 1.2 and scales.max() > 1.4
+def test_a_scale_never_leaves_less_than_the_crop() -> None:
+    augment = Augment(AugmentConfig(height=32, width=64, flip=0))
+    for seed in range(20):
+        pair = augment(street(), rng(seed), scales=(0.1, 1.0))
+        assert pair.x.shape == (32, 64, 3) and 4 <= np.nanmax(pair.disparity) <= 5
+
+
+def test_reduced_pictures_do_not_alias() -> None:
+    """A checkerboard of single pixels has no detail that is left at a third of its size: it becomes gray."""
+    board = np.repeat(255 * (np.indices((96, 192)).sum(0) % 2).astype(np.uint8)[..., None], 3, axis=2)
+    reduced = Augment(AugmentConfig(height=32, width=64))(Pair(board, board, "a", "a"), rng(), scales=(1 / 3, 1 / 3))
+    assert np.abs(reduced.x.astype(int) - 128).max() < 20
 
 
 def test_common_jitter_is_equal_in_both_views() -> None:
@@ -158,7 +173,6 @@ def test_jitter_factors() -> None:
 
 
 def test_same_generator_state_gives_the_same_pair() -> None:
-    config = AugmentConfig(height=16, width=32, scale_max=1.3, brightness=0.1, exposure=0.1)
-    one, two = (Augment(config)(street(), rng(7)) for _ in range(2))
+    one, two = (Augment(EVERYTHING)(street(), rng(7), scales=(0.5, 1.0)) for _ in range(2))
     np.testing.assert_array_equal(one.x, two.x)
     np.testing.assert_array_equal(one.x_side, two.x_side)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from modules.perceptual import EfficientNetLoss, LpipsLoss, build_perceptual
-from modules.pretrained.effnet import EfficientNetFeatures
 from utils.errors import WeightsError
 
 
@@ -49,11 +48,6 @@ def test_effnet_samples_are_independent(effnet):
     x_hat, x = batch(1)
     alone = torch.cat([effnet(x_hat[i : i + 1], x[i : i + 1]) for i in range(2)])
     assert torch.allclose(effnet(x_hat, x), alone, rtol=1e-4)
-
-
-def test_effnet_uses_a_network_of_its_own(effnet):
-    assert effnet.features.variant == "lite0"
-    assert EfficientNetFeatures("lite2", ["stage1"]).head.weight.shape != effnet.features.stem.weight.shape
 
 
 def test_never_trained_never_saved_never_in_training_mode(effnet):

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 import config as configuration
-from config import DEFAULT, PRESETS, Config, DataConfig, ModelConfig
+from config import DEFAULT, PRESETS, Config, MixConfig, ModelConfig
 from utils.configio import parse_command_line, read_config, to_dict
 from utils.configrules import differences
 from utils.errors import ConfigError
@@ -93,8 +93,8 @@ def test_the_command_line_sets_any_field() -> None:
         "name",
         "train.batch_size",
         "data.dataset",
-        "data.mixture.folder",
-        "data.mixture.synthetic",
+        "data.mix",
+        "data.val",
         "model.unet_channels",
         "data.augment.flip",
         "model.variable_rate",
@@ -104,21 +104,69 @@ def test_the_command_line_sets_any_field() -> None:
 @pytest.mark.parametrize(
     ("arguments", "trains_on"),
     [
-        ("--preset small", {"folder": 0.9, "synthetic": 0.1}),
-        ("--preset small --data.folder-root D", {"folder": 0.9, "synthetic": 0.1}),
+        ("--preset demo", {"builtin": 1.0, "synthetic": 1.0}),
+        ("--preset small --data.folder-root D", {"folder": 1.0}),
         ("--preset small --data.dataset cityscapes", {"cityscapes": 1.0}),
         ("--preset small --data.dataset=folder", {"folder": 1.0}),
         ("--preset demo --data.dataset folder --data.folder-root D", {"folder": 1.0}),
-        ("--preset small --data.mixture.synthetic 0", {"folder": 0.9}),
+        ("--preset small --data.mix a=folder:D b=synthetic,weight=0.5", {"a": 1.0, "b": 0.5}),
         (
-            "--data.mixture.kitti 3 --preset small --data.mixture.folder 1 --data.dataset kitti",
-            {"kitti": 3, "folder": 1},
+            "--data.mix kitti=kitti,weight=3 --preset small --data.mix my=folder:D --data.dataset kitti",
+            {"kitti": 3, "my": 1},
         ),
     ],
 )
-def test_the_data_set_that_is_named_is_what_trains(arguments: str, trains_on: dict[str, float]) -> None:
-    """It takes the place of a mixture that only the preset gave; a mixture named beside it counts."""
-    assert parse_command_line(arguments.split())[0].data.weights() == trains_on
+def test_what_is_named_is_what_trains(arguments: str, trains_on: dict[str, float]) -> None:
+    """It takes the place of sets that only the preset gave; sets named beside a data set count."""
+    data = parse_command_line(arguments.split())[0].data
+    assert {part.name: part.weight for part in data.training()} == trains_on
+
+
+def test_a_set_of_pictures_on_the_command_line() -> None:
+    words = (
+        "--data.mix a=folder:D/e,weight=0.25,scale-min=0.5,scale-max=2 b=photos:P --data.root R --data.val v=builtin"
+    )
+    data = parse_command_line(["--preset", "small", *words.split()])[0].data
+    assert data.mix == (
+        MixConfig("a", "folder", "D/e", 0.25, 0.5, 2.0),
+        MixConfig("b", "photos", "P", role="pictures"),
+    )
+    assert data.val == (MixConfig("v", "builtin"),)
+    assert [data.root_of(part) for part in (*data.mix, *data.val)] == ["R/D/e", "R/P", None]
+    assert data.root_of(MixConfig("c", "folder", "/elsewhere")) == "/elsewhere"
+    assert data.root_of(MixConfig("d", "kitti")) == data.kitti_root
+    assert str(data.mix[0]) == "a=folder:D/e,weight=0.25,scale-min=0.5,scale-max=2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "validates_on"),
+    [
+        ("--preset small", ["kitti", "stereo", "photos"]),
+        ("--preset small --data.folder-root D", ["folder"]),
+        ("--preset small --data.mix a=folder:D b=folder:E", ["a"]),
+        ("--preset small --data.mix a=folder:D --data.dataset kitti", ["kitti"]),
+        ("--preset small --data.mix a=folder:D --data.val b=folder:E c=photos:F", ["b", "c"]),
+    ],
+)
+def test_what_is_named_is_what_is_validated(arguments: str, validates_on: list[str]) -> None:
+    assert [part.name for part in parse_command_line(arguments.split())[0].data.validation()] == validates_on
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a", "--data.mix a is no set of pictures; write NAME=SOURCE:ROOT"),
+        ("=folder:D", "is no set of pictures"),
+        ("a=floder:D", "a.source is 'floder'; it must be one of kitti"),
+        ("a=folder:D,wieght=2", "'wieght=2'; did you mean weight"),
+        ("a=folder:D,weight", "has 'weight'"),
+        ("a=folder:D,weight=much", "'weight=much', whose value is no number"),
+        ("a=folder:D,role=side", "a.role is 'side'; it must be one of pairs, pictures"),
+    ],
+)
+def test_a_set_that_is_none_is_an_error(words: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_command_line(["--preset", "small", "--data.mix", words])
 
 
 def test_without_a_preset_it_is_the_default() -> None:
@@ -167,14 +215,6 @@ def test_a_dry_run_prints_the_configuration_and_the_parameters(capsys: pytest.Ca
         train.main()
     text = capsys.readouterr().out
     assert "lr: 0.125" in text and "parameters:" in text and "total:" in text
-
-
-def test_every_training_source_is_a_weight_and_has_its_root() -> None:
-    data = DataConfig(dataset="cityscapes")
-    assert data.weights() == {"cityscapes": 1.0}
-    mixed = replace(data, mixture=replace(data.mixture, synthetic=0.25, folder=0.75))
-    assert mixed.weights() == {"synthetic": 0.25, "folder": 0.75}
-    assert mixed.root("folder") == mixed.folder_root and mixed.root("synthetic") is None
 
 
 def test_released_and_large_presets_keep_their_size() -> None:

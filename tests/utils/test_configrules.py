@@ -13,9 +13,19 @@ import pytest
 from tiny import tiny_config
 from tiny_paper import tiny_paper
 
-from config import PRESETS, SECTIONS, Config
+from config import PRESETS, SECTIONS, AugmentConfig, Config, DataConfig, MixConfig
 from utils.configio import parse_command_line, read_config, to_dict
-from utils.configrules import INTERVALS, MS_SSIM_MIN_EDGE, READ_IF, check_codec, effective, flat, unread, validate
+from utils.configrules import (
+    INTERVALS,
+    MS_SSIM_MIN_EDGE,
+    READ_IF,
+    check_codec,
+    effective,
+    entries,
+    flat,
+    unread,
+    validate,
+)
 from utils.errors import ConfigError
 from utils.metrics.image import MsSsimDb
 from utils.migrate import migrate
@@ -48,7 +58,8 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
         settings |= own
         for rule in READ_IF[""] + READ_IF[codec]:
             assert set(rule.fields.split()) <= own.keys(), rule
-    first = {name: value[0] if isinstance(value, tuple) else value for name, value in settings.items()}
+    settings |= flat(Config(data=DataConfig(augment=AugmentConfig(shapes=((64, 64),)))))
+    first = {name: next(iter(entries(value)), None) for name, value in settings.items()}
     numbers = {name for name, value in first.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
     assert numbers == set(bounded)
     assert MsSsimDb.min_side == MS_SSIM_MIN_EDGE
@@ -85,8 +96,10 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
         ("small --data.dataset kitti --data.folder-root F", r"data\.folder_root is F, but nothing reads it"),
         ("demo --data.cityscapes-root C", r"data\.cityscapes_root is C"),
         ("small --data.protocol ndic", r"data\.protocol is ndic"),
-        ("small --data.augment.scaled 0.5", r"data\.augment\.scaled is 0\.5"),
-        ("small --data.augment.scaled 0 --data.augment.scale-max 2", r"data\.augment\.scale_max is 2"),
+        ("demo --data.root R", r"data\.root is R, but nothing reads it without a set below it"),
+        ("small --data.folder-root F --data.root R", r"data\.root is R"),
+        ("demo --data.augment.noise 3", r"data\.augment\.noise is 3, .* with data\.augment\.defects 0"),
+        ("small --data.augment.width 512", r"data\.augment\.width is 512, .* with data\.augment\.shapes"),
     ],
 )
 def test_a_setting_that_would_be_ignored_is_named(arguments: str, message: str) -> None:
@@ -103,7 +116,7 @@ def test_a_setting_that_would_be_ignored_is_named(arguments: str, message: str) 
         "small_one_step --loss.perceptual none --loss.perceptual-weight 0 --loss.adversarial-weight 0",
         "dicm_no_side --model.codec cdc --model.dim 8",
         "demo --data.dataset folder --data.folder-root F",
-        "small --data.mixture.kitti 1 --data.kitti-root K --data.protocol ndic",
+        "small --data.mix kitti=kitti --data.kitti-root K --data.protocol ndic",
         "small --model.no-variable-rate --loss.lmbda 0.5",
     ],
 )
@@ -159,12 +172,25 @@ def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path
         ),
         ({"loss": {"ms_ssim_weight": 1.0}}, r"64x64, but MS-SSIM.* needs edges of 97 pixels"),
         ({"data": {"mismatched": 1.5}}, r"data\.mismatched is 1\.5"),
-        ({"data__mixture": {"folder": -1.0}}, r"data\.mixture\.folder is -1"),
+        ({"data": {"mix": (MixConfig("a", "folder", "D", -1.0),)}}, r"a of data\.mix has the weight -1"),
+        ({"data": {"mix": (MixConfig("a", "folder", "D", 0.0),)}}, r"No set of data\.mix has a weight"),
+        ({"data": {"mix": (MixConfig("a", "folder"), MixConfig("a", "kitti"))}}, "a name of its own"),
+        ({"data": {"val": (MixConfig("a/b", "folder"),)}}, r"a/b of data\.val needs a name"),
+        ({"data": {"mix": (MixConfig("a", "folder", "D", 1.0, 2.0, 1.0),)}}, "scales from 2 to 1"),
+        ({"data": {"mix": (MixConfig("a", "folder", "D", 1.0, 0.0, 1.0),)}}, "scales from 0 to 1"),
+        ({"data": {"mix": (MixConfig("a", "photos", role="pictures"),)}}, "a=photos:DIR"),
+        ({"data": {"mix": (MixConfig("a", "photos", "D"),)}}, "set role=pictures"),
+        ({"data": {"mix": (MixConfig("a", "builtin", "D"),)}}, "builtin is made here"),
+        (
+            {"data": {"mix": (MixConfig("a", "folder", role="pictures"),)}, "model": {"side_dropout": 0.0}},
+            "the model has no null input",
+        ),
+        ({"data__augment": {"shapes": ((64, 64, 64),)}}, "each shape is a height and a width"),
+        ({"data__augment": {"shapes": ((64, 64), (80, 64))}}, r"64x80; data\.augment\.shapes must be multiples"),
         ({"data__augment": {"width": 80}}, "80x64; .* multiples of 64"),
         ({"data__augment": {"height": 8}}, r"data\.augment\.height is 8"),
         ({"data__augment": {"flip": 1.5}}, r"data\.augment\.flip is 1\.5"),
         ({"data__augment": {"exposure": -0.1}}, r"data\.augment\.exposure is -0\.1"),
-        ({"data__augment": {"scale_min": 2.0}}, r"scale_min is 2, above"),
     ],
 )
 def test_impossible_settings_are_errors(fields: dict[str, dict[str, Any]], message: str) -> None:
@@ -252,7 +278,6 @@ def test_a_setting_that_became_a_constant_must_have_had_its_value(setting: str, 
 
 def test_settings_that_were_read_still_count(tmp_path: Path) -> None:
     values = as_before(PRESETS["small"]())
-    values["data"]["augment"]["scaled"] = 0.0  # As the preset had it, without enlargement: the same crops.
     values["loss"]["lmbda"] = 0.5
     RunFolder(tmp_path, PRESETS["small"](), writes=True)
     known = tmp_path / "small" / "config.json"
@@ -266,6 +291,67 @@ def test_settings_that_were_read_still_count(tmp_path: Path) -> None:
     values["loss"]["lambda_on"] = "rate"
     with pytest.raises(ConfigError, match=r"loss\.lambda_on is not a field"):
         read_config(values)
+
+
+def with_a_mixture(augment: dict[str, Any] | None = None, **weights: float) -> dict[str, Any]:
+    """JSON as it was while data.mixture had a weight for each source, and data.augment the scales of all."""
+    values: dict[str, Any] = as_before(tiny_config())
+    old = ("height", "width", "flip", "brightness", "contrast", "saturation", "exposure")
+    fields = {name: value for name, value in values["data"]["augment"].items() if name in old}
+    values["data"] = {
+        "dataset": "folder",
+        "mixture": dict.fromkeys(("kitti", "cityscapes", "folder", "synthetic", "builtin"), 0.0) | weights,
+        "kitti_root": "K",
+        "cityscapes_root": "C",
+        "folder_root": "F",
+        "protocol": "ndic",
+        "augment": fields | {"scale_min": 1.0, "scale_max": 1.0, "scaled": 1.0} | (augment or {}),
+        "mismatched": 0.1,
+        "workers": 3,
+        "val_limit": 5,
+    }
+    return values
+
+
+@pytest.mark.parametrize(
+    ("augment", "weights", "sets"),
+    [
+        ({}, {}, ()),
+        ({"scaled": 0.0, "scale_max": 2.0}, {}, ()),
+        (
+            {"scaled": 0.0},
+            {"folder": 0.9, "synthetic": 0.1},
+            (MixConfig("folder", "folder", weight=0.9), MixConfig("synthetic", "synthetic", weight=0.1)),
+        ),
+        (
+            {"scaled": 0.25, "scale_max": 2.0},
+            {},
+            (
+                MixConfig("folder", "folder", weight=0.75),
+                MixConfig("folder_scaled", "folder", weight=0.25, scale_max=2.0),
+            ),
+        ),
+        ({"scale_min": 0.5}, {"kitti": 2.0}, (MixConfig("kitti_scaled", "kitti", weight=2.0, scale_min=0.5),)),
+    ],
+)
+def test_a_mixture_of_before_is_sets_of_pictures(
+    augment: dict[str, float], weights: dict[str, float], sets: tuple[MixConfig, ...]
+) -> None:
+    data = read_config(with_a_mixture(augment, **weights)).data
+    assert data.mix == sets and data.val == ()
+    assert (data.folder_root, data.protocol, data.mismatched, data.workers) == ("F", "ndic", 0.1, 3)
+    assert data.augment == AugmentConfig(height=64, width=64)
+    validate(replace(PRESETS["demo"](), data=data))
+
+
+def test_released_checkpoints_say_what_they_trained_on() -> None:
+    from utils.checkpoint import load_checkpoint
+
+    data = load_checkpoint(ROOT / "checkpoints" / "small_stage1").config.data
+    assert [(part.name, part.source, part.weight) for part in data.mix] == [
+        ("folder", "folder", 0.9),
+        ("synthetic", "synthetic", 0.1),
+    ]
 
 
 def test_the_effective_configuration_reads_everything() -> None:

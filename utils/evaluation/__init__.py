@@ -4,9 +4,8 @@ plan      which points to measure: checkpoint, rate, side variant
 side      the side images of those variants
 anchors   JPEG, WebP, AVIF
 coders    a checkpoint or an anchor as "bytes of an image" and "image of bytes"
-measure   the sweep of every checkpoint and anchor; what it imports decides the figures
+sweep     each point and pair: encode, write, read back, decode, log; then measure
 code      the versions of that code and of its libraries
-sweep     for each point and pair: encode, write, read back, decode, measure, log
 store     the output folder: names, logs that survive an interruption, features
 summary   summary.json and images.csv from the logs
 """

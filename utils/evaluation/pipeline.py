@@ -20,22 +20,19 @@ from data.pair import PairSource
 from modules.codec import LEVELS
 from utils.checkpoint import find_model_file
 from utils.errors import ConfigError
-from utils.evaluation import anchors, measure
+from utils.evaluation import anchors
 from utils.evaluation.code import code_digest, library_versions
 from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
 from utils.evaluation.side import parse_side
 from utils.evaluation.store import Store, refuse_losses
-from utils.evaluation.summary import Results, summarise, text_table, write_csv, write_summary
+from utils.evaluation.summary import Results, summarise, write_csv, write_summary
 from utils.evaluation.sweep import Sweep
 from utils.launch import check_launch
-from utils.metrics import MetricSuite
+from utils.metrics import SIX, MetricSuite, select
 from utils.run import environment
 from utils.training.precision import resolve
 
 MAX_PAIRS = 100_000
-MEASURING = (measure.__name__, sources.__name__)
-"""The modules that decide the figures in an output folder, with all that they import: not this one, which imports the
-report as well, whose changes measure nothing anew."""
 _BARRIER = timedelta(days=7)  # the default of 10 to 30 minutes is shorter than a slow process may lag behind
 
 
@@ -43,17 +40,18 @@ _BARRIER = timedelta(days=7)  # the default of 10 to 30 minutes is shorter than 
 class Options:
     """The command line of evaluate.py; None or "": not given. `command` is what the report shows."""
 
-    checkpoints: tuple[str, ...]
+    ckpt: Sequence[str]
     command: str
     dataset: str | None = None
     data_root: str | None = None
     split: str = "val"
     size: str = "protocol"
-    rates: tuple[float, ...] | None = None
+    rates: Sequence[float] | None = None
     steps: int | None = None
     gamma: float | None = None
     side: str | None = None
-    anchors: tuple[str, ...] = anchors.NAMES
+    anchors: Sequence[str] = anchors.NAMES
+    metrics: str | Sequence[str] = "all"
     limit: int | None = None
     out: str | None = None
     weights_dir: str | None = None
@@ -66,16 +64,17 @@ def evaluate(options: Options) -> Path | None:
     """Run it; returns the output folder, None in all but the main process. Raises ProjectError with what to do."""
     started = time.monotonic()
     request = _request(options)
+    metrics = select(options.metrics)
     wanted_anchors = _anchors(options.anchors)
     if options.out is not None:
-        given = [*map(find_model_file, options.checkpoints), options.data_root, options.weights_dir]
+        given = [*map(find_model_file, options.ckpt), options.data_root, options.weights_dir]
         refuse_losses(Path(options.out), given)
     # Accelerate joins the processes of a machine without a GPU only if it is told that they are to use the CPU.
     cpu = options.device == "cpu" or not torch.cuda.is_available()
     check_launch(cpu)
     state = PartialState(cpu=cpu, timeout=_BARRIER)
     device = _device(options.device, state)
-    models = describe_models(options.checkpoints)
+    models = describe_models(options.ckpt)
     source = _open(options, models)
     points, notes = plan_points(models, request, list(source.groups))
     usable_anchors = [name for name in wanted_anchors if anchors.unavailable(name) is None]
@@ -89,14 +88,19 @@ def evaluate(options: Options) -> Path | None:
     if options.weights_dir is not None and not Path(options.weights_dir).is_dir():
         raise ConfigError(f"--weights-dir {options.weights_dir} is no folder; scripts/fetch_weights.py prepares one.")
     with state.main_process_first():  # one process downloads, the others find the files
-        suite = MetricSuite("all", device, options.weights_dir)
-    sweep = Sweep(source, store, suite, rank=state.process_index, processes=state.num_processes)
+        suite = MetricSuite(metrics, device, options.weights_dir)
+    measuring = Sweep(source, store, suite, state)
     if state.is_main_process:
         sources.verify(source)
     _say(state, f"{len(source)} pairs of {source.name} {source.split}, {len(points)} points, to {out}")
 
-    measure.models(sweep, models, points, device, state, tile_rows=options.tile_rows, precision=options.precision)
-    points += measure.anchors(sweep, usable_anchors, points, state)
+    begin = time.monotonic()
+    measuring.code_models(models, points, device, tile_rows=options.tile_rows, precision=options.precision)
+    points += measuring.code_anchors(usable_anchors, points)
+    coded = time.monotonic()
+    measuring.measure(points)
+    if suite.seconds:
+        _say(state, f"coding took {coded - begin:.1f} s; metrics {suite.shares()}")
 
     if state.is_main_process:
         store.read_logs()
@@ -104,6 +108,7 @@ def evaluate(options: Options) -> Path | None:
             "checkpoints": [{"path": m.given, "step": m.step, "sha256": m.digest} for m in models],
             "data_root": settings["data_root"],
             "protocol": settings["protocol"],
+            "metric_seconds": {name: round(seconds, 2) for name, seconds in suite.seconds.items()},
         }
         _write(out, points, models, source, store, suite, options.size, facts)
     if state.num_processes > 1:
@@ -121,19 +126,22 @@ def _write(
     size: str,
     facts: dict[str, Any],
 ) -> None:
-    from utils.evaluation import rd
+    from utils.report.figures import write_figures
     from utils.report.page import write_report
+    from utils.report.text import fid_sentence, points_lines
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)
     results = Results(summary, points, rows, list(source.ids), list(source.groups))
     write_csv(out / "images.csv", results)
     caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
-    for info in rd.metrics_of(summary["points"]):
-        rd.plot(summary["points"], info.name, out / f"rd_{info.name}.png", caption)
+    write_figures(summary["points"], out, caption)
     write_report(out / "report.html", results, source, store)
     write_summary(out / "summary.json", summary)
-    print(text_table(summary))
+    names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
+    print(
+        "\n".join([*points_lines(summary["points"], names, intervals=False), fid_sentence(summary["points"])]).rstrip()
+    )
 
 
 def _request(options: Options) -> Request:
@@ -190,7 +198,7 @@ def _open(options: Options, models: Sequence[Model]) -> PairSource:
     source = sources.open_source(
         name,
         split=options.split,
-        root=options.data_root or first.root(name),
+        root=options.data_root or first.source_root(name),
         size=options.size,
         protocol=first.protocol,
         limit=options.limit,
@@ -209,7 +217,7 @@ def _settings(
     precision: str,
 ) -> dict[str, Any]:
     """What the rows of an output folder depend on."""
-    root = options.data_root or models[0].config.data.root(source.name)
+    root = options.data_root or models[0].config.data.source_root(source.name)
     pairs = hashlib.sha256(repr((list(source.ids), list(source.groups))).encode())
     return {
         "checkpoints": [[model.label, model.digest[:16]] for model in models],
@@ -224,8 +232,8 @@ def _settings(
         "pairs": [len(source), pairs.hexdigest()[:16]],
         "points": [point.key for point in points],
         "anchors": list(used),
-        "code that measures": code_digest(MEASURING),
-        **{f"version of {name}": found for name, found in library_versions(MEASURING).items()},
+        "code that measures": code_digest(),
+        **{f"version of {name}": found for name, found in library_versions().items()},
     }
 
 

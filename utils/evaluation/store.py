@@ -33,6 +33,7 @@ from utils.run import write_json
 _WRITTEN = (
     *("summary.json", "images.csv", "report.html", "bitstreams", "reconstructions"),
     *(f"rd_{name}.png" for name in METRICS),
+    *(f"rd_six_panel.{form}" for form in ("png", "pdf", "svg")),
     *("work/rows-0.jsonl", "work/features", "work/anchors.json"),
 )
 
@@ -140,16 +141,16 @@ class Store:
             raise DataError(f"The logs in {self.work} lack {missing} measured images; run the same command again.")
         return {point.key: [self.rows[point.key, index] for index in pairs] for point in points}
 
-    def append(self, row: Row) -> None:
-        """Add a row to this process's log before the next image is measured. Raises OutputError."""
-        line = json.dumps(asdict(row)) + "\n"
+    def append(self, *rows: Row) -> None:
+        """Add rows to this process's log, in one piece, before the next image is measured. Raises OutputError."""
+        line = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
         with writing(self._log), self._log.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # killed in the middle of a line
                     line = "\n" + line
             file.write(line.encode())
-        self.rows[row.point, row.index] = row
+        self.rows |= {(row.point, row.index): row for row in rows}
 
     def bitstream(self, point: Point, index: int, suffix: str) -> Path:
         """Where the file of a pair at a point lies."""

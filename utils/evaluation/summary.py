@@ -13,7 +13,6 @@ import numpy as np
 
 from data.pair import PairSource
 from utils.evaluation.plan import Model, Point
-from utils.evaluation.rd import count_of, value_of
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import replacing
 from utils.metrics import METRICS, MetricSuite
@@ -95,24 +94,6 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write summary.json; values that are not finite would be no JSON and raise ValueError."""
     json.dumps(summary, allow_nan=False)
     write_json(path, summary)
-
-
-def text_table(summary: dict[str, Any]) -> str:
-    """The points as lines for a terminal: rate, and the metrics that need no download, (n of N) where some lack."""
-    names = [n for n in ("psnr", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet") if n in METRICS]
-    lines = [["method", "setting", "side", "bpp", *names]]
-    for point in summary["points"]:
-        setting = f"lambda {point['lambda']:g}" if point["rate"] is None else f"{point['rate']:.3g}"
-        figures = [point["metrics"].get(name) for name in names]
-        cells = ["-" if (value := value_of(entry)) is None else f"{value:.4g}{count_of(entry)}" for entry in figures]
-        lines.append([point["codec"], setting, point["side"] or "-", f"{point['bpp']:.4f}", *cells])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
 
 
 def write_csv(path: Path, results: Results) -> None:

@@ -1,122 +1,158 @@
-"""The sweep: every point and pair through real files, each measured once, whatever interrupts it."""
+"""The sweep: every point and pair through real files, then every metric, each once, whatever interrupts it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from accelerate import PartialState
 from tqdm import tqdm
 
 from data.images import read_image
 from data.pair import Pair, PairSource
-from utils.errors import DataError
-from utils.evaluation.coders import Coder
-from utils.evaluation.plan import Point
+from utils.checkpoint import load_checkpoint
+from utils.coding.limits import set_tile_rows
+from utils.evaluation import anchors
+from utils.evaluation.coders import AnchorCoder, Coder, ModelCoder
+from utils.evaluation.plan import Model, Point
 from utils.evaluation.side import SideImages
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import png_bytes
 from utils.metrics import MetricSuite
+from utils.run import write_json
+from utils.training.precision import set_decoding_precision
 
-Image = NDArray[np.uint8]
+T = TypeVar("T")
 Encoded = tuple[int, float | None, float]
 """Length of a file in bytes, its estimate in bits, milliseconds to make it."""
 
 
 class Sweep:
-    """Measures points on the pairs of one process: pair i belongs to process i mod `processes`.
+    """Codes and measures points on the pairs of one process: pair i belongs to process i mod the number of processes.
 
-    For each pair and point: compress, write the file, read it back, decompress, round to uint8, write the PNG, measure,
-    append a row. One pair is in memory at a time.
+    Coding comes first, one codec in memory at a time: for each pair and point compress, write the file, read it back,
+    decompress, round to uint8, write the PNG, append a row. Measuring follows, pair by pair: an original passes through
+    each metric's network once, and its reconstructions at all points, which are equally large, together.
     """
 
-    def __init__(
-        self, source: PairSource, store: Store, suite: MetricSuite, *, rank: int = 0, processes: int = 1
-    ) -> None:
-        self.source = source
-        self.store = store
+    def __init__(self, source: PairSource, store: Store, suite: MetricSuite, state: PartialState) -> None:
+        self._source = source
+        self._store = store
         self._suite = suite
+        self._state = state
         self._sides = SideImages(source)
-        self._share = range(rank, len(source), processes)
+        self._share = range(state.process_index, len(source), state.num_processes)
         self._available = sorted(set(suite.names) - set(suite.unavailable))
 
-    def todo(self, points: Sequence[Point]) -> list[tuple[int, Point]]:
-        """The (pair, point) of this process that are not measured yet, or not with every metric, pair by pair."""
-        return [(index, point) for index in self._share for point in points if not self._done(point, index)]
+    def code_models(
+        self,
+        models: Sequence[Model],
+        points: Sequence[Point],
+        device: torch.device,
+        *,
+        tile_rows: int | None,
+        precision: str,
+    ) -> None:
+        """Code what is left of the checkpoints' `points`; one checkpoint is in memory at a time."""
+        for place, model in enumerate(models):
+            mine = [point for point in points if point.model == place]
+            if self._uncoded(mine):
+                codec = load_checkpoint(model.file, device).codec
+                set_tile_rows(codec, tile_rows)
+                set_decoding_precision(codec, precision)
+                coder = ModelCoder(codec, device)
+                coder.warm_up(self._source[0].x, mine[0])
+                self._code(mine, coder, model.label)
+        self._state.wait_for_everyone()
 
-    def run(self, points: Sequence[Point], coder: Coder, label: str, *, progress: bool = False) -> None:
-        """Measure what is left of `points`, which are all of one coder."""
-        left = self.todo(points)
-        with tqdm(total=len(left), desc=label, unit="image", disable=None if progress else True) as bar:
-            for index, todo in _by_pair(left):
-                pair = self.source[index]
-                files: dict[str, Encoded] = {}
-                for point in todo:
-                    row, x_hat = self._decoded_before(pair, index, point) or self._code(
-                        pair, index, point, coder, files
-                    )
-                    row = replace(row, metrics=self._suite.measure(pair.x, x_hat))
-                    reference, features = self._suite.features(pair.x, x_hat)
-                    if point is todo[0]:
-                        self.store.write_features(ORIGINALS, index, reference)
-                    self.store.write_features(point.key, index, features)
-                    self.store.append(row)
-                    bar.update()
+    def code_anchors(self, names: Sequence[str], points: Sequence[Point]) -> list[Point]:
+        """Code the anchors over the rates that the checkpoints reached at `points`; returns the anchors' own points."""
+        coded: list[Point] = []
+        for name, qualities in self._plan_anchors(names, points).items():
+            mine = [Point(name, quality / 100) for quality in qualities]
+            self._code(mine, AnchorCoder(name), anchors.LABELS[name])
+            coded += mine
+        self._state.wait_for_everyone()
+        return coded
 
-    def _done(self, point: Point, index: int) -> bool:
-        row = self.store.rows.get((point.key, index))
-        return (
-            row is not None
-            and set(self._available) <= set(row.measured)
-            and self.store.reconstruction(point, index).is_file()
-        )
+    def measure(self, points: Sequence[Point]) -> None:
+        """Measure the pairs of which some point lacks some metric, at all `points`, so that batches never differ."""
+        rows = self._store.rows
+        left = [
+            index
+            for index in self._share
+            if any(not set(self._available) <= set(rows[point.key, index].measured) for point in points)
+        ]
+        for index in self._progress(left, "metrics", "pair"):
+            x = self._source[index].x
+            x_hats = [read_image(self._store.reconstruction(point, index)) for point in points]
+            figures = self._suite.measure(x, x_hats)
+            features = self._suite.features([x, *x_hats])
+            for key, arrays in zip([ORIGINALS, *(point.key for point in points)], features, strict=True):
+                self._store.write_features(key, index, arrays)
+            before = [rows[point.key, index] for point in points]
+            self._store.append(
+                *(
+                    replace(row, measured=sorted({*row.measured, *self._available}), metrics=row.metrics | metrics)
+                    for row, metrics in zip(before, figures, strict=True)
+                )
+            )
+        self._state.wait_for_everyone()
 
-    def _decoded_before(self, pair: Pair, index: int, point: Point) -> tuple[Row, Image] | None:
-        """The row and the decoded image that are there when only metrics are missing (their weights were, before)."""
-        row = self.store.rows.get((point.key, index))
-        if row is None:
-            return None
-        try:
-            x_hat = read_image(self.store.reconstruction(point, index))
-        except DataError:
-            return None
-        return (replace(row, measured=self._available), x_hat) if x_hat.shape == pair.x.shape else None
+    def _uncoded(self, points: Sequence[Point]) -> list[tuple[int, Point]]:
+        """The (pair, point) of this process that have no decoded image yet, pair by pair."""
+        store = self._store
+        return [
+            (index, point)
+            for index in self._share
+            for point in points
+            if (point.key, index) not in store.rows or not store.reconstruction(point, index).is_file()
+        ]
 
-    def _code(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> tuple[Row, Image]:
-        """Through a real file: a row without metrics yet, and the decoded image."""
+    def _code(self, points: Sequence[Point], coder: Coder, label: str) -> None:
+        """Bring what is left of `points`, which are all of one coder, through real files."""
+        left = self._progress(self._uncoded(points), label, "image")
+        for index, of_pair in groupby(left, key=itemgetter(0)):
+            pair, files = self._source[index], dict[str, Encoded]()
+            for _, point in of_pair:
+                self._store.append(self._through_a_file(pair, index, point, coder, files))
+
+    def _through_a_file(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> Row:
+        """Write, read, decode, and keep the decoded image; the row has no metrics yet."""
         length, bits, encode_ms = self._encode(pair, index, point, coder, files)
-        data = self.store.bitstream(point, index, coder.suffix).read_bytes()
+        data = self._store.bitstream(point, index, coder.suffix).read_bytes()
         side = None if point.side is None else self._sides.get(point.side, index, pair)
         x_hat, decode_ms = coder.decode(data, side, point)
-        self.store.write_bytes(self.store.reconstruction(point, index), png_bytes(x_hat, effort=4))
+        self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
         height, width = pair.x.shape[:2]
-        row = Row(
-            point=point.key,
-            index=index,
-            id=pair.id,
-            height=height,
-            width=width,
-            bytes=length,
-            bits_estimated=bits,
-            encode_ms=encode_ms,
-            decode_ms=decode_ms,
-            measured=self._available,
-            metrics={},
-        )
-        return row, x_hat
+        return Row(point.key, index, pair.id, height, width, length, bits, encode_ms, decode_ms, [], {})
 
     def _encode(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> Encoded:
         """Write the file of a pair at a point, once for all its decodings."""
         if point.stream not in files:
             data, bits, milliseconds = coder.encode(pair.x, point)
-            self.store.write_bytes(self.store.bitstream(point, index, coder.suffix), data)
+            self._store.write_bytes(self._store.bitstream(point, index, coder.suffix), data)
             files[point.stream] = (len(data), bits, milliseconds)
         return files[point.stream]
 
+    def _plan_anchors(self, names: Sequence[str], points: Sequence[Point]) -> dict[str, list[int]]:
+        """The qualities of each anchor, chosen once by the main process from the rates that the models reached."""
+        path = self._store.work / "anchors.json"
+        if self._state.is_main_process and not path.is_file():
+            self._store.read_logs()
+            means = [sum(row.bpp for row in rows) / len(rows) for rows in self._store.collect(points).values()]
+            indices = sorted({round(i * (len(self._source) - 1) / 3) for i in range(4)})
+            images = [self._source[i].x for i in indices]
+            low, high = min(means), anchors.REACH * max(means)
+            write_json(path, {name: anchors.choose_qualities(name, images, low, high) for name in names})
+        self._state.wait_for_everyone()
+        planned: dict[str, list[int]] = json.loads(path.read_text())
+        return {name: planned[name] for name in names}
 
-def _by_pair(left: Sequence[tuple[int, Point]]) -> Iterator[tuple[int, list[Point]]]:
-    grouped: dict[int, list[Point]] = {}
-    for index, point in left:
-        grouped.setdefault(index, []).append(point)
-    yield from grouped.items()
+    def _progress(self, items: Sequence[T], label: str, unit: str) -> Iterator[T]:
+        yield from tqdm(items, desc=label, unit=unit, disable=None if self._state.is_main_process else True)

@@ -1,6 +1,6 @@
 """Image quality metrics on RGB uint8 values. Start at `MetricSuite` in `suite.py`; `info.py` lists what there is."""
 
-from utils.metrics.info import METRICS, MetricInfo, independent_of
-from utils.metrics.suite import MetricSuite
+from utils.metrics.info import METRICS, SIX, MetricInfo
+from utils.metrics.suite import MetricSuite, select
 
-__all__ = ["METRICS", "MetricInfo", "MetricSuite", "independent_of"]
+__all__ = ["METRICS", "SIX", "MetricInfo", "MetricSuite", "select"]

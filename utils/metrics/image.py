@@ -2,14 +2,14 @@
 
 SSIM and MS-SSIM come from `pytorch-msssim`: learned compression reports its values (CompressAI depends on it), it lets
 the MS-SSIM window be chosen, which torchmetrics derives from sigma, and scikit-image has no MS-SSIM.
-All are called as metric(x, x_hat) with two (1, 3, H, W) uint8 tensors.
+All are called as metric(x, x_hat) with an original (1, 3, H, W) and B reconstructions of it (B, 3, H, W), uint8.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from modules.losses import MS_SSIM_MIN_EDGE, ms_ssim_window
 
+BATCH_PIXELS = 4 * 128 * 256
+"""Pixels that are measured together, at least one image: more gains nothing on a CPU."""
 PSNR_CAP_DB = 100.0
 """PSNR of identical images, whose value is infinite."""
 MS_SSIM_CAP_DB = 50.0
@@ -32,9 +34,15 @@ class ImageMetric(Protocol):
 
     min_side: int
 
-    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
-        """Value for x, x_hat (1, 3, H, W) uint8."""
+    def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
+        """Values (B) for an original x (1, 3, H, W) and its reconstructions x_hat (B, 3, H, W), uint8."""
         ...
+
+
+def batches(images: Tensor) -> Iterator[Tensor]:
+    """Images (B, 3, H, W) in parts of at most BATCH_PIXELS pixels, or of one image."""
+    height, width = images.shape[2:]
+    yield from images.split(max(1, BATCH_PIXELS // (height * width)))
 
 
 class Psnr:
@@ -42,9 +50,9 @@ class Psnr:
 
     min_side = 1
 
-    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
-        mse = (x.double() - x_hat.double()).square().mean()
-        return min(float(10 * torch.log10(255.0**2 / mse)), PSNR_CAP_DB)
+    def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
+        mse = torch.cat([(x.double() - part.double()).square().mean((1, 2, 3)) for part in batches(x_hat)])
+        return (10 * torch.log10(255.0**2 / mse)).clamp(max=PSNR_CAP_DB).tolist()
 
 
 class Ssim:
@@ -52,10 +60,10 @@ class Ssim:
 
     min_side = 11
 
-    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+    def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
         from pytorch_msssim import ssim
 
-        return float(ssim(x_hat.float(), x.float(), data_range=255, size_average=False, win_size=11, win_sigma=1.5))
+        return _structural(ssim, x, x_hat, window=11).tolist()
 
 
 class MsSsimDb:
@@ -66,26 +74,35 @@ class MsSsimDb:
 
     min_side = MS_SSIM_MIN_EDGE
 
-    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+    def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
         from pytorch_msssim import ms_ssim
 
-        window = ms_ssim_window(*x.shape[2:])
-        value = ms_ssim(x_hat.float(), x.float(), data_range=255, size_average=False, win_size=window, win_sigma=1.5)
-        return min(float(-10 * torch.log10(1 - value.double())), MS_SSIM_CAP_DB)
+        value = _structural(ms_ssim, x, x_hat, window=ms_ssim_window(*x.shape[2:]))
+        return (-10 * torch.log10(1 - value)).clamp(max=MS_SSIM_CAP_DB).tolist()
+
+
+def _structural(function: Callable[..., Tensor], x: Tensor, x_hat: Tensor, window: int) -> Tensor:
+    """SSIM or MS-SSIM (B,) in double precision."""
+    settings = {"data_range": 255, "size_average": False, "win_size": window, "win_sigma": 1.5}
+    parts = [function(part.float(), x.float().expand_as(part), **settings) for part in batches(x_hat)]
+    return torch.cat(parts).double()
 
 
 class ColorVideoVdp:
-    """ColorVideoVDP (Mantiuk et al. 2024, doi 10.1145/3658144) of a still image, in JOD: 10 is identical."""
+    """ColorVideoVDP (Mantiuk et al. 2024, doi 10.1145/3658144) of a still image, in JOD: 10 is identical.
+
+    It stays beside the learned distances since it is a model of vision that no network and no data set decides.
+    """
 
     min_side = 16
 
     def __init__(self, device: torch.device) -> None:
         self._metric = _import_pycvvdp().cvvdp(display_name=CVVDP_DISPLAY, device=device, quiet=True)
 
-    def __call__(self, x: Tensor, x_hat: Tensor) -> float:
+    def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
         # For every dark image the package supposes, on the root logger, that the values are not what they are.
         with _errors_only(logging.getLogger()):
-            return float(self._metric.predict(x_hat, x, dim_order="BCHW")[0])
+            return [float(self._metric.predict(image, x, dim_order="BCHW")[0]) for image in x_hat.split(1)]
 
 
 def _import_pycvvdp() -> Any:

@@ -1,106 +1,139 @@
-"""Metrics of a set of images, computed from features that were kept for each image."""
+"""Metrics of a set of images, computed from the Inception features that were kept for each image: FID and KID."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.metrics import effnet
 from utils.metrics.bootstrap import ClusterBootstrap
-from utils.metrics.statistics import PairedKernelDistance, frechet_distance, kernel_distance_subsets
 
+Array = NDArray[np.float64]
 Features = Mapping[str, NDArray[np.floating]]
 """Kind of feature -> array of one image."""
-Arrays = list[NDArray[np.floating]]
 KID_SUBSET_SIZE = 1000
 """KID's subsets hold this many images, or all there are."""
+KID_SUBSETS = 100
+KERNEL_DEGREE = 3
+"""Degree of the polynomial kernel k(a, b) = (a.b / d + 1)^3 of Binkowski et al. 2018 (arXiv 1801.01401, section 4)."""
 MIN_IMAGES = 10
 """Images below which FID and KID are not reported: of so few, one vector each, 2048 variances say nothing."""
+HALVINGS = 10
+"""Random ways of cutting the images into two halves over which FID's floor is averaged."""
 REFERENCE = "the originals of the same images"
 
 
-@dataclass(frozen=True)
-class SetMetric:
-    """A metric on one kind of `features` of at least `least` images.
+def frechet_distance(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
+    """Fréchet distance between Gaussians fitted to x (n, d) and y (m, d): Heusel et al. 2017 (arXiv 1706.08500, eq. 6).
 
-    `compute(reference arrays, hat arrays, bootstrap)` gives its entry.
+    |mean_x - mean_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)), covariances with n - 1. With S = R^T R the last trace is
+    the sum of the singular values of R_x R_y^T: exact for singular covariances too (n < d), and no d x d eigenproblem
+    is needed for few samples. Needs n, m >= 2 (ValueError).
+    """
+    if len(x) < 2 or len(y) < 2:
+        raise ValueError(f"A covariance needs at least 2 samples, not {min(len(x), len(y))}.")
+    (mean_x, root_x), (mean_y, root_y) = _gaussian(x), _gaussian(y)
+    cross = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
+    value = np.square(mean_x - mean_y).sum() + np.square(root_x).sum() + np.square(root_y).sum() - 2 * cross
+    return max(float(value), 0.0)
+
+
+def frechet_of_halves(x: NDArray[np.floating], y: NDArray[np.floating]) -> dict[str, float]:
+    """FID at half of the images, with the floor that belongs to it, for originals x and reconstructions y (n, d).
+
+    The images are cut at random into halves A and B of n // 2 images, HALVINGS times, seeded. "originals": mean of
+    FID(x of A, x of B), two sets of different originals. "value": mean of FID(x of A, y of A). Both at n // 2 images,
+    so they compare with each other; neither compares with the FID of all n.
+    """
+    rng, size = np.random.default_rng(0), len(x) // 2
+    orders = [rng.permutation(len(x)) for _ in range(HALVINGS)]
+    halves = [(order[:size], order[size : 2 * size]) for order in orders]
+    return {
+        "n": size,
+        "value": float(np.mean([frechet_distance(x[a], y[a]) for a, _ in halves])),
+        "originals": float(np.mean([frechet_distance(x[a], x[b]) for a, b in halves])),
+    }
+
+
+class KernelDistance:
+    """Kernel inception distance (Binkowski et al. 2018) of x (n, d) against y (n, d), y_i made from x_i.
+
+    The squared maximum mean discrepancy in its unbiased form (Gretton et al. 2012, eq. 3), torch-fidelity's estimator:
+    the mean of k(x_i, x_j) + k(y_i, y_j) over i != j, minus twice the mean of k(x_i, y_j) over all i, j. It may be
+    slightly negative.
     """
 
-    features: str
-    least: int
-    compute: Callable[[Arrays, Arrays, ClusterBootstrap], dict[str, Any]]
+    def __init__(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> None:
+        cross = _kernel(x, y)
+        self._own = np.diag(cross).copy()
+        self._within = _kernel(x, x) + _kernel(y, y)
+        self._between = cross + cross.T
+        for pairs in (self._within, self._between):
+            np.fill_diagonal(pairs, 0.0)
 
-    def summarise(
-        self, references: Sequence[Features], hats: Sequence[Features], bootstrap: ClusterBootstrap
-    ) -> dict[str, Any]:
-        """The entry of the summary, {"unavailable": ...} if features are missing or too few."""
-        if any(self.features not in item for item in (*references, *hats)):
-            reason = f"Features ({self.features}) of some images were not stored: evaluate again into a new folder."
-            return {"unavailable": reason}
-        if (n := len(references)) < self.least:
-            return {"unavailable": f"It takes at least {self.least} images, and n is {n}: evaluate more."}
-        x = [np.asarray(item[self.features]) for item in references]
-        y = [np.asarray(item[self.features]) for item in hats]
-        if not all(np.isfinite(array).all() for array in (*x, *y)):
-            reason = f"Features ({self.features}) of some images are not finite numbers: look at the reconstructions."
-            return {"unavailable": reason}
-        return self.compute(x, y, bootstrap)
+    def __call__(self, weights: NDArray[np.floating] | None = None) -> float:
+        """The distance with image i counted weights[i] times (n,), default once each; NaN if fewer than two remain.
 
-
-def _fid(x: Arrays, y: Arrays, bootstrap: ClusterBootstrap) -> dict[str, Any]:
-    return {"value": frechet_distance(np.stack(x), np.stack(y)), "n": len(x), "reference": REFERENCE}
-
-
-def _kid(x: Arrays, y: Arrays, bootstrap: ClusterBootstrap) -> dict[str, Any]:
-    size = min(KID_SUBSET_SIZE, len(x))
-    value = kernel_distance_subsets(np.stack(x), np.stack(y), size)
-    return {"value": value, "n": len(x), "subset_size": size, "reference": REFERENCE}
+        Two copies of one image are no pair of different images: they count neither within a set nor between the sets,
+        or every bootstrap draw would be biased by the images that it repeats.
+        """
+        w = np.ones(len(self._own)) if weights is None else np.asarray(weights, dtype=np.float64)
+        pairs, total = w.sum() ** 2 - np.square(w).sum(), w.sum()
+        if pairs <= 0:
+            return float("nan")
+        within, between = (w @ matrix @ w / pairs for matrix in (self._within, self._between))
+        # Of the n^2 pairs (x_i, y_j), a share 1/n is an original with its own reconstruction.
+        share = 1 / len(w)
+        return float(within - (1 - share) * between - 2 * share * (w @ self._own) / total)
 
 
-def _kd_effnet(x: Arrays, y: Arrays, bootstrap: ClusterBootstrap) -> dict[str, Any]:
-    if _vectors(x) < effnet.MIN_VECTORS:
-        return _too_few(x)
-    distance = PairedKernelDistance(x, y)
-    interval = bootstrap.statistic(distance)
+def kernel_distance_subsets(x: NDArray[np.floating], y: NDArray[np.floating], size: int, seed: int = 0) -> float:
+    """Mean of the distance over KID_SUBSETS seeded random subsets of `size` images; of all, if they are no more."""
+    if size >= len(x):
+        return KernelDistance(x, y)()
+    rng = np.random.default_rng(seed)
+    chosen = [rng.choice(len(x), size, replace=False) for _ in range(KID_SUBSETS)]
+    return float(np.mean([KernelDistance(x[part], y[part])() for part in chosen]))
+
+
+def summarise_set(
+    name: str, references: Sequence[Features], hats: Sequence[Features], bootstrap: ClusterBootstrap
+) -> dict[str, Any]:
+    """The entry of "fid" or "kid": {"value", "n", "reference", ...}, or {"unavailable": reason and remedy}."""
+    if any("inception" not in item for item in (*references, *hats)):
+        return {"unavailable": "Features of some images were not stored: evaluate again into a new folder."}
+    if (n := len(references)) < MIN_IMAGES:
+        return {"unavailable": f"It takes at least {MIN_IMAGES} images, and n is {n}: evaluate more."}
+    x, y = (np.stack([np.asarray(item["inception"]) for item in items]) for items in (references, hats))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return {"unavailable": "Features of some images are not finite numbers: look at the reconstructions."}
+    if name == "fid":
+        # No interval: every bootstrap replicate has fewer distinct images, which biases a Fréchet distance upward.
+        return {"value": frechet_distance(x, y), "n": n, "reference": REFERENCE, "halves": frechet_of_halves(x, y)}
+    size = min(KID_SUBSET_SIZE, n)
+    interval = bootstrap.statistic(KernelDistance(x, y))
     return {
-        "value": distance(),
+        "value": kernel_distance_subsets(x, y, size),
         "ci95": list(interval) if interval else None,
-        "n": len(x),
+        "n": n,
         "groups": bootstrap.groups,
-        "vectors": _vectors(x),
-        "layer": effnet.DESCRIPTION,
+        "subset_size": size,
+        "reference": REFERENCE,
     }
 
 
-def _fd_effnet(x: Arrays, y: Arrays, bootstrap: ClusterBootstrap) -> dict[str, Any]:
-    # No interval: every bootstrap replicate has fewer distinct vectors, which biases a Fréchet distance upward.
-    if _vectors(x) < effnet.MIN_VECTORS:
-        return _too_few(x)
-    value = frechet_distance(np.concatenate(x), np.concatenate(y))
-    return {"value": value, "n": len(x), "vectors": _vectors(x), "layer": effnet.DESCRIPTION}
+def _gaussian(x: NDArray[np.floating]) -> tuple[Array, Array]:
+    """Mean (d,) and a root R of the covariance, S = R^T R, with min(n, d) rows."""
+    features = np.asarray(x, dtype=np.float64)
+    mean = features.mean(axis=0)
+    centred = (features - mean) / np.sqrt(len(features) - 1)
+    if len(centred) > centred.shape[1]:
+        centred = np.asarray(np.linalg.qr(centred, mode="r"))
+    return mean, centred
 
 
-def _vectors(x: Arrays) -> int:
-    return sum(len(features) for features in x)
-
-
-def _too_few(x: Arrays) -> dict[str, Any]:
-    return {
-        "unavailable": (
-            f"{len(x)} images give {_vectors(x)} feature vectors; 5 times the dimension, {effnet.MIN_VECTORS}, are "
-            f"needed: evaluate more or larger images."
-        )
-    }
-
-
-SET_METRICS: dict[str, SetMetric] = {
-    "fid": SetMetric("inception", MIN_IMAGES, _fid),
-    "kid": SetMetric("inception", MIN_IMAGES, _kid),
-    "kd_effnet": SetMetric("effnet", 2, _kd_effnet),
-    "fd_effnet": SetMetric("effnet", 2, _fd_effnet),
-}
-"""Set-level metrics by name."""
+def _kernel(a: NDArray[np.floating], b: NDArray[np.floating]) -> Array:
+    base: Array = np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T / a.shape[1] + 1.0
+    return base**KERNEL_DEGREE

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from modules.losses import ms_ssim_window
 from utils.errors import ConfigError, WeightsError
 from utils.metrics.bootstrap import ClusterBootstrap
 from utils.metrics.deep import Dists, InceptionFeatures, Lpips
-from utils.metrics.effnet import EffnetMetrics
 from utils.metrics.image import CVVDP_DISPLAY, ColorVideoVdp, ImageMetric, MsSsimDb, Psnr, Ssim
 from utils.metrics.info import METRICS
-from utils.metrics.sets import SET_METRICS, Features
+from utils.metrics.sets import Features, summarise_set
 
 Image = NDArray[np.uint8]
 WINDOW = "ms_ssim_window"
@@ -31,17 +31,16 @@ class MetricSuite:
     """Metrics by name, each network built once.
 
     ```
-    suite = MetricSuite("all", weights_dir=None)
-    row = suite.measure(x, x_hat)                        # {"psnr": 31.2, ...}: one image, one row
-    reference, hat = suite.features(x, x_hat)            # arrays to keep for the set-level metrics
+    suite = MetricSuite(["psnr", "fid"], weights_dir=None)
+    rows = suite.measure(x, [x_hat, ...])                # [{"psnr": 31.2}, ...]: a row a reconstruction of x
+    reference, *hats = suite.features([x, x_hat, ...])   # arrays to keep for the set-level metrics
     suite.summarise(rows, groups, references, hats)      # {"psnr": {"mean": 31.0, "ci95": [30.2, 31.9], ...}, ...}
     ```
-    Rows are floats and features are small NumPy arrays (60 kB an image at most), so an interrupted sweep can store both
-    and summarise later, in another process, with the same result.
+    Rows are floats and features are small NumPy arrays (8 kB an image), so an interrupted sweep can store both and
+    summarise later, in another process, with the same result. `seconds` says how long each network or metric took.
 
-    `names`: "all", "offline" (those that need no download) or metric names (ConfigError for an unknown one). A metric
-    whose weights cannot be had is in `unavailable` (name -> reason and remedy) and so reported by `summarise`; it is
-    never replaced.
+    `names`: metric names, or "all" (ConfigError for an unknown one). A metric whose weights cannot be had is in
+    `unavailable` (name -> reason and remedy) and so reported by `summarise`; it is never replaced.
     """
 
     def __init__(
@@ -50,11 +49,12 @@ class MetricSuite:
         device: str | torch.device = "cpu",
         weights_dir: str | Path | None = None,
     ) -> None:
-        self.names = _select(names)
+        self.names = select(names)
         self.unavailable: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
         self._device = torch.device(device)
         self._image: dict[str, ImageMetric] = {}
-        self._features: dict[str, EffnetMetrics | InceptionFeatures] = {}
+        self._inception: InceptionFeatures | None = None
         builders: dict[str, Callable[[], ImageMetric]] = {
             "psnr": Psnr,
             "ssim": Ssim,
@@ -65,44 +65,46 @@ class MetricSuite:
             "cvvdp": lambda: ColorVideoVdp(self._device),
         }
         for name in self.names:
-            if name in builders:
-                self._try([name], partial(self._build_image, name, builders[name]))
-        effnet = [name for name in self.names if METRICS[name].network == "efficientnet_lite2"]
-        if effnet:
-            self._try(effnet, lambda: self._features.update(effnet=EffnetMetrics(self._device)))
-            if "effnet_dist" in effnet and "effnet" in self._features:
-                self._image["effnet_dist"] = self._features["effnet"]  # type: ignore[assignment]
-        inception = [name for name in self.names if METRICS[name].network == "inception"]
-        if inception:
-            self._try(inception, lambda: self._features.update(inception=InceptionFeatures(self._device, weights_dir)))
-        self._needs_features = {SET_METRICS[name].features for name in self.names if name in SET_METRICS}
+            with self._excused(name):
+                if name in builders:
+                    self._image[name] = builders[name]()
+                elif self._inception is None:
+                    self._inception = InceptionFeatures(self._device, weights_dir)
 
     @torch.inference_mode()
-    def measure(self, x: Image, x_hat: Image) -> dict[str, float]:
-        """The per-image metrics of a reconstruction: x, x_hat (H, W, 3) uint8 -> {name: value}.
+    def measure(self, x: Image, x_hats: Sequence[Image]) -> list[dict[str, float]]:
+        """The per-image metrics of reconstructions of one original, (H, W, 3) uint8 each: a {name: value} for each.
 
         Metrics that are unavailable, not defined for so small an image, or not finite are left out. Raises ValueError
         on another type or shape.
         """
-        a, b = self._tensor(x), self._tensor(x_hat)
-        if a.shape != b.shape:
-            raise ValueError(f"x is {x.shape} and x_hat {x_hat.shape}; they must be equally large.")
+        original, decoded = self._tensor([x]), self._tensor(x_hats)
+        if original.shape[1:] != decoded.shape[1:]:
+            raise ValueError(f"x is {x.shape} and x_hat {x_hats[0].shape}; they must be equally large.")
         height, width = x.shape[:2]
-        usable = {name: metric for name, metric in self._image.items() if min(height, width) >= metric.min_side}
-        values = {name: metric(a, b) for name, metric in usable.items()}
-        row = {name: value for name, value in values.items() if math.isfinite(value)}
-        if "ms_ssim_db" in row:
-            row[WINDOW] = float(ms_ssim_window(height, width))
-        return row
+        rows: list[dict[str, float]] = [{} for _ in x_hats]
+        for name, metric in self._image.items():
+            if min(height, width) < metric.min_side:
+                continue
+            with self._timed(name):
+                values = metric(original, decoded)
+            for row, value in zip(rows, values, strict=True):
+                if math.isfinite(value):
+                    row[name] = value
+                    if name == "ms_ssim_db":
+                        row[WINDOW] = float(ms_ssim_window(height, width))
+        return rows
 
     @torch.inference_mode()
-    def features(self, *images: Image) -> list[Features]:
-        """For each image (H, W, 3) uint8 its arrays for the set-level metrics, by kind of feature.
+    def features(self, images: Sequence[Image]) -> list[Features]:
+        """For each image (H, W, 3) uint8, all of one size, its array for the set-level metrics.
 
-        "effnet" (P, 120) float16, P at most 256, and, if its weights are there, "inception" (2048,) float32.
+        {"inception": (2048,) float32}, or {} if no metric asks for it or its weights are not there.
         """
-        wanted = {kind: network for kind, network in self._features.items() if kind in self._needs_features}
-        return [{kind: network.features(self._tensor(image)) for kind, network in wanted.items()} for image in images]
+        if self._inception is None:
+            return [{} for _ in images]
+        with self._timed("fid and kid"):
+            return [{"inception": vector} for vector in self._inception(self._tensor(images))]
 
     def summarise(
         self,
@@ -117,7 +119,7 @@ class MetricSuite:
         """One entry for each metric of the suite, in its order; every argument has one item an image, in one order.
 
         Image metrics: {"mean", "ci95": [low, high] or None with one group, "n", "groups"}, over the n images that have
-        a value; where that is not all, also {"of": all images, "left_out": why}. Set metrics: {"value", "n", ...}. What
+        a value; where that is not all, also {"of": all images, "left_out": why}. Set metrics: `summarise_set`. What
         cannot be had: {"unavailable": reason and remedy}; no figure is NaN or infinite. `ci95` is a cluster bootstrap
         over `groups`.
         `trained_on` names the network of the model's training loss (modules/pretrained/weights.py): metrics on that
@@ -133,13 +135,19 @@ class MetricSuite:
         for name in self.names:
             if name in self.unavailable:
                 result[name] = {"unavailable": self.unavailable[name]}
-            elif name in SET_METRICS:
-                result[name] = SET_METRICS[name].summarise(references, hats, bootstrap)
+            elif METRICS[name].scope == "set":
+                result[name] = summarise_set(name, references, hats, bootstrap)
             else:
                 result[name] = self._summarise_image(name, rows, groups, bootstrap)
             if trained_on and METRICS[name].network == trained_on:
                 result[name]["note"] = f"The model was trained with {trained_on}, so this metric does not judge it."
         return result
+
+    def shares(self) -> str:
+        """How the time of measuring was spent, for a log: "12 s: lpips_vgg 40 %, dists 38 %, ..."."""
+        total = sum(self.seconds.values())
+        spent = sorted(self.seconds.items(), key=lambda item: -item[1])
+        return f"{total:.1f} s: " + ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in spent)
 
     def _summarise_image(
         self, name: str, rows: Sequence[Mapping[str, float]], groups: Sequence[str], bootstrap: ClusterBootstrap
@@ -171,31 +179,35 @@ class MetricSuite:
             entry["display"] = CVVDP_DISPLAY
         return entry
 
-    def _tensor(self, image: Image) -> Tensor:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"Metrics take uint8 images of shape (H, W, 3), not {image.dtype} {image.shape}.")
-        return torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)[None].contiguous().to(self._device)
+    def _tensor(self, images: Sequence[Image]) -> Tensor:
+        """(B, 3, H, W) uint8 on the device."""
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape != images[0].shape:
+                raise ValueError(f"Metrics take uint8 images of one shape (H, W, 3), not {image.dtype} {image.shape}.")
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().to(self._device)
 
-    def _build_image(self, name: str, build: Callable[[], ImageMetric]) -> None:
-        self._image[name] = build()
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def _try(self, names: Sequence[str], build: Callable[[], None]) -> None:
+    @contextmanager
+    def _excused(self, name: str) -> Iterator[None]:
+        """A metric that cannot be had is noted as unavailable."""
         try:
-            build()
+            yield
         except WeightsError as error:
-            self.unavailable.update(dict.fromkeys(names, str(error)))
+            self.unavailable[name] = str(error)
         except ImportError as error:
             reason = f"A package is missing or damaged ({error}): run `pip install -r requirements.txt`."
-            self.unavailable.update(dict.fromkeys(names, reason))
+            self.unavailable[name] = reason
 
 
-def _select(names: str | Sequence[str]) -> list[str]:
-    if names == "all":
-        return list(METRICS)
-    if names == "offline":
-        return [name for name, info in METRICS.items() if not info.needs_download]
-    chosen = [names] if isinstance(names, str) else list(names)
+def select(names: str | Sequence[str]) -> list[str]:
+    """The metrics that `names` ("all" or a list) stands for, in the order of METRICS. Raises ConfigError."""
+    chosen = list(METRICS) if names == "all" else [names] if isinstance(names, str) else list(names)
     unknown = [name for name in chosen if name not in METRICS]
     if unknown:
-        raise ConfigError(f"Unknown metrics {unknown}; choose from {list(METRICS)}, or `all` or `offline`.")
+        raise ConfigError(f"There is no metric {', '.join(unknown)}; choose from {', '.join(METRICS)}, or all.")
     return [name for name in METRICS if name in chosen]

@@ -9,33 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from data.pair import PairSource
-from utils.evaluation import rd
-from utils.evaluation.bd_intervals import Images, with_intervals
 from utils.evaluation.store import Store
 from utils.evaluation.summary import Results
 from utils.files import write_whole
-from utils.metrics.info import METRICS
-from utils.report.charts import chart, legend
-from utils.report.format import heading, milliseconds, number, percent, signed
+from utils.metrics.info import METRICS, SIX
+from utils.report import rd
+from utils.report.figures import embedded
 from utils.report.pictures import CROP, pictures
 from utils.report.style import CSS
 from utils.report.tables import (
     differences_table,
     meanings,
+    milliseconds,
     missing_list,
+    number,
     paired_difference,
+    percent,
     points_table,
     side_table,
+    signed,
 )
+from utils.report.text import fid_sentence
 
 
 def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
     """Write report.html: self-contained, images embedded losslessly."""
     points = results.summary["points"]
-    found = with_intervals(points, Images.of_results(results))
+    found = rd.with_intervals(points, rd.Images.of_results(results))
     sections = [
-        ("Rate and distortion", _CURVES + _absent(points), _charts(points)),
-        ("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
+        ("Other metrics", "", _others(points)),
+        ("All points", _POINTS + escape(fid_sentence(points)), f'<div class="points">{points_table(points)}</div>'),
         ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(found)}</div>'),
         ("What the side image is worth", _SIDE, _side(results)),
         ("Pictures", _pictures_lead(source), pictures(results, source, store)),
@@ -45,7 +48,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     ]
     sections = [section for section in sections if section[2]]
     contents = "".join(f'<a href="#s{i}">{name}</a>' for i, (name, _, _) in enumerate(sections))
-    body = _header(results) + _cards(results, found) + f"<nav>{contents}</nav>"
+    body = _header(results) + _six(points) + _cards(results, found) + f"<nav>{contents}</nav>"
     for i, (name, lead, content) in enumerate(sections):
         text = f'<p class="lead">{lead}</p>' if lead else ""
         body += f'<section id="s{i}"><h2>{name}</h2>{text}{content}</section>'
@@ -58,13 +61,9 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
-_CURVES = (
-    "Every point is measured from files that were written, read back and decoded to 8-bit images. Bars are 95 % "
-    "intervals; hold the pointer over a marker for its figures."
-)
 _POINTS = (
     "Small figures are 95 % intervals by a bootstrap over groups; under <i>estimated</i>, how much the files exceed "
-    "the entropy model's estimate."
+    "the entropy model's estimate. "
 )
 _BD = (
     "Bold: rate at equal quality (negative means fewer bits). Below: quality at equal rate. Each is averaged over the "
@@ -76,11 +75,20 @@ _SIDE = (
 )
 
 
-def _absent(points: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence that names the metrics that no point has."""
-    measured = {info.name for info in rd.metrics_of(points)}
-    labels = [METRICS[name].label for name in METRICS if name in points[0]["metrics"] and name not in measured]
-    return f" Not measured here, for reasons given below: {', '.join(labels)}." if labels else ""
+def _six(points: Sequence[Mapping[str, Any]]) -> str:
+    """The six panels, and what a reader must know of them."""
+    notes = sorted({e["note"] for p in points for name in SIX if "note" in (e := p["metrics"].get(name, {}))})
+    text = "Every point is measured from files that were written, read back and decoded. Bars are 95 % intervals. "
+    text += " ".join([fid_sentence(points), *(f"† {note}" for note in notes)])
+    image = f'<img src="{embedded(points, SIX)}" alt="LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp">'
+    return f'<figure class="curves">{image}<figcaption>{escape(text)}</figcaption></figure>'
+
+
+def _others(points: Sequence[Mapping[str, Any]]) -> str:
+    """The curves of the metrics that are measured and are none of the six."""
+    names = [info.name for info in rd.metrics_of(points) if info.name not in SIX]
+    labels = ", ".join(METRICS[name].label for name in names)
+    return f'<figure class="curves"><img src="{embedded(points, names)}" alt="{labels}"></figure>' if names else ""
 
 
 def _methods(results: Results) -> list[str]:
@@ -109,7 +117,7 @@ def _header(results: Results) -> str:
 
 
 def _cards(results: Results, differences: Sequence[rd.Difference]) -> str:
-    """The first of our curves in a few figures, at its middle point."""
+    """The first of our curves in the figures that papers give: BD-rates, and perception at the rate of an anchor."""
     points = results.summary["points"]
     mine = [i for i, p in enumerate(results.points) if p.codec == _methods(results)[0]]
     main = [i for i in mine if results.points[i].side == results.points[mine[0]].side]
@@ -119,28 +127,63 @@ def _cards(results: Results, differences: Sequence[rd.Difference]) -> str:
     rows = results.rows[results.points[middle].key]
     mean_bytes = sum(row.bytes for row in rows) / len(rows)
     over = point["bpp"] / point["bpp_estimated"] - 1 if point["bpp_estimated"] else 0.0
-    where = "at the middle point" if len(main) > 1 else "at its one point"
+    steps = f"{point['steps']} step{'s' if point['steps'] != 1 else ''}"
     cards = [
-        (f"{point['bpp']:.3f} bpp", f"{mean_bytes:,.0f} bytes a file {where}; {percent(100 * over)} to the estimate"),
-        *_psnr_card(point),
+        *(card for metric in ("psnr", "ms_ssim_db") for card in _bd_card(differences, metric)),
+        *(card for metric in ("lpips_alex", "dists", "fid") for card in _matched_card(points, metric)),
         *_side_card(results, middle),
-        *_bd_cards(differences),
         (
-            f"{milliseconds(point['decode_ms'])} ms",
-            f"to decode an image ({point['steps']} step{'s' if point['steps'] != 1 else ''}), "
-            f"{milliseconds(point['encode_ms'])} ms to encode it",
+            f"{point['bpp']:.3f} bpp",
+            f"the middle point: {mean_bytes:,.0f} bytes a file, {percent(100 * over)} to the estimate; "
+            f"{milliseconds(point['encode_ms'])} ms to encode an image, {milliseconds(point['decode_ms'])} ms to "
+            f"decode it ({steps})",
         ),
     ]
     return f'<div class="cards">{"".join(f"<div class=card><b>{a}</b><span>{b}</span></div>" for a, b in cards)}</div>'
 
 
-def _psnr_card(point: Mapping[str, Any]) -> list[tuple[str, str]]:
-    entry = point["metrics"].get("psnr")
-    value, interval = rd.value_of(entry), rd.interval_of(entry)
-    if value is None:
+_REFERENCES = ("avif", "webp", "jpeg")
+"""Anchors in the order in which headlines compare with them, the first two that were measured."""
+
+
+def _bd_card(differences: Sequence[rd.Difference], metric: str) -> list[tuple[str, str]]:
+    """BD-rates in a metric against the anchors."""
+    names = [rd.ANCHOR_LABELS[name] for name in _REFERENCES]
+    found = [d for d in differences if d.metric == metric and d.reference in names and d.test == differences[0].test]
+    found.sort(key=lambda d: names.index(d.reference))
+    label = METRICS[metric].label
+    rates = [(percent(d.rate), d.reference, d.rate_interval) for d in found[:2] if d.rate is not None]
+    if rates:
+        texts = [
+            f"against {name}" + (f" (95 %: {percent(sure[0])} to {percent(sure[1])})" if sure else "")
+            for _, name, sure in rates
+        ]
+        more = "".join(f"; {rate} {text}" for (rate, *_), text in zip(rates[1:], texts[1:], strict=True))
+        return [(rates[0][0], f"bits at equal {label} (BD-rate) {texts[0]}{more}")]
+    # Curves that share no quality may share a range of rates.
+    gains = [(signed(metric, d.quality), d.reference) for d in found[:2] if d.quality is not None]
+    if not gains:
         return []
-    text = f", 95 %: {number('psnr', interval[0])} to {number('psnr', interval[1])}" if interval else ""
-    return [(f"{number('psnr', value)} dB", f"PSNR there{text}")]
+    more = "".join(f"; {gain} dB against {name}" for gain, name in gains[1:])
+    return [(f"{gains[0][0]} dB", f"{label} at equal rate (BD-quality) against {gains[0][1]}{more}")]
+
+
+def _matched_card(points: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[str, str]]:
+    """A metric of ours and of the anchors at one rate: that of our point nearest the middle which an anchor reaches."""
+    found = rd.curves(points, metric)
+    ours = next((curve for curve in found if not curve.is_anchor), None)
+    anchors = [curve for name in _REFERENCES for curve in found if curve.codec == name][:2]
+    if ours is None or not anchors:
+        return []
+    middle = (len(ours.bpp) - 1) / 2
+    for bpp, value in sorted(zip(ours.bpp, ours.values, strict=True), key=lambda p: abs(ours.bpp.index(p[0]) - middle)):
+        theirs = [(curve.label, at) for curve in anchors if (at := rd.value_at(curve, bpp)) is not None]
+        if theirs:
+            (name, first), *rest = theirs
+            more = "".join(f", {other} {number(metric, at)}" for other, at in rest)
+            text = f"{METRICS[metric].label} at {bpp:.3f} bpp, ours against {name}, interpolated there{more}"
+            return [(f"{number(metric, value)} : {number(metric, first)}", text)]
+    return []
 
 
 def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
@@ -154,41 +197,6 @@ def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
             text = f" (95 %: {signed('psnr', interval[0])} to {signed('psnr', interval[1])})" if interval else ""
             return [(f"{signed('psnr', value)} dB", f"PSNR by the side image against none{text}")]
     return []
-
-
-def _bd_cards(differences: Sequence[rd.Difference]) -> list[tuple[str, str]]:
-    """The comparison in PSNR with the anchor that is hardest to beat; none if not every anchor can be compared."""
-    found = [d for d in differences if d.metric == "psnr" and d.reference in rd.ANCHOR_LABELS.values()]
-    found = [d for d in found if d.test == found[0].test]
-    rates = [(d.rate, d.reference) for d in found if d.rate is not None]
-    if found and len(rates) == len(found):
-        value, name = max(rates)
-        return [(percent(value), f"bits at equal PSNR against {name} (BD-rate), the strongest of {len(found)}")]
-    qualities = [(d.quality, d.reference) for d in found if d.quality is not None]
-    if found and len(qualities) == len(found):
-        value, name = min(qualities)
-        return [
-            (
-                f"{signed('psnr', value)} dB",
-                f"PSNR at equal rate against {name} (BD-PSNR), the strongest of {len(found)}",
-            )
-        ]
-    return []
-
-
-def _charts(points: Sequence[Mapping[str, Any]]) -> str:
-    infos = rd.metrics_of(points)
-    if not infos:
-        return "<p>No metric could be measured.</p>"
-    found = {info.name: rd.curves(points, info.name) for info in infos}
-    fullest = max(found.values(), key=len)
-    methods = list(dict.fromkeys(curve.codec for curve in fullest if not curve.is_anchor))
-    figures = "".join(
-        f'<figure class="chart"><h3>{heading(info)}{rd.counts_of(points, info.name)}</h3>'
-        f"{chart(found[info.name], info.name, methods)}</figure>"
-        for info in infos
-    )
-    return f'{legend(fullest, methods)}<div class="charts">{figures}</div>'
 
 
 def _side(results: Results) -> str:

@@ -13,17 +13,17 @@ from PIL import Image as PilImage
 from data.images import read_image
 from data.pair import PairSource
 from utils.evaluation.plan import Point
-from utils.evaluation.rd import ANCHOR_LABELS
 from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results
 from utils.metrics.info import METRICS
-from utils.report.format import number
+from utils.report.rd import ANCHOR_LABELS
+from utils.report.tables import number
 
 Image = NDArray[np.uint8]
 CROP = (256, 512)
 """Larger images are shown by a centre crop of this height and width, at their own pixels."""
 _SMALL = 128 * 512
-_CAPTION_METRICS = ("dists", "lpips_alex", "effnet_dist")
+_CAPTION_METRICS = ("lpips_alex", "dists")
 
 
 def pictures(results: Results, source: PairSource, store: Store) -> str:

@@ -2,10 +2,8 @@
 
 CSS = """
 :root{--bg:#fff;--fg:#1b1f24;--soft:#5b6570;--line:#d9dee3;--card:#f6f8fa;--good:#116329;--bad:#a40e26;--link:#0550ae}
-.k0{--c:#0072b2}.k1{--c:#a3417f}.k2{--c:#00795a}.k3{--c:#6a51a3}.k-jpeg{--c:#7a7f85}.k-webp{--c:#b97a00}.k-avif{--c:#c04f00}
 @media(prefers-color-scheme:dark){:root{--bg:#0f1419;--fg:#e6e9ec;--soft:#9aa5b1;--line:#2d353d;--card:#171d24;--good:#57d28a;
---bad:#ff8a8a;--link:#79b8ff}.k0{--c:#56b4e9}.k1{--c:#e08cc0}.k2{--c:#3ccf9f}.k3{--c:#b7a3ea}.k-jpeg{--c:#a6adb5}
-.k-webp{--c:#f0b83c}.k-avif{--c:#ff8c42}}
+--bad:#ff8a8a;--link:#79b8ff}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1480px;padding:24px clamp(14px,3vw,40px) 64px;background:var(--bg);color:var(--fg);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
@@ -21,14 +19,9 @@ nav a:hover{text-decoration:underline}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
 .card b{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}
 .card span{font-size:.82rem;color:var(--soft)}
-.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,360px),1fr));gap:16px}
-.chart{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 12px 4px}
-.chart h3{margin:0 0 .2em}.chart svg{width:100%;height:auto;display:block}
-.grid{stroke:var(--line);stroke-width:.7}.tick{font-size:12px;fill:var(--soft)}.axis{font-size:12px;fill:var(--soft)}
-.line{fill:none;stroke:var(--c);stroke-width:2}.anchor .line{stroke-width:1.4;stroke-dasharray:5 3}
-.bar{stroke:var(--c);stroke-width:1;opacity:.55}.dot{fill:var(--c);stroke:var(--card);stroke-width:.8}
-.legend{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;margin:.4em 0 1em}
-.legend li{display:flex;align-items:center;gap:6px}
+.curves{margin:.6em 0}
+.curves img{display:block;width:100%;max-width:1180px;height:auto;background:#fff;border-radius:8px}
+.curves figcaption{max-width:110ch}
 .unit{color:var(--soft);font-weight:400;white-space:nowrap}.unit small{display:inline}
 .scroll{overflow-x:auto;margin:.6em 0}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums;min-width:100%}

@@ -3,63 +3,64 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from config import Config
-from data.mixture import Mixture
+from config import Config, DataConfig, MixConfig
+from data.files.cache import PictureCache
+from data.files.listing import ListedSource
+from data.mixture import Mixture, Part
 from data.pair import PairSource
-from data.sources import open_source, verify
+from data.sources import MADE, open_source, verify
 from data.transforms import Augment
 
 
 def training_data(config: Config) -> Mixture:
     """The mixture of training sources, each checked for damage before the first step."""
-    data = config.data
-    size = {"height": data.augment.height, "width": data.augment.width}
-    sources = []
-    for name, weight in data.weights().items():
-        source = open_source(
-            name,
-            split="train",
-            root=data.root(name),
-            size="train",
-            protocol=data.protocol,
-            seed=config.train.seed,
-            **size,
-        )
-        verify(source)
-        sources.append((source, weight))
-    return Mixture(sources, Augment(data.augment), seed=config.train.seed, mismatched=data.mismatched)
+    data, seed = config.data, config.train.seed
+    cache = PictureCache(data.cache * 2**20)
+    shapes = data.augment.crops()
+    parts = []
+    for part in data.training():
+        # A source that makes its pictures makes them as large as the crop; one that reads them is opened once.
+        sizes = shapes if part.source in MADE else shapes[:1]
+        sources = [_open(data, part, "train", seed=seed, height=height, width=width) for height, width in sizes]
+        for source in sources:
+            if isinstance(source, ListedSource):
+                source.cache = cache
+        parts.append(Part(sources, part.weight, (part.scale_min, part.scale_max), part.role == "pairs"))
+    transform = Augment(data.augment)
+    return Mixture(parts, transform, seed, data.mismatched, shapes=shapes, batch_size=config.train.batch_size)
 
 
-def validation_data(config: Config) -> PairSource:
-    """The pairs of `val` that validation inside training decodes, checked for damage."""
+def validation_data(config: Config) -> dict[str, PairSource]:
+    """The pairs or pictures of `val` that validation inside training decodes, by the name of their set, checked."""
     data = config.data
-    source = open_source(
-        data.dataset,
-        split="val",
-        root=data.root(data.dataset),
-        protocol=data.protocol,
-        limit=data.val_limit or None,
-        height=data.augment.height,
-        width=data.augment.width,
-    )
+    height, width = data.augment.crops()[0]
+    options = {"limit": data.val_limit or None, "height": height, "width": width}
+    return {part.name: _open(data, part, "val", **options) for part in data.validation()}
+
+
+def _open(data: DataConfig, part: MixConfig, split: str, **options: int | None) -> PairSource:
+    size = "train" if split == "train" else "protocol"
+    root = data.root_of(part)
+    source = open_source(part.source, split=split, root=root, size=size, protocol=data.protocol, **options)  # type: ignore[arg-type]
     verify(source)
     return source
 
 
-def data_report(config: Config, mixture: Mixture, validation: PairSource) -> str:
+def data_report(config: Config, mixture: Mixture, validation: Mapping[str, PairSource]) -> str:
     """What trains and what validates: of each source its root, pairs and share, so that nobody has to guess."""
     data = config.data
 
-    def place(name: str) -> str:
-        return f"{name} ({data.root(name) or 'made here'})"
+    def described(part: MixConfig, source: PairSource) -> str:
+        things = "pairs" if part.role == "pairs" else "single pictures"
+        return f"{part.name} ({data.root_of(part) or 'made here'}): {len(source):,} {things}"
 
-    weights = data.weights()
-    parts = [
-        f"{place(name)}: {len(source):,} pairs, {weight / math.fsum(weights.values()):.1%}"
-        for source, (name, weight) in zip(mixture.sources, weights.items(), strict=True)
+    trained = [part for part in data.training() if part.weight]
+    total = math.fsum(part.weight for part in trained)
+    shares = [
+        f"{described(part, open_part.sources[0])}, {part.weight / total:.1%}"
+        for part, open_part in zip(trained, mixture.parts, strict=True)
     ]
-    return (
-        f"trains on {'; '.join(parts)}; validates on {place(data.dataset)}: {len(validation):,} pairs of the split "
-        f"{validation.split}"
-    )
+    held_out = [f"{described(part, validation[part.name])} of the split val" for part in data.validation()]
+    return f"trains on {'; '.join(shares)}; validates on {'; '.join(held_out)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,13 @@ def is_objective(loss: BaseLossConfig) -> bool:
     return loss.distortion == "mse" and loss.lambda_on == "distortion" and not others
 
 
-def validate(
+def _validate_set(
     codec: Codec, source: PairSource, config: Config, sample_file: Path, given_up: Callable[[], bool] = lambda: False
 ) -> dict[str, float] | None:
     """Mean bpp of true files and PSNR at each rate, with the correct side image and with none, and the validation loss.
 
-    That is bpp + lambda x MSE, or lambda x bpp + MSE where lambda is on the rate, of 8-bit images, the mean over rates.
+    The loss is bpp + lambda x MSE, or lambda x bpp + MSE where lambda is on the rate, of 8-bit images, the mean over
+    rates. Single pictures are decoded without a side image.
     The first pair's original, side image and reconstructions go to `sample_file` as one picture. `codec` is frozen.
     `given_up` is asked before each pair; once it is true the result is None.
     """
@@ -59,11 +60,11 @@ def validate(
                     return None
                 pair = source[index]
                 data = codec.compress(to_float(pair.x), rate)
-                x_hat = to_uint8(codec.decompress(data, to_float(pair.x_side)))
+                x_hat = to_uint8(codec.decompress(data, to_float(pair.x_side) if pair.has_side else None))
                 bpp.append(8 * len(data) / (pair.x.shape[0] * pair.x.shape[1]))
                 quality.append(psnr(pair.x, x_hat))
                 mse.append(float(np.mean((pair.x.astype(np.float64) - x_hat) ** 2)))
-                if codec.needs_side and codec.accepts_no_side:
+                if codec.needs_side and codec.accepts_no_side and pair.has_side:
                     quality_none.append(psnr(pair.x, to_uint8(codec.decompress(data, None))))
                 if index == 0:
                     strip += ([pair.x, pair.x_side] if not strip else []) + [x_hat]
@@ -77,3 +78,26 @@ def validate(
     values["val/loss"] = float(np.mean(losses))
     write_whole(sample_file, png_bytes(np.concatenate(strip)))
     return values
+
+
+def validate(
+    codec: Codec,
+    sets: Mapping[str, PairSource],
+    config: Config,
+    sample_file: Path,
+    given_up: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """The figures of each set, which are called val/SET/bpp@0 and so on; val/loss is the mean of their losses.
+
+    One set alone needs no name: val/bpp@0. The pictures are `sample_file`, and for further sets NAME_SET.png beside it.
+    """
+    values: dict[str, float] = {}
+    losses = []
+    for number, (name, source) in enumerate(sets.items()):
+        file = sample_file.with_stem(f"{sample_file.stem}_{name}") if number else sample_file
+        found = _validate_set(codec, source, config, file, given_up)
+        if found is None:
+            return None
+        losses.append(found["val/loss"])
+        values |= {key.replace("val/", f"val/{name}/") if len(sets) > 1 else key: value for key, value in found.items()}
+    return values | {"val/loss": float(np.mean(losses))}

@@ -25,8 +25,8 @@ from utils.evaluation import anchors, pipeline
 from utils.evaluation.coders import ModelCoder
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
-from utils.evaluation.store import Store
-from utils.metrics import METRICS, MetricSuite
+from utils.evaluation.store import Row, Store
+from utils.metrics import METRICS
 from utils.training.validation import psnr, to_float, to_uint8
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,12 +84,11 @@ def test_what_cannot_be_had_is_said_and_not_dropped(finished: Path) -> None:
     for point in summary_of(finished)["points"]:
         assert "fetch_weights.py" in point["metrics"]["lpips_alex"]["unavailable"]
         assert "97 pixels" in point["metrics"]["ms_ssim_db"]["unavailable"]
-        assert "evaluate more" in point["metrics"]["kd_effnet"]["unavailable"]
     assert "fetch_weights.py" in (finished / "report.html").read_text()
 
 
 def test_all_files_are_there(finished: Path) -> None:
-    for name in ("report.html", "images.csv", "rd_psnr.png", "rd_ssim.png", "rd_cvvdp.png", "rd_effnet_dist.png"):
+    for name in ("report.html", "images.csv", "rd_psnr.png", "rd_ssim.png", "rd_cvvdp.png"):
         assert (finished / name).stat().st_size > 1000
     assert not (finished / "rd_lpips_alex.png").exists()
     assert not list(finished.rglob("*.tmp"))
@@ -146,39 +145,40 @@ def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evalu
 
 
 # ---------------------------------------------------------------- interruptions
+@pytest.mark.parametrize("measuring", [False, True], ids=["while coding", "while measuring"])
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, measuring: bool
 ) -> None:
     fields: dict[str, Any] = {"rates": (0.0, 1.0), "anchors": ("jpeg",), "limit": 4}
     evaluate(options(ckpt, tmp_path / "whole", **fields))
 
-    append, calls = Store.append, []
+    append, before = Store.append, list[Row]()
 
-    def stop(self: Store, row: Any) -> None:
-        if len(calls) == 5:
+    def stop(self: Store, *rows: Row) -> None:
+        if bool(rows[0].metrics) == measuring and sum(bool(row.metrics) == measuring for row in before) > 2:
             with self._log.open("ab") as file:
                 file.write(b'{"point": "ours_ra')  # a process killed in the middle of a line
             raise KeyboardInterrupt
-        calls.append(row)
-        append(self, row)
+        before.extend(rows)
+        append(self, *rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "append", stop)
         with pytest.raises(KeyboardInterrupt):
             evaluate(options(ckpt, tmp_path / "cut", **fields))
-    appended: list[Any] = []
-    monkeypatch.setattr(Store, "append", lambda self, row: (appended.append(row), append(self, row))[1])
+    after: list[Row] = []
+    monkeypatch.setattr(Store, "append", lambda self, *rows: (after.extend(rows), append(self, *rows))[1])
     evaluate(options(ckpt, tmp_path / "cut", **fields))
 
     whole, cut = (summary_of(tmp_path / name)["points"] for name in ("whole", "cut"))
     timeless = [[{k: v for k, v in p.items() if not k.endswith("_ms")} for p in points] for points in (whole, cut)]
     assert timeless[0] == timeless[1]
-    images = 4 * len(whole)
-    assert len(appended) == images - 5
+    total = 2 * 4 * len(whole)  # each image is coded, then measured
+    assert len(before) + len(after) == total
 
     monkeypatch.setattr(ModelCoder, "encode", lambda *_: pytest.fail("a finished sweep encodes nothing"))
     evaluate(options(ckpt, tmp_path / "cut", **fields))
-    assert len(appended) == images - 5
+    assert len(before) + len(after) == total
 
 
 def test_a_missing_reconstruction_is_made_again(ckpt: Path, tmp_path: Path, quick: None) -> None:
@@ -195,14 +195,15 @@ def test_metrics_that_become_available_are_added_without_decoding_again(
     ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
-    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(("psnr", "lpips_alex"), *rest))
-    evaluate(options(ckpt, tmp_path / "out", **fields))
-    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(("psnr", "ssim", "lpips_alex"), *rest))
+    evaluate(options(ckpt, tmp_path / "out", metrics=("psnr", "lpips_alex"), **fields))
     monkeypatch.setattr(ModelCoder, "decode", lambda *_: pytest.fail("the decoded images are there"))
     monkeypatch.setattr(ModelCoder, "warm_up", lambda *_: None)
-    evaluate(options(ckpt, tmp_path / "out", **fields))
+    evaluate(options(ckpt, tmp_path / "out", metrics=("ssim", "lpips_alex"), **fields))
     (point,) = summary_of(tmp_path / "out")["points"]
-    assert 0 < point["metrics"]["ssim"]["mean"] < 1
+    assert set(point["metrics"]) == {"ssim", "lpips_alex"} and 0 < point["metrics"]["ssim"]["mean"] < 1
+    evaluate(options(ckpt, tmp_path / "out", metrics=("psnr", "ssim"), **fields))
+    (point,) = summary_of(tmp_path / "out")["points"]
+    assert set(point["metrics"]) == {"psnr", "ssim"}  # what was measured before is kept
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_rows_of_another_version_of_the_code_are_refused(
 ) -> None:
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 1}
     evaluate(options(ckpt, tmp_path / "out", **fields))
-    monkeypatch.setattr(pipeline, "code_digest", lambda _: "another")
+    monkeypatch.setattr(pipeline, "code_digest", lambda: "another")
     with pytest.raises(ConfigError, match="code that measures"):
         evaluate(options(ckpt, tmp_path / "out", **fields))
 
@@ -252,11 +253,11 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     logs = sorted((tmp_path / "two" / "work").glob("rows-*.jsonl"))
     lines = [len(log.read_text().splitlines()) for log in logs]
-    assert len(lines) == 2 and sum(lines) == len(images_of(tmp_path / "two"))  # each image measured by one of them
+    assert len(lines) == 2 and sum(lines) == 2 * len(images_of(tmp_path / "two"))  # coded, then measured
     evaluate(options(ckpt, tmp_path / "one", rates=(0.5,), anchors=("jpeg",)))
     one, two = summary_of(tmp_path / "one"), summary_of(tmp_path / "two")
     assert two["environment"]["processes"] == 2
-    assert "torchrun --nproc_per_node 2" in two["environment"]["command"]
+    assert "torchrun --standalone --nproc_per_node 2" in two["environment"]["command"]
     assert len(one["points"]) == len(two["points"])
     for a, b in zip(one["points"], two["points"], strict=True):
         assert a["bpp"] == b["bpp"]
@@ -267,32 +268,17 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- the command line
-def test_the_command_line_is_the_documented_one() -> None:
-    parsed = command.parse(["--ckpt", "a", "b"])
-    assert vars(parsed) == {
-        "ckpt": ["a", "b"],
-        "dataset": None,
-        "data_root": None,
-        "split": "val",
-        "size": "protocol",
-        "rates": None,
-        "steps": None,
-        "gamma": None,
-        "side": None,
-        "anchors": ["jpeg", "webp", "avif"],
-        "limit": None,
-        "out": None,
-        "weights_dir": None,
-        "tile_rows": None,
-        "precision": "no",
-        "device": None,
-    }
+def test_what_the_command_line_does_not_say_is_left_to_the_options() -> None:
+    assert vars(command.parse(["--ckpt", "a", "b"])) == {"ckpt": ["a", "b"]}
+    given = vars(command.parse(["--ckpt", "a", "--rates", "0", "1", "--metrics", "fid", "--split", "test"]))
+    asked = pipeline.Options(command="", **given)
+    assert (asked.rates, asked.metrics, asked.split, asked.size) == ([0, 1], ["fid"], "test", "protocol")
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "match"),
     [
-        ({"checkpoints": ("nowhere",)}, CheckpointError, "no checkpoint at nowhere"),
+        ({"ckpt": ("nowhere",)}, CheckpointError, "no checkpoint at nowhere"),
         ({"data_root": "nowhere"}, DataError, "nowhere"),
         ({"split": "test"}, DataError, "test"),
         ({"dataset": "kitti"}, DataError, "kitti"),
@@ -303,6 +289,7 @@ def test_the_command_line_is_the_documented_one() -> None:
         ({"rates": (float("inf"),)}, ConfigError, "--rates"),
         ({"anchors": ("none", "jpeg")}, ConfigError, "--anchors none"),
         ({"side": "wrong"}, ConfigError, "--side"),
+        ({"metrics": ("psnr", "niqe")}, ConfigError, "no metric niqe; choose from psnr, ssim"),
         ({"device": "abacus"}, ConfigError, "--device"),
         ({"weights_dir": "nowhere"}, ConfigError, "--weights-dir"),
     ],

@@ -16,7 +16,7 @@ from PIL import Image
 from config import Config
 from data.sources import open_source
 from utils.errors import ConfigError
-from utils.evaluation import anchors, measure
+from utils.evaluation import anchors, sweep
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.side import SideImages, fit, parse_side, shuffle
@@ -74,7 +74,7 @@ def test_lossy_side_image_through_the_whole_evaluation(ckpt: Path, tmp_path: Pat
 
 def test_tile_rows_reach_the_codec(ckpt: Path, tmp_path: Path, quick: None) -> None:
     request = {"rates": (0.5,), "anchors": ("none",), "limit": 1}
-    with patch.object(measure, "ModelCoder", side_effect=measure.ModelCoder) as coder:
+    with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
         evaluate(options(ckpt, tmp_path / "out", tile_rows=256, **request))
     assert coder.call_args.args[0].tile_rows == 256
     with pytest.raises(ConfigError, match="at least 192"):

@@ -3,8 +3,8 @@
 import io
 import json
 import math
+import re
 import sys
-import time
 import warnings
 
 import numpy as np
@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 from scipy.ndimage import correlate1d
 
-from modules.perceptual import NETWORKS, build_perceptual
+from modules.perceptual import NETWORKS
 from utils.errors import ConfigError
-from utils.metrics import METRICS, MetricSuite, independent_of
-from utils.metrics import effnet as effnet_metrics
+from utils.metrics import METRICS, MetricSuite
 from utils.metrics.bootstrap import ClusterBootstrap
-from utils.metrics.sets import SET_METRICS
+from utils.metrics.sets import MIN_IMAGES, summarise_set
 
-OFFLINE = ["psnr", "ssim", "ms_ssim_db", "cvvdp", "effnet_dist", "kd_effnet", "fd_effnet"]
+OFFLINE = ["psnr", "ssim", "ms_ssim_db", "cvvdp"]
 NEED_WEIGHTS = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
 
 
@@ -52,34 +51,34 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def suite() -> MetricSuite:
-    return MetricSuite("offline")
+    return MetricSuite(OFFLINE)
 
 
-def test_offline_is_what_needs_no_download(suite):
-    assert suite.names == OFFLINE and not suite.unavailable
-    assert set(METRICS) == {*OFFLINE, *NEED_WEIGHTS}
+def measured(suite: MetricSuite, x: np.ndarray, x_hat: np.ndarray) -> dict[str, float]:
+    return suite.measure(x, [x_hat])[0]
+
+
+def vectors(n: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Features of n images."""
+    rng = np.random.default_rng(seed)
+    return [{"inception": rng.normal(size=2048).astype(np.float32)} for _ in range(n)]
+
+
+def entries(suite: MetricSuite, n: int = 12, hats: list | None = None, **settings: str) -> dict:
+    """What a suite says of n images with made-up figures and features, two images a group."""
+    rows = [dict.fromkeys(METRICS, 1.0 + i) | {"ms_ssim_window": 7.0} for i in range(n)]
+    groups = [f"g{i // 2}" for i in range(n)]
+    return suite.summarise(rows, groups, vectors(n), vectors(n, 1) if hats is None else hats, **settings)
 
 
 def test_psnr_closed_form(suite):
     x = np.full((16, 16, 3), 100, np.uint8)
     x_hat = x.copy()
     x_hat[:4, :, 0] = 110  # a twelfth of the values is off by ten
-    assert suite.measure(x, x_hat)["psnr"] == pytest.approx(10 * math.log10(255**2 / (100 / 12)), abs=1e-9)
+    assert measured(suite, x, x_hat)["psnr"] == pytest.approx(10 * math.log10(255**2 / (100 / 12)), abs=1e-9)
     wrap = x.copy()
     wrap[...] = 90  # 90 - 100 must not wrap around in uint8
-    assert suite.measure(x, wrap)["psnr"] == pytest.approx(20 * math.log10(25.5), abs=1e-9)
-
-
-def test_psnr_of_a_set_is_the_mean_of_psnrs_not_the_psnr_of_the_mean(suite):
-    x = photograph()
-    pairs = [(x, noisy(x, 2)), (x, noisy(x, 20))]
-    rows = [suite.measure(*pair) for pair in pairs]
-    psnrs = [10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2)) for a, b in pairs]
-    features = [suite.features(x)[0]] * 2
-    result = suite.summarise(rows, ["a", "b"], features, features)
-    assert result["psnr"]["mean"] == pytest.approx(np.mean(psnrs), abs=1e-6)
-    of_the_mean = 10 * math.log10(255**2 / np.mean([np.mean((a.astype(float) - b) ** 2) for a, b in pairs]))
-    assert abs(result["psnr"]["mean"] - of_the_mean) > 3
+    assert measured(suite, x, wrap)["psnr"] == pytest.approx(20 * math.log10(25.5), abs=1e-9)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (65, 257), (128, 256)])
@@ -91,7 +90,7 @@ def test_ssim_equals_scikit_image(suite, size):
     expected = structural_similarity(
         x, x_hat, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
-    assert suite.measure(x, x_hat)["ssim"] == pytest.approx(expected, abs=2e-5)
+    assert measured(suite, x, x_hat)["ssim"] == pytest.approx(expected, abs=2e-5)
 
 
 def reference_ms_ssim(x: np.ndarray, y: np.ndarray, window: int) -> float:
@@ -121,7 +120,7 @@ def reference_ms_ssim(x: np.ndarray, y: np.ndarray, window: int) -> float:
 def test_ms_ssim_window_and_decibels(suite, size, window):
     x = photograph(*size)
     x_hat = jpeg(x, 15)
-    row = suite.measure(x, x_hat)
+    row = measured(suite, x, x_hat)
     assert row["ms_ssim_window"] == window
     expected = -10 * math.log10(1 - reference_ms_ssim(x, x_hat, window))
     assert row["ms_ssim_db"] == pytest.approx(expected, abs=2e-3)
@@ -136,7 +135,7 @@ def summary_of(suite: MetricSuite, rows: list[dict[str, float]], groups: list[st
 
 def test_a_mean_is_over_the_images_for_which_the_metric_is_defined(suite):
     heights, groups = (96, 97, 192, 128, 40), list("aabcd")
-    rows = [suite.measure(photograph(h), noisy(photograph(h), 2 + i)) for i, h in enumerate(heights)]
+    rows = [measured(suite, photograph(h), noisy(photograph(h), 2 + i)) for i, h in enumerate(heights)]
     assert [i for i, row in enumerate(rows) if "ms_ssim_db" in row] == [1, 2, 3]
     result = summary_of(suite, rows, groups)
     entry = result["ms_ssim_db"]
@@ -148,53 +147,10 @@ def test_a_mean_is_over_the_images_for_which_the_metric_is_defined(suite):
 
 
 def test_a_metric_that_no_image_has_is_unavailable_with_the_reason(suite):
-    rows = [suite.measure(photograph(96), noisy(photograph(96), 5))] * 2
+    rows = [measured(suite, photograph(96), noisy(photograph(96), 5))] * 2
     entry = summary_of(suite, rows, ["a", "b"])["ms_ssim_db"]
     assert set(entry) == {"unavailable"}
     assert "2 of 2" in entry["unavailable"] and "97 pixels" in entry["unavailable"]
-
-
-def test_a_value_that_is_not_finite_counts_as_none(monkeypatch):
-    suite = MetricSuite(["psnr", "ssim"])
-    values = iter([0.5, math.nan, 0.7, math.inf])
-
-    class Failing:
-        min_side = 11
-
-        def __call__(self, *_: object) -> float:
-            return next(values)
-
-    monkeypatch.setitem(suite._image, "ssim", Failing())
-    rows = [suite.measure(photograph(16, 16), photograph(16, 16)) for _ in range(4)]
-    entry = summary_of(suite, rows, list("abcd"))["ssim"]
-    assert entry["mean"] == pytest.approx(0.6) and (entry["n"], entry["of"]) == (2, 4)
-    assert "finite" in entry["left_out"]
-
-
-@pytest.mark.parametrize("name", ["fid", "kid"])
-def test_a_set_of_too_few_images_is_a_sentence_and_of_enough_a_finite_number(name, monkeypatch):
-    def retired(*_: object, **__: object) -> None:
-        raise TypeError("SciPy has changed this function's arguments")
-
-    monkeypatch.setattr("scipy.linalg.sqrtm", retired)
-    rng, least = np.random.default_rng(0), SET_METRICS[name].least
-    for n in (1, 2, least - 1, least):
-        x, y = ([{"inception": rng.normal(size=2048).astype(np.float32)} for _ in range(n)] for _ in range(2))
-        entry = SET_METRICS[name].summarise(x, y, ClusterBootstrap(["a"] * n))
-        if n < least:
-            assert set(entry) == {"unavailable"}
-            assert f"n is {n}" in entry["unavailable"] and "evaluate more" in entry["unavailable"]
-        else:
-            assert math.isfinite(entry["value"]) and entry["n"] == n
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_features_that_are_not_finite_are_a_sentence(suite, value):
-    features = suite.features(*(photograph(left=30 * i) for i in range(6)))
-    broken = [features[0] | {"effnet": np.full_like(features[0]["effnet"], value)}, *features[1:]]
-    result = suite.summarise([{"psnr": 30.0}] * 6, list("abcdef"), features, broken)
-    assert all("not finite" in result[name]["unavailable"] for name in ("kd_effnet", "fd_effnet"))
-    assert result["psnr"]["mean"] == 30
 
 
 @pytest.mark.parametrize("levels", [(0, 1), (0, 4), (252, 256)], ids=["black", "dark", "white"])
@@ -203,181 +159,148 @@ def test_dark_and_bright_images_are_measured_without_a_word(suite, levels, caplo
     x, x_hat = (rng.integers(*levels, (128, 128, 3)).astype(np.uint8) for _ in range(2))
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        row = suite.measure(x, x_hat)
-    assert set(row) == {"psnr", "ssim", "ms_ssim_db", "ms_ssim_window", "cvvdp", "effnet_dist"}
+        row = measured(suite, x, x_hat)
+    assert set(row) == {"psnr", "ssim", "ms_ssim_db", "ms_ssim_window", "cvvdp"}
     assert not caplog.records and not warned
 
 
 def test_identical_images(suite):
     x = photograph()
-    row = suite.measure(x, x.copy())
+    row = measured(suite, x, x.copy())
     assert row["psnr"] == 100 and row["ms_ssim_db"] == 50 and row["cvvdp"] == 10
-    assert row["ssim"] == pytest.approx(1, abs=1e-6) and row["effnet_dist"] == 0
-
-
-def test_every_metric_orders_jpeg_qualities(suite):
-    images = [photograph(left=left) for left in (0, 60, 120, 180, 240)]
-    summaries = []
-    for quality in (5, 20, 80):
-        pairs = [(x, jpeg(x, quality)) for x in images]
-        rows = [suite.measure(*pair) for pair in pairs]
-        references, hats = map(list, zip(*(suite.features(*pair) for pair in pairs), strict=True))
-        summaries.append(suite.summarise(rows, list("abcde"), references, hats))
-    for name in OFFLINE:
-        values = [summary[name]["mean" if METRICS[name].scope == "image" else "value"] for summary in summaries]
-        assert values == sorted(values, reverse=not METRICS[name].higher_is_better), name
-        assert len(set(values)) == 3, name
+    assert row["ssim"] == pytest.approx(1, abs=1e-6)
 
 
 def test_every_size_from_16_up(suite):
     for size in ((16, 16), (17, 203), (65, 257)):
-        row = suite.measure(photograph(*size), noisy(photograph(*size), 5))
-        assert set(row) == {"psnr", "ssim", "cvvdp", "effnet_dist"}
+        row = measured(suite, photograph(*size), noisy(photograph(*size), 5))
+        assert set(row) == {"psnr", "ssim", "cvvdp"}
         assert all(math.isfinite(value) for value in row.values())
 
 
-def test_an_image_does_not_depend_on_those_measured_before(suite):
-    x, other = photograph(), photograph(left=100)
-    x_hat = jpeg(x, 30)
-    fresh = MetricSuite(["effnet_dist", "kd_effnet", "cvvdp"])
-    expected, expected_features = fresh.measure(x, x_hat), fresh.features(x_hat)[0]
-    for _ in range(10):
-        suite.measure(other, noisy(other, 9))
-    row, features = suite.measure(x, x_hat), suite.features(x, x_hat)
-    assert {name: row[name] for name in expected} == expected
-    assert np.array_equal(features[1]["effnet"], expected_features["effnet"])
-    assert not np.array_equal(features[0]["effnet"], features[1]["effnet"])
+def test_a_value_that_is_not_finite_counts_as_none(monkeypatch):
+    suite = MetricSuite(["psnr", "ssim"])
+
+    class Failing:
+        min_side = 11
+
+        def __call__(self, *_: object) -> list[float]:
+            return [0.5, math.nan, 0.7, math.inf]
+
+    monkeypatch.setitem(suite._image, "ssim", Failing())
+    rows = suite.measure(photograph(16, 16), [photograph(16, 16)] * 4)
+    entry = summary_of(suite, rows, list("abcd"))["ssim"]
+    assert entry["mean"] == pytest.approx(0.6) and (entry["n"], entry["of"]) == (2, 4)
+    assert "finite" in entry["left_out"]
 
 
-def test_networks_are_built_once(suite, monkeypatch):
-    def forbidden(*_: object, **__: object) -> None:
-        raise AssertionError("a network is built while measuring")
-
-    monkeypatch.setattr(effnet_metrics.EfficientNetFeatures, "__init__", forbidden)
-    monkeypatch.setattr(torch, "load", forbidden)
-    suite.measure(photograph(), noisy(photograph(), 3))
-
-
-def test_features_are_small_and_their_positions_depend_on_the_size_only(suite):
-    small, large = suite.features(photograph(), photograph(300, 400))
-    assert small["effnet"].shape == (128, 120) and large["effnet"].shape == (256, 120)
-    assert small["effnet"].nbytes < 64_000 and small["effnet"].dtype == np.float16
-    assert 0.2 < np.sqrt(np.mean(small["effnet"].astype(float) ** 2)) < 5
+def test_psnr_of_a_set_is_the_mean_of_psnrs_not_the_psnr_of_the_mean(suite):
+    x = photograph()
+    hats = [noisy(x, 2), noisy(x, 20)]
+    errors = [np.mean((x.astype(float) - x_hat) ** 2) for x_hat in hats]
+    mean = summary_of(suite, suite.measure(x, hats), ["a", "b"])["psnr"]["mean"]
+    assert mean == pytest.approx(np.mean([10 * math.log10(255**2 / error) for error in errors]), abs=1e-6)
+    assert abs(mean - 10 * math.log10(255**2 / np.mean(errors))) > 3
 
 
-def set_entries(suite: MetricSuite, sigma: float, n: int = 6) -> dict:
-    images = [photograph(left=30 * i) for i in range(n)]
-    pairs = [(x, noisy(x, sigma, seed=i) if sigma else x) for i, x in enumerate(images)]
-    rows = [suite.measure(*pair) for pair in pairs]
-    references, hats = map(list, zip(*(suite.features(*pair) for pair in pairs), strict=True))
-    return suite.summarise(rows, [f"g{i // 2}" for i in range(n)], references, hats)
+def test_every_metric_orders_jpeg_qualities(suite):
+    x = photograph()
+    rows = suite.measure(x, [jpeg(x, quality) for quality in (5, 20, 80)])
+    for name in OFFLINE:
+        values = [row[name] for row in rows]
+        assert values == sorted(values, reverse=not METRICS[name].higher_is_better) and len(set(values)) == 3, name
 
 
-def test_set_metrics_of_identical_images_are_zero(suite):
-    result = set_entries(suite, 0)
-    assert result["kd_effnet"]["value"] == 0 and result["kd_effnet"]["ci95"] == [0, 0]
-    assert result["fd_effnet"]["value"] == pytest.approx(0, abs=1e-6)
+def test_reconstructions_measured_together_have_the_figures_of_each_alone(suite):
+    x = photograph()
+    hats = [jpeg(x, 10 * i + 5) for i in range(6)]  # more than one batch
+    for together, x_hat in zip(suite.measure(x, hats), hats, strict=True):
+        assert together == pytest.approx(measured(suite, x, x_hat), rel=1e-6)
 
 
-def test_set_metrics_state_what_they_are(suite):
-    entry = set_entries(suite, 10)["kd_effnet"]
-    assert entry["value"] > 0 and entry["ci95"][0] <= entry["value"] <= entry["ci95"][1]
-    assert (entry["n"], entry["groups"], entry["vectors"]) == (6, 3, 768)
-    assert "stage5" in entry["layer"] and "120" in entry["layer"]
+def test_the_time_of_each_metric_is_known():
+    suite = MetricSuite(["psnr", "cvvdp"])
+    suite.measure(photograph(), [noisy(photograph(), 5)] * 2)
+    assert set(suite.seconds) == {"psnr", "cvvdp"} and min(suite.seconds.values()) > 0
+    assert re.fullmatch(r"[0-9.]+ s: cvvdp [0-9]+%, psnr [0-9]+%", suite.shares())
 
 
-def test_too_few_vectors_are_unavailable_with_the_reason(suite):
-    result = set_entries(suite, 10, n=4)  # 512 vectors, 600 needed
-    for name in ("kd_effnet", "fd_effnet"):
-        assert "512" in result[name]["unavailable"] and "600" in result[name]["unavailable"]
-    assert "mean" in result["psnr"]
+@pytest.mark.parametrize("name", ["fid", "kid"])
+def test_a_set_of_too_few_images_is_a_sentence_and_of_enough_a_finite_number(name):
+    for n in (1, 2, MIN_IMAGES - 1, MIN_IMAGES):
+        entry = summarise_set(name, vectors(n), vectors(n, 1), ClusterBootstrap(["a"] * n))
+        if n < MIN_IMAGES:
+            assert set(entry) == {"unavailable"}
+            assert f"n is {n}" in entry["unavailable"] and "evaluate more" in entry["unavailable"]
+        else:
+            assert math.isfinite(entry["value"]) and entry["n"] == n
+
+
+def test_features_that_are_missing_or_not_finite_are_a_sentence():
+    bootstrap = ClusterBootstrap([str(i) for i in range(12)])
+    for broken, why in (({}, "not stored"), ({"inception": np.full(2048, np.nan)}, "not finite")):
+        assert why in summarise_set("fid", vectors(12), [broken, *vectors(11)], bootstrap)["unavailable"]
+
+
+def test_set_metrics_state_what_they_are():
+    bootstrap = ClusterBootstrap([f"g{i // 2}" for i in range(12)])
+    fid, kid = (summarise_set(name, vectors(12), vectors(12, 1), bootstrap) for name in ("fid", "kid"))
+    assert fid["n"] == kid["n"] == kid["subset_size"] == 12 and kid["groups"] == 6
+    assert kid["ci95"][0] <= kid["value"] <= kid["ci95"][1]
+    assert fid["halves"]["n"] == 6 and "ci95" not in fid
+    same = summarise_set("fid", vectors(12), vectors(12), bootstrap)
+    assert same["value"] == pytest.approx(0, abs=1e-6) == same["halves"]["value"]
+    assert same["halves"]["originals"] == fid["halves"]["originals"] > 1000
 
 
 def test_one_group_gives_no_interval(suite):
-    x = photograph()
-    features = suite.features(x)
-    entry = suite.summarise([suite.measure(x, noisy(x, 5))], ["only"], features, features)
+    entry = summary_of(suite, [measured(suite, photograph(), noisy(photograph(), 5))], ["only"])
     assert entry["psnr"]["ci95"] is None and entry["psnr"]["groups"] == 1
-    assert "at least 2 images" in entry["kd_effnet"]["unavailable"]
 
 
-def test_a_sweep_can_be_stored_reordered_and_summarised_later(suite, tmp_path):
-    images = [photograph(left=20 * i) for i in range(6)]
-    pairs = [(x, jpeg(x, 20 + 5 * i)) for i, x in enumerate(images)]
-    rows, references, hats = [], [], []
-    for i, (x, x_hat) in enumerate(pairs):
-        rows.append(json.loads(json.dumps(suite.measure(x, x_hat))))
-        reference, hat = suite.features(x, x_hat)
-        arrays = {f"x_{k}": v for k, v in reference.items()} | {f"y_{k}": v for k, v in hat.items()}
-        np.savez(tmp_path / f"{i}.npz", **arrays)
-        stored = np.load(tmp_path / f"{i}.npz")
-        references.append({k[2:]: stored[k] for k in stored.files if k.startswith("x_")})
-        hats.append({k[2:]: stored[k] for k in stored.files if k.startswith("y_")})
-    groups = ["a", "b", "b", "c", "c", "d"]
-    later = MetricSuite("offline").summarise(rows, groups, references, hats)
+def test_rows_can_be_stored_reordered_and_summarised_later(suite):
+    x, groups = photograph(), ["a", "b", "b", "c", "c", "d"]
+    rows = suite.measure(x, [jpeg(x, 20 + 5 * i) for i in range(6)])
+    later = summary_of(MetricSuite(OFFLINE), json.loads(json.dumps(rows)), groups)
     json.dumps(later, allow_nan=False)
     order = [3, 1, 5, 0, 2, 4]
-    again = suite.summarise(*([items[i] for i in order] for items in (rows, groups, references, hats)))
+    again = summary_of(suite, [rows[i] for i in order], [groups[i] for i in order])
     for name in OFFLINE:
-        key = "mean" if METRICS[name].scope == "image" else "value"
-        assert again[name][key] == pytest.approx(later[name][key], rel=1e-9)
-        if "ci95" in later[name]:
-            assert again[name]["ci95"] == pytest.approx(later[name]["ci95"], rel=1e-9)
-
-
-def test_features_that_were_not_stored_are_reported(suite):
-    x = photograph()
-    entry = suite.summarise([suite.measure(x, x)] * 2, ["a", "b"], [{}, {}], [{}, {}])["fd_effnet"]
-    assert "not stored" in entry["unavailable"]
+        assert again[name]["mean"] == pytest.approx(later[name]["mean"], rel=1e-9)
+        assert again[name]["ci95"] == pytest.approx(later[name]["ci95"], rel=1e-9)
 
 
 def test_without_weights_metrics_are_unavailable_at_once_and_never_dropped(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    start = time.monotonic()
     suite = MetricSuite(["psnr", *NEED_WEIGHTS])
-    assert time.monotonic() - start < 5
-    x = photograph()
-    row = suite.measure(x, noisy(x, 5))
-    assert set(row) == {"psnr"}
-    features = suite.features(x)
-    result = suite.summarise([row], ["a"], features, features)
-    assert list(result) == suite.names
+    assert set(measured(suite, photograph(), noisy(photograph(), 5))) == {"psnr"}
+    assert suite.features([photograph()]) == [{}]
+    result = entries(suite)
+    assert list(result) == suite.names and {*OFFLINE, *NEED_WEIGHTS} == set(METRICS)
     for name in NEED_WEIGHTS:
         assert set(result[name]) == {"unavailable"} and "fetch_weights.py" in result[name]["unavailable"]
+
+
+def test_a_metric_on_the_network_of_the_training_loss_says_that_it_does_not_judge(tmp_path, monkeypatch):
+    """LPIPS-VGG as a loss disqualifies both metrics on VGG16; EfficientNet disqualifies none."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    suite = MetricSuite()
+    for loss, noted in (("lpips_vgg", ["lpips_vgg", "dists"]), ("effnet", [])):
+        result = entries(suite, trained_on=NETWORKS[loss])
+        assert [name for name in result if "note" in result[name]] == noted
 
 
 def test_a_missing_package_makes_its_metric_unavailable(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycvvdp", None)
     suite = MetricSuite(["psnr", "cvvdp"])
     assert "pycvvdp" in suite.unavailable["cvvdp"] and "pip install" in suite.unavailable["cvvdp"]
-    assert set(suite.measure(photograph(), photograph())) == {"psnr"}
+    assert set(measured(suite, photograph(), photograph())) == {"psnr"}
 
 
 def test_wrong_input_is_refused(suite):
     x = photograph()
     for bad in (x.astype(np.float32) / 255, x[..., 0], x[:64]):
         with pytest.raises(ValueError):
-            suite.measure(x, bad)
-    with pytest.raises(ConfigError, match=r"lpips_squeeze.*lpips_alex"):
+            measured(suite, x, bad)
+    with pytest.raises(ConfigError, match=r"no metric lpips_squeeze; choose from psnr, .*lpips_alex"):
         MetricSuite(["psnr", "lpips_squeeze"])
-
-
-def test_no_metric_shares_the_network_of_the_default_training_loss(suite):
-    """EfficientNet: other weights in the loss than in the metrics, by name and by content."""
-    assert independent_of(NETWORKS["effnet"]) == list(METRICS)
-    loss = build_perceptual("effnet")
-    measured = effnet_metrics.EfficientNetFeatures("lite2")
-    big = [b for b in measured.buffers() if b.numel() > 200]
-    for buffer in loss.buffers():
-        assert not any(buffer.shape == other.shape and torch.allclose(buffer, other) for other in big)
-
-
-def test_a_metric_on_the_network_of_the_training_loss_says_that_it_does_not_judge(suite, tmp_path, monkeypatch):
-    """LPIPS-VGG as a loss disqualifies both metrics on VGG16."""
-    assert set(METRICS) - set(independent_of(NETWORKS["lpips_vgg"])) == {"lpips_vgg", "dists"}
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    judged = MetricSuite(["psnr", "lpips_vgg", "dists", "effnet_dist"])
-    x = photograph()
-    features = judged.features(x)
-    result = judged.summarise([judged.measure(x, x)], ["a"], features, features, trained_on=NETWORKS["lpips_vgg"])
-    assert [name for name in result if "note" in result[name]] == ["lpips_vgg", "dists"]

@@ -19,7 +19,7 @@ from modules.pretrained.fetch import Fetcher
 from modules.pretrained.inception import build_inception
 from utils.errors import WeightsError
 from utils.metrics import MetricSuite
-from utils.metrics.statistics import frechet_distance
+from utils.metrics.sets import frechet_distance
 
 NAMES = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
 
@@ -68,13 +68,13 @@ def test_lpips_is_the_package_on_minus_one_to_one(suite, images, net):
         part = next(part for part in reference.net.children() if hasattr(part, place))
         getattr(getattr(part, place), kind).data.copy_(value)
     x, x_hat = images[0], distort(images[0])
-    value = suite.measure(x, x_hat)[f"lpips_{net}"]
+    value = suite.measure(x, [x_hat])[0][f"lpips_{net}"]
     with torch.no_grad():
         package = float(reference(batch(x_hat), batch(x), normalize=True))  # scales [0, 1] to [-1, 1]
         wrong_range = float(reference(batch(x_hat), batch(x)))
     assert value == pytest.approx(package, rel=1e-5)
     assert abs(wrong_range / value - 1) > 0.02
-    assert suite.measure(x, x)[f"lpips_{net}"] == 0
+    assert suite.measure(x, [x])[0][f"lpips_{net}"] == 0
 
 
 def test_dists_is_its_authors_package(suite, images, monkeypatch):
@@ -90,8 +90,8 @@ def test_dists_is_its_authors_package(suite, images, monkeypatch):
     reference.alpha.data, reference.beta.data = learned["alpha"], learned["beta"]
     for image in images[:2]:
         expected = float(reference(batch(distort(image)), batch(image)))
-        assert suite.measure(image, distort(image))["dists"] == pytest.approx(expected, abs=1e-5)
-    assert suite.measure(images[0], images[0])["dists"] == pytest.approx(0, abs=1e-5)
+        assert suite.measure(image, [distort(image)])[0]["dists"] == pytest.approx(expected, abs=1e-5)
+    assert suite.measure(images[0], [images[0]])[0]["dists"] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lpips_alex", "lpips_vgg", "dists"])
@@ -119,10 +119,8 @@ def test_fid_and_kid_are_torch_fidelitys_command(suite, images, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     expected = json.loads(done.stdout[done.stdout.index("{") :])
-    references, others = map(
-        list, zip(*(suite.features(*pair) for pair in zip(images, hats, strict=True)), strict=True)
-    )
-    rows = [suite.measure(*pair) for pair in zip(images, hats, strict=True)]
+    rows = [suite.measure(x, [x_hat])[0] for x, x_hat in zip(images, hats, strict=True)]
+    references, others = suite.features(images), suite.features(hats)
     ours = suite.summarise(rows, list("abcdefghijkl"), references, others)
     assert ours["fid"]["value"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-3)
     assert ours["kid"]["value"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3, abs=1e-6)
@@ -142,7 +140,7 @@ def test_inception_features_are_those_of_the_archives_own_network(suite, images,
 
     with torch.no_grad():
         expected = network.net((resize(stack.float(), size=(299, 299), align_corners=False) - 128) / 128)
-    ours = np.stack([suite.features(image)[0]["inception"] for image in images])
+    ours = np.stack([vectors["inception"] for vectors in suite.features(images)])
     assert np.allclose(np.asarray(expected).reshape(ours.shape), ours, rtol=1e-3, atol=1e-5)
 
 

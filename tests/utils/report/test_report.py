@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,10 +21,12 @@ from utils.evaluation.plan import Point
 from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results
 from utils.files import png_bytes
-from utils.report.charts import ticks
-from utils.report.format import number, percent, signed
-from utils.report.page import write_report
+from utils.metrics.info import SIX
+from utils.report import rd
+from utils.report.figures import embedded, panels, write_figures
+from utils.report.page import _bd_card, write_report
 from utils.report.pictures import embed
+from utils.report.tables import number, percent, signed
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VOID = {"meta", "img", "br", "line", "circle", "rect", "polygon", "polyline"}
@@ -66,7 +69,7 @@ def results_of(source: Source, folder: Path, rates: Sequence[float] = RATES) -> 
         size = round(30 + 100 * (point.rate or 0))
         of_point = []
         for i in range(len(source)):
-            metrics = {"psnr": quality + i, "effnet_dist": 1 / (quality + i)}
+            metrics = {"psnr": quality + i, "dists": 1 / (quality + i)}
             of_point.append(Row(point.key, i, source.ids[i], *source.size, size, None, 1.0, 2.0, [], metrics))  # type: ignore[arg-type]
             store.write_bytes(store.reconstruction(point, i), png_bytes(noise(*source.size, 50 + i)))
         rows[point.key] = of_point
@@ -95,8 +98,11 @@ def entry_of(point: Point, rows: Sequence[Row], quality: float) -> dict[str, Any
         **{"bpp_estimated": None if point.model is None else bpp / 1.025, "encode_ms": 1.0, "decode_ms": 2.0},
         "metrics": {
             "psnr": {"mean": quality + 1, "ci95": [quality, quality + 2], "n": 3, "groups": 2},
-            "effnet_dist": {"mean": 1 / (quality + 1), "ci95": None, "n": 3, "groups": 2, "note": "Trained on <it>."},
-            "fid": {"unavailable": "weights-inception is missing: run fetch_weights.py"},
+            "dists": {"mean": 1 / (quality + 1), "ci95": None, "n": 3, "groups": 2, "note": "Trained on <it>."},
+            "lpips_alex": {"unavailable": "alexnet is missing: run fetch_weights.py"},
+            "fid": {
+                **{"value": 10 * quality, "n": 3, "halves": {"n": 1, "value": 200.0, "originals": 321.0}},
+            },
         },
     }
 
@@ -155,7 +161,6 @@ def test_every_point_is_in_the_table_with_its_interval(page: str) -> None:
 
 
 def test_curves_differences_and_side_information_are_shown(page: str) -> None:
-    assert page.count('<figure class="chart">') == 2
     assert "BD-rate" in page and "over" in page
     side = page[page.index("<h2>What the side image is worth") : page.index("<h2>Pictures")]
     assert "\u22124.00" in side and "correct" in side and "none" in side
@@ -164,7 +169,7 @@ def test_curves_differences_and_side_information_are_shown(page: str) -> None:
 
 def test_what_is_missing_is_said_with_its_reason(page: str) -> None:
     missing = page[page.index("<h2>What could not be measured") :]
-    assert "<b>FID</b>: weights-inception is missing: run fetch_weights.py" in missing
+    assert "<b>LPIPS (AlexNet)</b>: alexnet is missing: run fetch_weights.py" in missing
     assert "AVIF was not measured" in missing
 
 
@@ -180,7 +185,7 @@ def test_pictures_are_embedded_without_loss(page: str) -> None:
     with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
         assert np.array_equal(np.array(picture.convert("RGB")), image)
     # 3 pairs: the two views, two wrong side images, and 3 rates with the nearest anchor each.
-    assert page.count("<img") == 3 * (2 + 2 + 3 * 2)
+    assert page.count('<img src="data:image/webp') == 3 * (2 + 2 + 3 * 2)
     assert embed(noise(32, 64, 0)) in page and embed(noise(32, 64, 50)) in page
 
 
@@ -189,17 +194,16 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     results, store = results_of(source, tmp_path)
     sentence = "1 of 3 images has no value, which takes both sides of at least 97 pixels"
     for point, entry in zip(results.points, results.summary["points"], strict=True):
-        entry["metrics"]["effnet_dist"] |= {"n": 2, "of": 3, "left_out": sentence}
-        del results.rows[point.key][1].metrics["effnet_dist"]
+        entry["metrics"]["dists"] |= {"n": 2, "of": 3, "left_out": sentence}
+        del results.rows[point.key][1].metrics["dists"]
     write_report(tmp_path / "report.html", results, source, store)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     parts = re.split(r"<h2>", page)
-    curves, points, bd, side, _, _, missing = parts[1:8]
-    assert curves.count("</span> (2 of 3)</h3>") == 1  # of the two charts
-    assert curves.count("(2 of 3) at ") == points.count("(2 of 3)") == len(results.points)
+    points, bd, side, _, _, missing = parts[1:7]
+    assert points.count("(2 of 3)") == len(results.points)
     assert bd.count("(2 of 3)</th>") == 1
     assert side.count("(2 of 3)") == 3
-    assert f"<b>EfficientNet distance</b>: {sentence}" in missing
+    assert f"<b>DISTS</b>: {sentence}" in missing
 
 
 def test_large_images_are_cropped_and_this_is_said(tmp_path: Path) -> None:
@@ -213,12 +217,66 @@ def test_large_images_are_cropped_and_this_is_said(tmp_path: Path) -> None:
         assert np.array_equal(np.array(picture.convert("RGB")), source[0].x[72:328, 44:556])
 
 
-def test_round_ticks() -> None:
-    assert ticks(0, 0.62) == pytest.approx([0, 0.2, 0.4, 0.6])
-    assert ticks(19.3, 24.1) == pytest.approx([20, 21, 22, 23, 24])
-    assert ticks(-0.0004, 0.0011) == pytest.approx([0, 0.0005, 0.001], abs=1e-12)
+def drawn(address: str) -> str:
+    """The SVG of a figure in a data address."""
+    return base64.b64decode(address.removeprefix("data:image/svg+xml;base64,")).decode()
+
+
+def test_the_first_thing_shown_is_the_six_panels(page: str) -> None:
+    figure = page.index('<figure class="curves">')
+    assert page.index("</header>") < figure < page.index('<div class="cards">')
+    address = page[page.index("data:image/svg", figure) :].partition('"')[0]
+    assert ElementTree.fromstring(drawn(address)).tag.endswith("svg")
+    caption = page[figure : page.index("</figcaption>", figure)]
+    assert "FID is of n = 3 images" in caption and "321.0 apart" in caption and "† Trained on" in caption
+
+
+def test_the_headline_is_bd_rates_and_perception_at_an_equal_rate(page: str) -> None:
+    cards = page[page.index('<div class="cards">') : page.index("<nav>")]
+    assert re.search(r"<b>.[0-9.]+ dB</b><span>PSNR at equal rate \(BD-quality\) against WebP", cards)
+    assert re.search(r"<b>0.04[0-9] : 0.0[0-9]+</b><span>DISTS at 0.312 bpp, ours against WebP", cards)
+    assert re.search(r"<b>[0-9.]+ : [0-9.]+</b><span>FID at 0.312 bpp", cards)
+
+
+def test_a_bd_rate_that_can_be_had_comes_first_with_its_interval() -> None:
+    found = [
+        rd.Difference("psnr", "ours", name, rate, 1.0, 1, 1, rate_interval=(rate - 5, rate + 5))
+        for name, rate in (("JPEG", -80.0), ("WebP", -30.0), ("AVIF", 12.0))
+    ]
+    ((big, small),) = _bd_card(found, "psnr")
+    assert big == "+12.0 %"
+    assert small == (
+        "bits at equal PSNR (BD-rate) against AVIF (95 %: +7.0 % to +17.0 %); \u221230.0 % against WebP "
+        "(95 %: \u221235.0 % to \u221225.0 %)"
+    )
+    assert _bd_card(found, "ms_ssim_db") == []
+
+
+def test_the_panels_are_files_in_three_formats_and_each_metric_has_its_own(tmp_path: Path) -> None:
+    results, _ = results_of(Source(), tmp_path / "run")
+    write_figures(results.summary["points"], tmp_path, "caption")
+    with Image.open(tmp_path / "rd_six_panel.png") as picture:
+        assert picture.width > 1400 and np.asarray(picture.convert("L")).std() > 10
+    assert (tmp_path / "rd_six_panel.pdf").read_bytes().startswith(b"%PDF")
+    ElementTree.parse(tmp_path / "rd_six_panel.svg")
+    assert {path.name for path in tmp_path.glob("rd_*.png")} == {
+        f"rd_{name}.png" for name in ("six_panel", "psnr", "dists", "fid")
+    }
+    assert embedded(results.summary["points"], SIX) == embedded(results.summary["points"], SIX)
+
+
+def test_our_curves_are_coloured_and_anchors_grey_in_every_panel_that_was_measured(tmp_path: Path) -> None:
+    results, _ = results_of(Source(), tmp_path)
+    cells = panels(results.summary["points"], SIX).axes
+    titles = [cell.get_title() for cell in cells]
+    assert [title.split()[0] for title in titles] == ["LPIPS", "FID", "DISTS", "PSNR", "MS-SSIM", "SSIM"]
+    assert "\u2193" in titles[1] and "n = 3" in titles[1] and "†" in titles[2] and "\u2191" in titles[3]
+    assert [cell.texts[0].get_text() for cell in cells if cell.texts] == ["not measured"] * 3
+    colours = {line.get_label(): line[0].get_color() for line in cells[3].containers}
+    assert list(colours) == ["ours", "ours, side none", "ours, side shuffled", "WebP"]
+    assert colours["ours"] == colours["ours, side none"] == "#0072b2" and colours["WebP"] == "#777777"
 
 
 def test_numbers_have_a_real_minus_sign_and_the_decimals_that_matter() -> None:
-    assert number("psnr", 24.567) == "24.57" and number("kd_effnet", -0.00123) == "\u22120.0012"
+    assert number("psnr", 24.567) == "24.57" and number("kid", -0.00123) == "\u22120.0012"
     assert signed("ssim", 0.01) == "+0.010" and percent(-3.14159) == "\u22123.1 %"

@@ -160,15 +160,15 @@ def test_training_says_what_it_trains_and_validates_on(folder_data: Path, tmp_pa
     other = tmp_path / "other"
     write_pairs(other / "train", [f"pair{i}" for i in range(9)], 64, 64)
     write_pairs(other / "val", ["one", "two"], 64, 64)
-    arguments = "--preset demo --data.dataset folder --data.augment.height 64 --data.augment.width 64"
-    arguments += " --data.mixture.synthetic 1 --data.mixture.folder 3 --train.steps 1 --train.batch-size 2"
+    arguments = "--preset demo --data.augment.height 64 --data.augment.width 64 --train.steps 1 --train.batch-size 2"
     losses = []
     for name, root, pairs, held_out in (("first", folder_data, 6, 1), ("second", other, 9, 2)):
-        config, _ = parse_command_line([*arguments.split(), "--data.folder-root", str(root), "--name", name])
+        sets = [f"mine=folder:{root},weight=3", "street=synthetic"]
+        config, _ = parse_command_line([*arguments.split(), "--data.mix", *sets, "--name", name])
         trainer(config, tmp_path).train()
         log = (tmp_path / name / "log.txt").read_text()
-        assert f"trains on folder ({root}): {pairs} pairs, 75.0%; synthetic (made here)" in log
-        assert f"validates on folder ({root}): {held_out} pairs of the split val" in log
+        assert f"trains on mine ({root}): {pairs} pairs, 75.0%; street (made here)" in log
+        assert f"validates on mine ({root}): {held_out} pairs of the split val" in log
         losses.append(metrics(tmp_path, name)[0]["train/loss"])
     assert losses[0] != losses[1]
     image = next((other / "train" / "left").iterdir())

@@ -64,7 +64,7 @@ def values_of(
     codec = cast(Codec, Ours(variable_rate).train())
     config = Config(loss=LossConfig(lambda_min=0.1, lambda_max=0.4, lmbda=0.3, **loss))
     config = replace(config, **(sections or {}))
-    values = validate(codec, Grey(), config, tmp_path / "sample.png")
+    values = validate(codec, {"grey": Grey()}, config, tmp_path / "sample.png")
     assert values is not None and codec.training
     return values
 
@@ -101,5 +101,5 @@ def test_the_papers_lambda_is_on_the_rate(tmp_path: Path) -> None:
 
 def test_giving_up_leaves_no_values_and_no_picture(tmp_path: Path) -> None:
     codec = cast(Codec, Ours(True))
-    assert validate(codec, Grey(), Config(), tmp_path / "sample.png", given_up=lambda: True) is None
+    assert validate(codec, {"grey": Grey()}, Config(), tmp_path / "sample.png", given_up=lambda: True) is None
     assert not list(tmp_path.iterdir())

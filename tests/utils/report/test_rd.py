@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from utils.evaluation.rd import (
+from utils.report.rd import (
     Curve,
     bjontegaard,
     count_of,
@@ -18,8 +15,7 @@ from utils.evaluation.rd import (
     differences,
     interval_of,
     metrics_of,
-    plot,
-    styles,
+    value_at,
     value_of,
 )
 
@@ -49,7 +45,7 @@ def point(codec: str, bpp: float, psnr: float, **fields: Any) -> dict[str, Any]:
         "metrics": {
             "psnr": {"mean": psnr, "ci95": [psnr - 0.5, psnr + 0.5], "n": 4, "groups": 2},
             "dists": {"unavailable": "no weights: fetch them"},
-            "kd_effnet": {"value": 1 / psnr, "n": 4},
+            "kid": {"value": 1 / psnr, "n": 4},
         },
     } | fields
 
@@ -76,7 +72,7 @@ def test_a_constant_shift_of_quality_is_the_bd_quality() -> None:
 def test_for_a_distance_lower_is_better() -> None:
     reference = tuple(0.5 - 0.01 * v for v in DB)
     test = tuple(v - 0.02 for v in reference)
-    found = bjontegaard(curve(BPP, reference, "webp"), curve(BPP, test), "effnet_dist")
+    found = bjontegaard(curve(BPP, reference, "webp"), curve(BPP, test), "lpips_alex")
     assert found.quality == pytest.approx(-0.02)
     assert found.rate is not None and found.rate < 0
 
@@ -118,7 +114,7 @@ def test_points_become_curves_by_codec_and_decoding() -> None:
     ]
     assert found[0].intervals == ((23.5, 24.5), (26.5, 27.5))
     assert curves(points, "dists") == []
-    assert [info.name for info in metrics_of(points)] == ["psnr", "kd_effnet"]
+    assert [info.name for info in metrics_of(points)] == ["psnr", "kid"]
 
 
 def of_some(codec: str, n: int = 3) -> list[dict[str, Any]]:
@@ -132,8 +128,8 @@ def of_some(codec: str, n: int = 3) -> list[dict[str, Any]]:
 def test_a_curve_over_some_images_has_the_rate_of_these_and_their_number() -> None:
     points = of_some("ours")
     assert count_of(points[0]["metrics"]["psnr"]) == counts_of(points, "psnr") == " (3 of 5)"
-    assert count_of(points[0]["metrics"]["kd_effnet"]) == counts_of(points, "kd_effnet") == ""
-    psnr, kd = curves(points, "psnr")[0], curves(points, "kd_effnet")[0]
+    assert count_of(points[0]["metrics"]["kid"]) == counts_of(points, "kid") == ""
+    psnr, kd = curves(points, "psnr")[0], curves(points, "kid")[0]
     assert psnr.bpp == tuple(2 * b for b in BPP) and psnr.counts == (" (3 of 5)",) * 5
     assert kd.bpp == BPP and kd.counts == ("",) * 5
 
@@ -141,7 +137,7 @@ def test_a_curve_over_some_images_has_the_rate_of_these_and_their_number() -> No
 def test_a_difference_says_how_many_images_it_is_over_and_is_refused_where_curves_differ_in_that() -> None:
     same = {d.metric: d for d in differences([*of_some("ours"), *of_some("webp")])}
     assert same["psnr"].rate == pytest.approx(0, abs=1e-9) and same["psnr"].count == " (3 of 5)"
-    assert same["kd_effnet"].count == ""
+    assert same["kid"].count == ""
     mixed = of_some("ours")
     mixed[2] = of_some("ours", n=4)[2]
     for ours, webp in ((of_some("ours", n=4), of_some("webp")), (mixed, of_some("webp"))):
@@ -165,33 +161,15 @@ def test_every_metric_is_compared_with_every_anchor_and_with_our_other_curve() -
     ]
     found = {(d.metric, d.test, d.reference): d.rate for d in differences(points)}
     assert set(found) == {
-        (metric, *names)
-        for metric in ("psnr", "kd_effnet")
-        for names in (("old", "WebP"), ("new", "WebP"), ("new", "old"))
+        (metric, *names) for metric in ("psnr", "kid") for names in (("old", "WebP"), ("new", "WebP"), ("new", "old"))
     }
     assert found["psnr", "new", "old"] == pytest.approx(-10)
     assert found["psnr", "new", "WebP"] == pytest.approx(-40)
     # 1 / dB falls as quality rises: the same equivalences in rate.
-    assert found["kd_effnet", "new", "WebP"] == pytest.approx(-40)
+    assert found["kid", "new", "WebP"] == pytest.approx(-40)
 
 
-def test_plots_are_written_with_and_without_intervals(tmp_path: Path) -> None:
-    points = [point(codec, b, v) for codec in ("ours", "jpeg") for b, v in zip(BPP, DB, strict=True)]
-    points.append(point("ours", 0.2, 20, side="shuffled"))
-    for metric in ("psnr", "kd_effnet"):
-        plot(points, metric, tmp_path / f"rd_{metric}.png", "caption")
-        with Image.open(tmp_path / f"rd_{metric}.png") as picture:
-            assert picture.format == "PNG" and picture.width > 600
-            assert np.asarray(picture.convert("L")).std() > 10
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_a_method_keeps_its_colour_for_every_side_image() -> None:
-    points = [
-        point("ours", 0.1, 24),
-        point("ours", 0.2, 26),
-        point("ours", 0.2, 20, side="none"),
-        point("new", 0.2, 26),
-    ]
-    colours = [colour for colour, _, _ in styles(curves(points, "psnr"))]
-    assert colours[0] == colours[1] != colours[2]
+def test_a_figure_at_a_rate_lies_between_points_and_never_beyond_them() -> None:
+    found = curve(BPP, DB)
+    assert value_at(found, 0.15) == 25.2 and value_at(found, (0.1 * 0.15) ** 0.5) == pytest.approx((24 + 25.2) / 2)
+    assert value_at(found, 0.09) is None and value_at(found, 0.43) is None

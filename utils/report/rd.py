@@ -1,10 +1,12 @@
-"""Rate-distortion curves: grouping points, Bjontegaard differences with guards, and plots.
+"""Rate-distortion curves: grouping points, figures at equal rate, Bjontegaard differences with guards and intervals.
 
-Works on the points of summary.json, so that it serves any evaluation that was kept.
+Works on the points of summary.json, so that it serves any evaluation that was kept. An interval of a BD-rate comes from
+the cluster bootstrap over recordings, with both curves of the same resampled images.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
+from utils.errors import DataError
 from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
-from utils.files import replacing
+from utils.evaluation.summary import Results
+from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.info import METRICS, MetricInfo
 
 MIN_POINTS = 4
 """Points that a Bjontegaard difference needs on each curve (Bjontegaard 2001, VCEG-M33, fits through four)."""
 MIN_OVERLAP = 0.2
 """Share of the shorter of two curves that must lie in their common range."""
+DRAWS = 500
+"""Fewer than for means: a replicate takes a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -175,70 +183,107 @@ def differences(points: Sequence[Mapping[str, Any]], interval: RateInterval | No
     Single points (side variants) are no curves. `interval` of the metric, the reference and the test is asked wherever
     there is a BD-rate.
     """
-    result = []
+    wanted: list[tuple[str, Curve, Curve]] = []
     for info in metrics_of(points):
         lines = [curve for curve in curves(points, info.name) if len(curve.bpp) > 1]
         ours = [curve for curve in lines if not curve.is_anchor]
         for i, test in enumerate(ours):
-            for reference in ours[:i] + [curve for curve in lines if curve.is_anchor]:
-                found = bjontegaard(reference, test, info.name)
-                if interval is not None and found.rate is not None:
-                    found = replace(found, rate_interval=interval(info.name, reference, test))
-                result.append(found)
-    return result
-
-
-def plot(points: Sequence[Mapping[str, Any]], metric: str, path: Path, caption: str = "") -> None:
-    """Write rd_<metric>.png: each curve with its 95 % intervals. Side variants are single markers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    info = METRICS[metric]
-    figure = Figure(figsize=(6.4, 4.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    for curve, (colour, marker, line) in zip(found := curves(points, metric), styles(found), strict=True):
-        errors = None
-        if any(curve.intervals):
-            pairs = [i or (v, v) for i, v in zip(curve.intervals, curve.values, strict=True)]
-            errors = np.array(
-                [(max(v - low, 0), max(high - v, 0)) for v, (low, high) in zip(curve.values, pairs, strict=True)]
-            ).T
-        axes.errorbar(
-            curve.bpp, curve.values, errors, label=curve.label, color=colour, marker=marker, linestyle=line,
-            linewidth=1.6 if not curve.is_anchor else 1.2, markersize=5, elinewidth=0.7, capsize=2,
-        )  # fmt: skip
-    unit = f" ({info.unit})" if info.unit else ""
-    axes.set_xlabel("rate of the file (bits per pixel)")
-    better = "higher" if info.higher_is_better else "lower"
-    axes.set_ylabel(f"{info.label}{unit}{counts_of(points, metric)}, {better} is better")
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3, linewidth=0.6)
-    axes.legend(frameon=False, fontsize=9)
-    if caption:
-        axes.set_title(caption, fontsize=9)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
-PALETTE = ("#0072b2", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#e69f00")
-"""Colours that colour-blind readers can tell apart (Okabe and Ito 2008)."""
-ANCHOR_COLOURS = {"jpeg": "#999999", "webp": "#e69f00", "avif": "#d55e00"}
-MARKERS = {"correct": "o", "none": "v", "shuffled": "D"}
-
-
-def styles(found: Sequence[Curve]) -> list[tuple[str, str, str]]:
-    """(colour, matplotlib marker, line style) of each curve: a codec's colour is the same whatever its side images."""
-    methods = list(dict.fromkeys(curve.codec for curve in found if not curve.is_anchor))
+            wanted += [(info.name, reference, test) for reference in ours[:i] + [c for c in lines if c.is_anchor]]
     result = []
-    for curve in found:
-        if curve.is_anchor:
-            result.append((ANCHOR_COLOURS[curve.codec], "s", "--"))
-        else:
-            colour = PALETTE[methods.index(curve.codec) % 4]
-            result.append((colour, MARKERS.get(curve.side or "", "^"), "-" if len(curve.bpp) > 1 else "none"))
+    for metric, reference, test in tqdm(wanted, "BD-rates", unit="pair of curves", leave=False, disable=None):
+        found = bjontegaard(reference, test, metric)
+        if interval is not None and found.rate is not None:
+            found = replace(found, rate_interval=interval(metric, reference, test))
+        result.append(found)
     return result
+
+
+def value_at(curve: Curve, bpp: float) -> float | None:
+    """The figure of a curve at a rate, linear in log rate between its points; None beyond its ends."""
+    if not curve.bpp[0] <= bpp <= curve.bpp[-1]:
+        return None
+    return float(np.interp(np.log(bpp), np.log(curve.bpp), curve.values))
+
+
+def with_intervals(points: Sequence[Mapping[str, Any]], images: Images) -> list[Difference]:
+    """`differences` of a summary's points, each BD-rate of an image metric with its 95 % interval.
+
+    Metrics of sets of images have none, nor has a difference of which some replicates cannot be had.
+    """
+
+    @cache
+    def bootstrap(chosen: tuple[int, ...]) -> ClusterBootstrap:
+        return ClusterBootstrap([images.groups[i] for i in chosen], draws=DRAWS)
+
+    def interval(metric: str, reference: Curve, test: Curve) -> Interval | None:
+        values = images.metrics.get(metric)
+        if values is None:
+            return None
+        # The images that have a value at every point, which are those that the curves' means are over.
+        chosen = np.flatnonzero(np.isfinite(values[[*reference.places, *test.places]]).all(axis=0))
+        if not len(chosen):
+            return None
+
+        def resampled(curve: Curve, weights: NDArray[np.float64]) -> Curve:
+            share = weights / weights.sum()
+            bpp, quality = (figures[list(curve.places)][:, chosen] @ share for figures in (images.bpp, values))
+            return replace(curve, bpp=tuple(bpp), values=tuple(quality))
+
+        def rate(weights: NDArray[np.float64]) -> float:
+            found, _ = bd_rate(resampled(reference, weights), resampled(test, weights), metric)
+            return float("nan") if found is None else found
+
+        return bootstrap(tuple(chosen)).statistic(rate)
+
+    return differences(points, interval)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Figures of every image (n) at every point of a summary: bpp (points, n), each image metric (points, n).
+
+    NaN where an anchor or image has no value. `groups`: the group of each image.
+    """
+
+    groups: Sequence[str]
+    bpp: NDArray[np.float64]
+    metrics: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def of_results(cls, results: Results) -> Images:
+        """Of a sweep that has just ended."""
+        rows = [results.rows[point.key] for point in results.points]
+        names = {name for of_point in rows for row in of_point for name in row.metrics}
+        return cls(
+            results.groups,
+            np.array([[row.bpp for row in of_point] for of_point in rows]),
+            {
+                name: np.array([[row.metrics.get(name, np.nan) for row in of_point] for of_point in rows])
+                for name in names
+            },
+        )
+
+    @classmethod
+    def of_csv(cls, path: Path, summary: Mapping[str, Any]) -> Images:
+        """Of images.csv beside a summary. Raises DataError if it is not there or does not belong to it."""
+        points, pairs = summary["points"], summary["dataset"]["pairs"]
+        try:
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            codecs = [point["codec"] for point in points for _ in range(pairs)]
+            if [row["codec"] for row in rows] != codecs:
+                raise ValueError("its rows are not those of the summary")
+            names = [name for name in rows[0] if name in points[0]["metrics"]]
+
+            def table(name: str) -> NDArray[np.float64]:
+                return np.array([float(row[name] or "nan") for row in rows]).reshape(len(points), pairs)
+
+            bpp = table("bpp")
+            if not np.allclose(bpp.mean(axis=1), [point["bpp"] for point in points], rtol=1e-6):
+                raise ValueError("its rates are not those of the summary")
+            return cls([row["group"] for row in rows[:pairs]], bpp, {name: table(name) for name in names})
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise DataError(f"{path} cannot be used with its summary ({error}); run evaluate.py again.") from None
 
 
 _OPTIONS = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.metrics.statistics import PairedKernelDistance, frechet_distance, kernel_distance, kernel_distance_subsets
+from utils.metrics.sets import KernelDistance, frechet_distance, frechet_of_halves, kernel_distance_subsets
 
 
 def kernel(a: np.ndarray, b: np.ndarray) -> float:
@@ -47,13 +47,23 @@ def test_frechet_distance_needs_a_covariance():
         frechet_distance(np.zeros((1, 3)), np.zeros((5, 3)))
 
 
+def test_the_floor_of_fid_is_between_disjoint_halves_of_the_originals():
+    """And the figure beside it is of the reconstructions of one half, so both are at half of the images."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(21, 40))
+    found = frechet_of_halves(x, x + 0.01 * rng.normal(size=x.shape))
+    assert found["n"] == 10 and found["value"] < 0.1 < 10 < found["originals"]
+    pairs = [frechet_distance(*rng.permutation(x)[:20].reshape(2, 10, 40)) for _ in range(40)]
+    assert found["originals"] == pytest.approx(np.mean(pairs), rel=0.1)
+
+
 def test_kernel_distance_is_the_unbiased_sum():
     rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
-    xx = np.mean([kernel(x[i], x[j]) for i in range(4) for j in range(4) if i != j])
+    x, y = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
+    xx = np.mean([kernel(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
     yy = np.mean([kernel(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
     xy = np.mean([kernel(a, b) for a in x for b in y])
-    assert kernel_distance(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-12)
+    assert KernelDistance(x, y)() == pytest.approx(xx + yy - 2 * xy, rel=1e-12)
 
 
 def test_kernel_distance_equals_torch_fidelity():
@@ -64,52 +74,17 @@ def test_kernel_distance_equals_torch_fidelity():
     expected = kid_features_to_metric(
         torch.from_numpy(x), torch.from_numpy(y), kid_subset_size=30, kid_subsets=1, verbose=False
     )[KEY_METRIC_KID_MEAN]
-    assert kernel_distance(x, y) == pytest.approx(expected, rel=1e-9)
-    assert kernel_distance_subsets(x, y, 30) == kernel_distance(x, y)
-    subsets = kernel_distance_subsets(x, y, 25, subsets=400)
-    assert subsets == kernel_distance_subsets(x, y, 25, subsets=400)
-    assert subsets == pytest.approx(kernel_distance(x, y), rel=0.1)
+    assert KernelDistance(x, y)() == pytest.approx(expected, rel=1e-9)
+    assert kernel_distance_subsets(x, y, 30) == KernelDistance(x, y)()
+    subsets = kernel_distance_subsets(x, y, 25)
+    assert subsets == kernel_distance_subsets(x, y, 25)
+    assert subsets == pytest.approx(expected, rel=0.1)
 
 
-def test_paired_kernel_distance_is_the_sum_over_different_images():
+def test_an_image_that_a_draw_repeats_is_no_pair_of_different_images():
     rng = np.random.default_rng(4)
-    x = [rng.normal(size=(p, 3)) for p in (2, 3, 2)]
-    y = [a + rng.normal(size=a.shape) for a in x]
-    terms = [
-        kernel(x[i][p], x[j][q]) + kernel(y[i][p], y[j][q]) - kernel(x[i][p], y[j][q]) - kernel(y[i][p], x[j][q])
-        for i in range(3)
-        for j in range(3)
-        for p in range(len(x[i]))
-        for q in range(len(x[j]))
-        if i != j
-    ]
-    distance = PairedKernelDistance(x, y)
-    assert distance() == pytest.approx(np.mean(terms), rel=1e-9)
-    assert distance(np.array([1.0, 1, 0])) == pytest.approx(PairedKernelDistance(x[:2], y[:2])(), rel=1e-9)
-    assert np.isnan(distance(np.array([3.0, 0, 0])))  # one image three times is still one image
-    assert PairedKernelDistance(x, x)() == 0
-
-
-def test_paired_kernel_distance_is_unbiased_for_pairs_that_resemble_each_other():
-    """x_i and y_i are strongly dependent but equally distributed: the estimator for independent sets is biased."""
-    rng = np.random.default_rng(5)
-    paired, independent = [], []
-    for _ in range(400):
-        common = rng.normal(size=(12, 1, 3))
-        x, y = (common + 0.3 * rng.normal(size=(12, 4, 3)) for _ in range(2))
-        paired.append(PairedKernelDistance(list(x), list(y))())
-        independent.append(kernel_distance(x.reshape(-1, 3), y.reshape(-1, 3)))
-    error = np.std(paired) / np.sqrt(len(paired))
-    assert abs(np.mean(paired)) < 4 * error
-    assert np.mean(independent) < -4 * np.std(independent) / np.sqrt(len(independent))
-
-
-def test_paired_kernel_distance_of_many_vectors_uses_an_equal_part_of_each_image():
-    rng = np.random.default_rng(6)
-    x = [rng.normal(size=(50, 3)) for _ in range(4)]
-    y = [a + 0.5 for a in x]
-    assert (
-        PairedKernelDistance(x, y, max_vectors=40)() == PairedKernelDistance([a[:10] for a in x], [a[:10] for a in y])()
-    )
-    with pytest.raises(ValueError, match="2 or more"):
-        PairedKernelDistance(x[:1], y[:1])
+    x = rng.normal(size=(40, 3))
+    distance = KernelDistance(x, x + 0.3 * rng.normal(size=x.shape))
+    draws = [distance(rng.multinomial(40, np.full(40, 1 / 40)).astype(float)) for _ in range(4000)]
+    assert np.mean(draws) == pytest.approx(distance(), abs=4 * np.std(draws) / np.sqrt(len(draws)))
+    assert np.isnan(distance(np.array([3.0, *[0.0] * 39])))  # one image three times is still one image

@@ -12,13 +12,11 @@ import pytest
 from script_files import load_script
 
 from utils.errors import DataError
-from utils.evaluation.bd_intervals import Images, with_intervals
 from utils.evaluation.plan import Point
-from utils.evaluation.rd import Difference
 from utils.evaluation.store import Row
 from utils.evaluation.summary import Results, write_csv
-from utils.report.format import percent
-from utils.report.tables import differences_table
+from utils.report.rd import Difference, Images, with_intervals
+from utils.report.tables import differences_table, percent
 
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -50,7 +48,7 @@ def results(factors: dict[str, float], groups: list[str] = GROUPS, without: int 
                 "metrics": {
                     "psnr": {"mean": float(np.mean([row.metrics["psnr"] for row in mine]))},
                     "ssim": {"mean": 0.5 + 0.3 * point.rate},
-                    "kd_effnet": {"value": 1 - 0.5 * point.rate},
+                    "kid": {"value": 1 - 0.5 * point.rate},
                 }
             }
         )
@@ -83,7 +81,7 @@ def test_what_has_no_interval() -> None:
     factors = dict.fromkeys("abcd", 0.8)
     of = found_in(results(factors))
     assert of["psnr"].rate_interval
-    assert of["kd_effnet"].rate is not None and of["kd_effnet"].rate_interval is None
+    assert of["kid"].rate is not None and of["kid"].rate_interval is None
     assert found_in(results(factors, groups=["a"] * 10))["psnr"].rate_interval is None
 
 
@@ -117,16 +115,14 @@ def test_the_table_shows_them(
     write_csv(tmp_path / "images.csv", of)
     (tmp_path / "summary.json").write_text(json.dumps(of.summary))
     module = load_script("results_table")
-    monkeypatch.setattr(
-        sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "kd_effnet"]
-    )
+    monkeypatch.setattr(sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "kid"])
     module.main()
     lines = capsys.readouterr().out.splitlines()
     psnr = found_in(of)["psnr"]
     assert psnr.rate is not None and psnr.rate_interval is not None
     low, high = psnr.rate_interval
     assert f"| ours | psnr | {psnr.rate:+.1f} % [{low:+.1f}, {high:+.1f}] |" in lines
-    assert any(line.startswith("| ours | kd_effnet | ") and "[" not in line for line in lines)
+    assert any(line.startswith("| ours | kid | ") and "[" not in line for line in lines)
     assert not any("ssim" in line for line in lines)
 
 

@@ -1,0 +1,138 @@
+"""Rate-distortion curves by matplotlib: the six panels of the field's papers, and a plot of each metric."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.files import replacing
+from utils.metrics.info import METRICS, SIX
+from utils.report.rd import Curve, counts_of, curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = Sequence[Mapping[str, Any]]
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Our methods' colours, which colour-blind readers can tell apart (Okabe and Ito 2008). Anchors are grey."""
+ANCHOR_STYLES = {"avif": ("#333333", "s", "--"), "webp": ("#777777", "^", "-."), "jpeg": ("#aaaaaa", "x", ":")}
+SIDE_MARKERS = {"correct": "o", "none": "v", "shuffled": "D"}
+SIX_PANEL = "rd_six_panel"
+FORMATS = ("png", "pdf", "svg")
+
+
+def write_figures(points: Points, out: Path, caption: str) -> None:
+    """Write OUT/rd_six_panel.{png,pdf,svg}, and rd_<metric>.png for every metric that was measured."""
+    six = panels(points, SIX, caption)
+    six.draw_without_rendering()
+    six.set_layout_engine("none")  # laid out once for the three files
+    for form in FORMATS:
+        _save(six, out / f"{SIX_PANEL}.{form}")
+    for name in METRICS:
+        if curves(points, name):
+            _save(panels(points, [name], caption), out / f"rd_{name}.png")
+
+
+def embedded(points: Points, metrics: Sequence[str]) -> str:
+    """The panels of some metrics as an SVG image in a data address."""
+    buffer = io.BytesIO()
+    _draw_to(panels(points, metrics), buffer, "svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
+    """A panel a metric against bpp, at most three a row, with one legend for all.
+
+    Our methods come first and in colour, anchors in grey, decodings with another side image as markers of their own.
+    Bars are 95 % intervals. The panel of a metric that was not measured says so.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(metrics))
+    rows = math.ceil(len(metrics) / columns)
+    size = (3.5 * columns, 2.6 * rows + 0.7) if columns > 1 else (6.0, 4.8)
+    figure = Figure(figsize=size, layout="constrained")
+    cells = figure.subplots(rows, columns, squeeze=False).flat
+    handles: dict[str, Any] = {}
+    for cell, name in zip(cells, metrics, strict=False):
+        _panel(cell, points, name)
+        artists, labels = cell.get_legend_handles_labels()
+        handles = dict(zip(labels, artists, strict=True)) | handles
+    for cell in list(figure.axes)[len(metrics) :]:
+        cell.set_axis_off()
+    if handles:
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6), frameon=False,
+            fontsize=9, handlelength=2.8, columnspacing=1.5,
+        )  # fmt: skip
+    if caption:
+        figure.supxlabel(caption, fontsize=8, color="#555555")
+    return figure
+
+
+def _panel(axes: Axes, points: Points, name: str) -> None:
+    info, found = METRICS[name], curves(points, name)
+    entries = [point["metrics"].get(name) for point in points]
+    sizes = {entry["n"] for entry in entries if info.scope == "set" and entry is not None and "n" in entry}
+    unit = f" ({info.unit})" if info.unit else ""
+    of = f", n = {sizes.pop()}" if len(sizes) == 1 else ""
+    mark = " †" if any(entry is not None and "note" in entry for entry in entries) else ""
+    arrow = "\u2191" if info.higher_is_better else "\u2193"
+    axes.set_title(f"{info.label}{unit} {arrow}{mark}{of}{counts_of(points, name)}", fontsize=10)
+    if not found:
+        axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color="#777777")
+        axes.set(xticks=[], yticks=[])
+        return
+    methods = list(dict.fromkeys(curve.codec for curve in found if not curve.is_anchor))
+    order = [*methods, *ANCHOR_STYLES]
+    for curve in sorted(found, key=lambda curve: order.index(curve.codec)):
+        _line(axes, curve, methods)
+    axes.set_xlabel("bpp", fontsize=9)
+    axes.set_xlim(left=0)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3, linewidth=0.6)
+
+
+def _line(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
+    """A curve with its intervals; a single point with another side image is a hollow marker."""
+    if curve.is_anchor:
+        colour, marker, dashes = ANCHOR_STYLES[curve.codec]
+    else:
+        colour = PALETTE[methods.index(curve.codec) % len(PALETTE)]
+        marker, dashes = SIDE_MARKERS.get(curve.side or "", "P"), "-"
+    apart = len(curve.bpp) == 1 and curve.side not in (None, "correct")
+    errors = None
+    if any(curve.intervals):
+        bounds = [interval or (v, v) for interval, v in zip(curve.intervals, curve.values, strict=True)]
+        # An interval by bootstrap need not hold the figure itself.
+        sizes = [(v - low, high - v) for v, (low, high) in zip(curve.values, bounds, strict=True)]
+        errors = np.maximum(np.array(sizes).T, 0)
+    _, _, bars = axes.errorbar(
+        curve.bpp, curve.values, errors, label=curve.label, color=colour, marker=marker,
+        linestyle=dashes if len(curve.bpp) > 1 else "none", linewidth=1.2 if curve.is_anchor else 2.0, elinewidth=0.8,
+        markersize=4 if curve.is_anchor else 5, markerfacecolor="white" if apart else colour,
+        zorder=2 if curve.is_anchor else 3,
+    )  # fmt: skip
+    for bar in bars:
+        bar.set_alpha(0.45)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        _draw_to(figure, file, path.suffix[1:])
+
+
+def _draw_to(figure: Figure, file: IO[bytes], form: str) -> None:
+    """Without the date, so that equal figures are equal files."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "rd", "pdf.fonttype": 42}):
+        stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+        figure.savefig(file, format=form, dpi=150, metadata=stamp)

@@ -354,7 +354,7 @@ def test_rows_lost_from_the_logs_are_a_sentence(ckpt: Path, tmp_path: Path, eval
 def test_the_points_are_printed(ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), anchors=("jpeg",), limit=2))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:4] == ["method", "setting", "side", "bpp"]
+    assert lines[0] == "| method | rate | side image | bpp | lpips_alex | fid | psnr | ms_ssim_db | ssim |"
     points = summary_of(tmp_path / "out")["points"]
-    assert len(lines) == 1 + len(points)
-    assert lines[1].split()[:4] == ["ours", "0.5", "correct", f"{points[0]['bpp']:.4f}"]
+    assert len(lines) == 2 + len(points)
+    assert lines[2].startswith(f"| ours | 0.5 | correct | {points[0]['bpp']:.4f} | - | - | ")

@@ -8,7 +8,6 @@ scale compares a few positions around what the coarser one found, as RAFT-Stereo
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -62,20 +61,22 @@ def lookup(query: Tensor, key: Tensor, offset: Tensor, radius: int = RADIUS) -> 
     """Correlations around a match: query, key (B, C, H, W) and offset (B, 1, H, W) -> (B, 2 radius + 1, H, W).
 
     Entry k is the dot product of the query at column u with the key at column u + offset + k - radius of its row,
-    linear between columns; beyond the border the last column counts. It holds C values a position at a time.
+    linear between columns; beyond the border the last column counts. Memory: 2 (radius + 1) C values a position.
     """
     batch, channels, height, width = query.shape
     queries, keys = (part.permute(0, 2, 3, 1).reshape(-1, channels) for part in (query, key))
     # A hostile file can make features infinite and offsets NaN: an index must lie in the row even then.
     columns = torch.arange(width, device=offset.device) + offset[:, 0].nan_to_num()
     first = columns.floor()
-    row = torch.arange(batch * height, device=offset.device).view(batch, height, 1) * width
-    taps = []
-    for k in range(-radius, radius + 2):  # One column more than entries, for the linear interpolation.
-        place = row + (first + k).clamp(0, width - 1).long()
-        taps.append((queries * keys.index_select(0, place.view(-1))).sum(-1).view(batch, height, width))
+    row = torch.arange(batch * height, device=offset.device).view(batch, height, 1, 1) * width
+    # One column more than entries, for the linear interpolation.
+    taps = torch.arange(-radius, radius + 2, device=offset.device)
+    places = row + (first.long()[..., None] + taps).clamp(0, width - 1)
+    around = keys.index_select(0, places.flatten()).view(-1, len(taps), channels)
+    with torch.autocast(query.device.type, enabled=False):
+        products = torch.bmm(around, queries[:, :, None]).view(*places.shape).permute(0, 3, 1, 2)
     # A dot product is linear in the key: interpolating the products is interpolating the keys.
-    return torch.stack([torch.lerp(a, b, columns - first) for a, b in pairwise(taps)], dim=1)
+    return torch.lerp(products[:, :-1], products[:, 1:], (columns - first)[:, None])
 
 
 class Descriptor(nn.Module):

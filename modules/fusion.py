@@ -93,19 +93,23 @@ class Gate(nn.Module):
     """How far to trust what the side image offers at each position, in (0, 1); open at first.
 
     It sees both sides of the comparison, so a wrong side image, or a point that only one camera sees, can be shut out;
-    and `evidence` channels that tell how sure the match is.
+    with `evidence` also how sure the match is.
     """
 
-    def __init__(self, channels: int, hidden: int = 32, evidence: int = 0) -> None:
+    def __init__(self, channels: int, hidden: int = 32, evidence: bool = False) -> None:
         super().__init__()
-        self.compare = nn.Conv2d(2 * channels + evidence, hidden, 1)
+        self.compare = nn.Conv2d(2 * channels, hidden, 1)
+        self.weigh = nn.Conv2d(1, hidden, 1, bias=False) if evidence else None
         self.decide = nn.Conv2d(hidden, 1, 3, padding=1)
         nn.init.zeros_(self.decide.weight)
         nn.init.constant_(self.decide.bias, 3.0)  # type: ignore[arg-type]
 
-    def forward(self, h: Tensor, offered: Tensor, *evidence: Tensor) -> Tensor:
-        """h, offered (B, C, H, W), evidence (B, 1, H, W) each -> (B, 1, H, W)."""
-        return self.decide(F.silu(self.compare(torch.cat([h, offered, *evidence], dim=1)))).sigmoid()
+    def forward(self, h: Tensor, offered: Tensor, confidence: Tensor | None = None) -> Tensor:
+        """h, offered (B, C, H, W), with evidence a confidence (B, 1, H, W) -> (B, 1, H, W)."""
+        compared = self.compare(torch.cat([h, offered], dim=1))
+        if self.weigh is not None and confidence is not None:  # An odd number of channels would make cat slow.
+            compared = compared + self.weigh(confidence.to(h.dtype))
+        return self.decide(F.silu(compared)).sigmoid()
 
 
 class Refine(nn.Module):
@@ -195,7 +199,7 @@ class CorrelationFuse(nn.Module):
         self.correct = None if coarsest else LocalCorrelation(channels, side_channels, size=24 if scale else 16)
         self.project = None if coarsest else nn.Conv2d(side_channels, channels, 1)
         self.project_picture = nn.Conv2d(3 * PATCH**2, channels, 3, padding=1) if scale == 0 else None
-        self.gate = Gate(channels, evidence=1)
+        self.gate = Gate(channels, evidence=True)
 
     def forward(self, h: Tensor, side: Tensor, coarse: Matches | None, image: Tensor) -> tuple[Tensor, Matches]:
         """h (B, C, H, W), side (B, S, H, W), matches at (H/2, W/2), the side image -> (B, C, H, W), own matches."""
@@ -213,7 +217,7 @@ class CorrelationFuse(nn.Module):
                 by_pixel = F.interpolate(places, scale_factor=PATCH, mode="bilinear").split(1, dim=1)
                 offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, *by_pixel), PATCH))
         # A gate in (0, 1) shuts out what does not belong here: points that one camera sees, wrong side images.
-        return h + self.gate(h, offered, matches.confidence.to(h.dtype)) * offered, matches
+        return h + self.gate(h, offered, matches.confidence) * offered, matches
 
 
 class FusionSynthesis(nn.Module):

@@ -13,9 +13,9 @@ import pytest
 from evaluation_files import write_split
 from image_files import write_pairs
 from script_files import SCRIPTS, load_script
-from utils.report.rd import differences
 
 from data.sources import open_source, verify
+from utils.report.rd import differences
 
 TIME_LEFT = r"\d+/\d+ \[\d\d:\d\d<"
 

@@ -43,9 +43,10 @@ def validation_data(config: Config) -> dict[str, PairSource]:
 def _open(data: DataConfig, part: MixConfig, split: str, **options: int | None) -> PairSource:
     size = "train" if split == "train" else "protocol"
     root = data.root_of(part)
-    source = open_source(part.source, split=split, root=root, size=size, protocol=data.protocol, **options)  # type: ignore[arg-type]
-    verify(source)
-    return source
+    settings = {"split": split, "root": root, "size": size, "protocol": data.protocol} | options
+    # All files of a split are looked into, also where only some of its pairs are used.
+    verify(open_source(part.source, **settings | {"limit": None}))  # type: ignore[arg-type]
+    return open_source(part.source, **settings)  # type: ignore[arg-type]
 
 
 def data_report(config: Config, mixture: Mixture, validation: Mapping[str, PairSource]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -165,7 +168,7 @@ def make_loader(mixture: Mixture, indices: Iterable[int], batch_size: int, worke
 
     `indices` may be endless; a last, incomplete batch is dropped. `workers` 0 reads in this process.
     """
-    return PairLoader(
+    loader = PairLoader(
         mixture,
         batch_size=batch_size,
         sampler=indices,
@@ -174,6 +177,15 @@ def make_loader(mixture: Mixture, indices: Iterable[int], batch_size: int, worke
         worker_init_fn=_start_worker,
         drop_last=True,
     )
+    atexit.register(_end_workers, weakref.ref(loader))
+    return loader
+
+
+def _end_workers(loader: weakref.ref[PairLoader]) -> None:
+    """End workers that an error left running: the interpreter would do so by SIGTERM, and they would linger."""
+    iterator = getattr(loader(), "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 def _start_worker(number: int) -> None:
@@ -187,4 +199,5 @@ def _start_worker(number: int) -> None:
 def _linger(number: int, frame: FrameType | None) -> None:
     """End in LINGER seconds unless the training process ends this worker before; at once at the next SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))  # Not by the signal, which PyTorch would take for a fault.
     signal.alarm(LINGER)

@@ -68,13 +68,17 @@ def refusal(path: Path | str, error: Exception) -> str:
 
 def loader_died(reason: str) -> str:
     """The sentence for a data-loader process that has died; `reason` is what PyTorch or the system says."""
-    # Batches wait in /dev/shm, and a write beyond the end of a full one is a bus error.
-    shared = "Bus error" in reason or "shared memory" in reason or "/torch_" in reason
-    memory = "if /dev/shm is full, enlarge it (docker: --shm-size=1g), or" if shared else "if memory ran out,"
+    full = "if /dev/shm is full, enlarge it (docker: --shm-size=1g), or"
+    memory = full if _of_shared_memory(reason) else "if memory ran out,"
     return (
         f"A process that loads data has died ({reason.rstrip('. ')}); {memory} lower data.workers or "
         "train.batch_size, and run the same command again: it goes on from the last checkpoint."
     )
+
+
+def _of_shared_memory(reason: str) -> bool:
+    # Batches wait in /dev/shm, and a write beyond the end of a full one is a bus error.
+    return any(words in reason for words in ("Bus error", "shared memory", "/torch_"))
 
 
 def explain(error: Exception) -> str | None:
@@ -83,7 +87,9 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _FULL:
         return refusal(error.filename or "A file", error)
     if _LOADER in text:
-        return loader_died(text)
+        # "Caught ... in DataLoader worker" comes with the worker's traceback, whose last line is its error.
+        reason = str(error).strip().splitlines()[-1] if "Caught" in text else text
+        return loader_died(reason) if reason == text or _of_shared_memory(reason) else None
     if isinstance(error, RuntimeError) and any(words in text for words in _LOST):
         return (
             f"Another process of this command is gone ({_brief(text)}); what it printed last says why: run the same "

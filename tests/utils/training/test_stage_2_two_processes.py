@@ -42,9 +42,9 @@ def both(first_stage: Path, folder_data: Path, tmp_path_factory: pytest.TempPath
 def test_two_processes_train_stage_2_as_one(
     both: Path, first_stage: Path, folder_data: Path, tmp_path: Path, part: str
 ) -> None:
-    """The critic's gradient to 1e-4 of its norm, the codec's to 2 %, the weights to 5 and 20 % of the way of two steps.
+    """The critic's gradient to 1e-4 of its norm, the codec's to 4 %, the weights to 5 and 20 % of the way of two steps.
 
-    The codec's gradient passes the kinks of the frozen network: weights that change by 1e-7 move it by 0.6 %,
+    The codec's gradient passes the kinks of the frozen network: weights that change by 1e-7 move it by 0.6 %, another number of threads by 3 %,
     and Adam's first steps go by the sign of every entry.
     """
     one = two_steps(trainer(stage_2(str(folder_data), part), tmp_path, init=str(first_stage)))
@@ -58,7 +58,7 @@ def test_two_processes_train_stage_2_as_one(
         two = load_file(both / f"{part}-{rank}.safetensors")
         assert two.keys() == one.keys()
         for kind, bound in {
-            "gradient critic": 1e-4, "gradient codec": 2e-2, "weight critic": 5e-2, "weight codec": 0.2
+            "gradient critic": 1e-4, "gradient codec": 4e-2, "weight critic": 5e-2, "weight codec": 0.2
         }.items():  # fmt: skip
             names = [name for name in one if name.startswith(kind)]
             error = norm([two[name] - one[name] for name in names])

@@ -28,7 +28,7 @@ def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
             found += flags(value, f"{prefix}{name}.")
         elif isinstance(value, bool):
             found.append(f"--{prefix}{name}" if value else f"--{prefix}no-{name}")
-        elif value != []:  # Sets of pictures that are not given.
+        elif value not in ([], ()):  # Sets of pictures that are not given.
             found += [f"--{prefix}{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
     return found
 

@@ -44,8 +44,8 @@ def test_two_processes_train_stage_2_as_one(
 ) -> None:
     """The critic's gradient to 1e-4 of its norm, the codec's to 4 %, the weights to 5 and 20 % of the way of two steps.
 
-    The codec's gradient passes the kinks of the frozen network: weights that change by 1e-7 move it by 0.6 %, another number of threads by 3 %,
-    and Adam's first steps go by the sign of every entry.
+    The codec's gradient passes the kinks of the frozen network: weights that change by 1e-7 move it by 0.6 %,
+    another number of threads by 3 %, and Adam's first steps go by the sign of every entry.
     """
     one = two_steps(trainer(stage_2(str(folder_data), part), tmp_path, init=str(first_stage)))
     start = trainer(stage_2(str(folder_data), part), tmp_path / "start", init=str(first_stage))

@@ -1,7 +1,5 @@
 """Entropy models and latents for tests."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Small made-up image files and folders of pairs for the data tests."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

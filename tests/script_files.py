@@ -1,7 +1,5 @@
 """Scripts of the project as modules, so that a test can call their functions in its own process."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

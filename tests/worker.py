@@ -1,7 +1,5 @@
 """What each of the processes that `test_two_processes.py` starts does: `torchrun tests/worker.py DATA RUNS`."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

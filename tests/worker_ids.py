@@ -3,8 +3,6 @@
 RUNS/seen-RANK.jsonl gets a line {"step", "index", "id"} a micro-batch. Started by `torchrun`, or alone.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

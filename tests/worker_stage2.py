@@ -1,7 +1,5 @@
 """Two optimizer steps of the second stage in each of two processes: `torchrun worker_stage2.py DATA RUNS INIT`."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

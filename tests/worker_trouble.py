@@ -1,7 +1,5 @@
 """One of two processes gets a signal in the middle of a step: `torchrun tests/worker_trouble.py SIGNAL DATA RUNS`."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

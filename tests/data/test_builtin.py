@@ -1,7 +1,5 @@
 """Crops of scikit-image's stereo pair: real, offline, disjoint between splits, in the disparity convention of Pair."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The KITTI sample is built from KITTI 2015's own files, picture by picture, and nothing else passes for it."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import subprocess

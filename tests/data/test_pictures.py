@@ -1,7 +1,5 @@
 """Pictures as cameras, phones and programs write them come in upright, in sRGB, as RGB; the reason says what cannot."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """The pair source `warped`: geometry, occlusion, its photographs, and that a pair follows from seed and index alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Alignment: matches are found at every size, on their row, by a prior in shares of the width, in linear memory."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from unittest.mock import patch

@@ -1,7 +1,5 @@
 """The eleven mistakes found in released code of this family, and the tests here that fail when one is put back."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

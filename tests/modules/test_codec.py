@@ -1,7 +1,5 @@
 """The codec end to end: what the receiver decodes is what the sender meant, on any setting of either."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -46,9 +44,6 @@ def decoded_latent(codec: Codec, data: bytes) -> Tensor:
     with patch.object(codec, "synthesise", spy):
         codec.decompress(data, None)
     return caught[0]
-
-
-# ---------------------------------------------------------------- the latent arrives
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -107,9 +102,6 @@ def test_a_latent_is_recovered_only_when_it_is_asked_for(tiny_codec: Codec) -> N
         data = tiny_codec.pack(x, coded, 0.5)
     assert data == tiny_codec.compress(x, 0.5)
     assert torch.equal(decoded_latent(tiny_codec, data), coded.y_hat) and not coded.y_hat.is_inference()
-
-
-# ---------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 257)])
@@ -214,9 +206,6 @@ def test_a_file_of_another_model_is_named_as_such(tiny_codec: Codec) -> None:
         tiny_codec.decompress(untrained_codec(seed=5).compress(x, 0.5), x_side)
 
 
-# ---------------------------------------------------------------- decoding
-
-
 def test_mistake_09_the_same_file_gives_the_same_image(tiny_codec: Codec) -> None:
     """Also at full noise and with torch's generator elsewhere; another seed gives another image."""
     x, x_side = smooth_pair(64, 128)
@@ -270,9 +259,6 @@ def test_a_codec_without_side_information_takes_none() -> None:
     assert not codec.needs_side and codec.accepts_no_side
     assert torch.equal(codec.decompress(data, None), codec.decompress(data, x_side))
     assert codec.name != untrained_codec().name
-
-
-# ---------------------------------------------------------------- arguments
 
 
 def test_arguments_out_of_range_say_so(tiny_codec: Codec) -> None:

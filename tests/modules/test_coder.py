@@ -1,7 +1,5 @@
 """The arithmetic coder: every symbol comes back, at the cost that the tables say, and no bytes can crash it."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The critic: it learns to tell decoded from real, the codec learns from it, and neither moves the other's weights."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch

@@ -1,7 +1,5 @@
 """--precision: the receiver's networks in bfloat16 read the same files and give almost the same images."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

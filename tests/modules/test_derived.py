@@ -1,7 +1,5 @@
 """Derived values: kept while their tensors are the same, computed again after any change."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """The noise process: one definition of time, and three predictions that say the same."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The diffusion codec: its denoiser uses all that it is given, and its prediction is well conditioned at any noise."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest.mock import patch
 
@@ -25,9 +23,6 @@ def test_every_kind_trains_and_decodes(fusion: str) -> None:
     total.backward()
     assert torch.isfinite(total) and all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
     assert torch.isfinite(codec.decompress(codec.compress(x[0], 0.5), x_side[0])).all()
-
-
-# ---------------------------------------------------------------- the denoiser uses what it is given
 
 
 def unet_inputs(codec: Codec, t: float, gamma: float = 0.5, rate: float = 0.5) -> tuple[Any, ...]:
@@ -80,9 +75,6 @@ def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
     assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
 
 
-# ---------------------------------------------------------------- training forward
-
-
 def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
     """Noise, noise level, rate and dropout are keyed by the sample: halves of a batch add up to the batch."""
     x, x_side = batch_of_pairs(4)
@@ -126,9 +118,6 @@ def test_training_drops_the_side_image_as_often_as_asked(tiny_codec: Codec) -> N
         hook.remove()
     dropped = float((~seen[0]).float().mean())
     assert 0 < dropped < 0.3 and tiny_codec.side_dropout == 0.1
-
-
-# ---------------------------------------------------------------- preconditioning
 
 
 LEVELS = [(t, gamma) for t in (1e-3, 0.1, 0.5, 0.9, 1.0) for gamma in (0.0, 0.05, 0.5, 1.0)]

@@ -1,7 +1,5 @@
 """The entropy model: gradients where they are needed, estimates that files keep, integers that decide everything."""
 
-from __future__ import annotations
-
 from unittest.mock import patch
 
 import pytest
@@ -20,9 +18,6 @@ from utils.errors import BitstreamError
 
 def noisy(entropy: Hyperprior, y: Tensor, level: int = 128) -> Coded:
     return entropy(y, torch.full((len(y),), level), Draws(list(range(len(y)))))
-
-
-# ---------------------------------------------------------------- training
 
 
 def test_mistake_01_every_scale_has_a_gradient_at_initialisation() -> None:
@@ -128,9 +123,6 @@ def test_higher_rates_quantise_finer() -> None:
     coded = [entropy(y, torch.tensor([level])) for level in (0, 100, 255)]
     errors = [float((c.y_hat - y).square().mean()) for c in coded]
     assert errors[0] > errors[1] > errors[2] and coded[0].bits < coded[1].bits < coded[2].bits
-
-
-# ---------------------------------------------------------------- integers and files
 
 
 @pytest.mark.parametrize("mean_before_gain", [False, True])

@@ -1,7 +1,5 @@
 """Training for few steps: the second task sees what a sampler meets after its first step."""
 
-from __future__ import annotations
-
 from unittest.mock import patch
 
 import pytest

@@ -1,7 +1,5 @@
 """The integers that files are read with: their identity, when they are derived, and what is refused."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fusion: along rows only, able to find a disparity, and with parameters that are all in use."""
 
-from __future__ import annotations
-
 import math
 from unittest.mock import patch
 

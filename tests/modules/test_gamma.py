@@ -1,7 +1,5 @@
 """gamma: 0 is the context's own image, the denoiser's part grows with it, and in stage 2 so does realism's weight."""
 
-from __future__ import annotations
-
 from unittest.mock import patch
 
 import pytest

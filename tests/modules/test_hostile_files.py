@@ -1,7 +1,5 @@
 """Files made to do harm: whatever the bytes, and with a right checksum too, an image comes out or one named error."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Integer convolutions: exact against unbounded integers, whatever the order, batch, threads or layout."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from unittest.mock import patch
 

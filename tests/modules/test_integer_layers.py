@@ -1,7 +1,5 @@
 """Integer convolutions in strips of rows, and with a leaky activation."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from unittest.mock import patch
 

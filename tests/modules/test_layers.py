@@ -1,7 +1,5 @@
 """Building blocks equal what their descriptions say."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 

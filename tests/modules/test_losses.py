@@ -1,7 +1,5 @@
 """The objective: rate + lambda x (distortion + perception), with nothing in the rate that is not sent."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Keyed random numbers: the sampler's noise is part of the file format, the training's depends on the sample alone."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The released checkpoints: they load, are what their cards say, and are comparable as the project claims."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """DDIM: with an oracle it finds the image in any number of steps, and the network sees the times of its training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch

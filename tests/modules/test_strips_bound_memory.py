@@ -1,7 +1,5 @@
 """What --tile-rows promises: no network sees more rows than a strip, on both sides of a file."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """1 - MS-SSIM as a loss: what the metric is the logarithm of, and a gradient that helps or is zero."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

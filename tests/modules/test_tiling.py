@@ -1,7 +1,5 @@
 """Strips of rows: they cover the image, blend to one, and a tiled image equals the whole one but for a trace."""
 
-from __future__ import annotations
-
 import copy
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """scripts/benchmark.py: rows take turns, the budget is kept and what did not fit is named, ratios are those of rows."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """scripts/stress/cross_check.py: settings agree on a tiny codec, and a latent that differs is found."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

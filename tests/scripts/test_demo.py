@@ -1,7 +1,5 @@
 """The demo in a minimal form: the same script, fewer steps and pairs."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Pairs written as a folder data set come back as they were, at the size asked for."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

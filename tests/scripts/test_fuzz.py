@@ -1,7 +1,5 @@
 """The fuzzer: repeatable mutants of every kind, nothing else passes, and a short run of the script."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

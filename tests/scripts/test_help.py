@@ -1,7 +1,5 @@
 """Every script answers --help, quickly and from any folder, and names what it takes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """torch.hub gives a codec from anywhere, beside anyone's modules of the same names."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

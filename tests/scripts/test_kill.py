@@ -1,7 +1,5 @@
 """Killed runs end as if nothing had happened; and what a comparison of two runs sees."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

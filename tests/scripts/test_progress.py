@@ -1,7 +1,5 @@
 """On a terminal, whatever can take more than ten seconds shows how far it is and how long it will take."""
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -1,7 +1,5 @@
 """Documents whose figures are made by commands: those blocks change, and nothing else."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

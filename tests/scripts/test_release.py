@@ -1,7 +1,5 @@
 """A released checkpoint is the run's, with a portable data root and, where asked for, its own default gamma."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import replace

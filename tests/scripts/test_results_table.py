@@ -1,7 +1,5 @@
 """The tables of the documents: which rows, columns and tables the options choose."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

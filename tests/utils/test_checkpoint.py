@@ -1,7 +1,5 @@
 """Checkpoints: one file rebuilds the codec exactly, anything else is one sentence, and nothing is unpickled."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Callable
@@ -49,9 +47,6 @@ def assert_one_sentence(path: Path, words: str) -> None:
     with pytest.raises(CheckpointError, match=words) as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
-
-
-# ---------------------------------------------------------------- what comes back
 
 
 def test_the_file_alone_rebuilds_the_model(tiny: Config, tiny_codec: Codec, file: Path) -> None:
@@ -153,9 +148,6 @@ def test_checkpoints_older_than_a_field_still_load(file: Path) -> None:
     rewrite(file, forget)
     loaded = load_checkpoint(file).config
     assert loaded.train.keep == Config().train.keep and loaded.train.lr == 0.5
-
-
-# ---------------------------------------------------------------- what is refused (mistake 11)
 
 
 def test_mistake_11_a_wrong_checkpoint_never_loads_in_silence(file: Path) -> None:
@@ -261,9 +253,6 @@ def test_weights_that_cannot_be_stored_are_refused(tiny: Config, own_codec: Code
     assert [f.name for f in tmp_path.iterdir()] == [MODEL_FILE]
 
 
-# ---------------------------------------------------------------- what --ckpt means
-
-
 def test_a_run_a_folder_or_the_file(file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
 
@@ -289,9 +278,6 @@ def test_initialise_needs_the_same_architecture(file: Path) -> None:
     assert torch.equal(codec.unet.stem.weight, load_checkpoint(file).codec.unet.stem.weight)  # type: ignore[union-attr]
     with pytest.raises(CheckpointError, match="another architecture"):
         initialise(build_codec(tiny_config(model={"latent": 24})), file)
-
-
-# ---------------------------------------------------------------- training state
 
 
 def test_a_training_state_of_another_configuration_is_refused(tiny_codec: Codec, tmp_path: Path) -> None:

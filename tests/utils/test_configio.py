@@ -1,7 +1,5 @@
 """Configurations: whatever is unknown is an error, and what is written is what is read."""
 
-from __future__ import annotations
-
 import copy
 import json
 import sys

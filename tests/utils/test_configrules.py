@@ -1,7 +1,5 @@
 """One place says which settings can be together: nothing impossible, and nothing that would be ignored."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -63,9 +61,6 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
     numbers = {name for name, value in first.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
     assert numbers == set(bounded)
     assert MsSsimDb.min_side == MS_SSIM_MIN_EDGE
-
-
-# ---------------------------------------------------------------- what nothing reads
 
 
 @pytest.mark.parametrize(
@@ -134,9 +129,6 @@ def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path
         assert [line[:7] for line in done.stderr.splitlines() if "Warning" not in line and line[:2] != "  "] == [
             "error: "
         ]
-
-
-# ---------------------------------------------------------------- what cannot be
 
 
 @pytest.mark.parametrize(
@@ -211,9 +203,6 @@ def test_the_sections_are_those_of_one_family() -> None:
         ConfigError, match="section diffusion is a PaperDiffusionConfig, but codec diffusion has a Diff"
     ):
         check_codec(mixed)
-
-
-# ---------------------------------------------------------------- what earlier versions wrote
 
 
 def as_before(config: Config, **model: Any) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """A disk that is full: one sentence that says where and what to do, no half-written file, the last good one intact."""
 
-from __future__ import annotations
-
 import errno
 import resource
 from collections.abc import Iterator

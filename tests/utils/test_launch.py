@@ -1,7 +1,5 @@
 """Variables that a launcher left in the shell are a sentence within seconds; real launches go on."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """File names that a console cannot show, and names that look like options."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """No command writes over what it reads, by whatever name, nor over pictures and folders that it did not make."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """The run folder: written first, checked on resuming, and written by one process only."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

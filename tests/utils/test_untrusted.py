@@ -1,7 +1,5 @@
 """Model files made to do harm: refused with one sentence, before memory or time is spent on what they claim."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

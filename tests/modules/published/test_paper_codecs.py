@@ -1,7 +1,5 @@
 """DICM and CDC as codecs: sizes, files, training tasks, what is priced, and the mistakes of the released code."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from pathlib import Path
@@ -64,9 +62,6 @@ def steps_of(codec: Codec) -> int:
     return 2 if codec.name.startswith("dicm") else 3
 
 
-# --- presets -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("preset", "millions"), [("dicm_paper", 81.0), ("dicm_no_side", 53.6), ("cdc_eps", 53.6), ("cdc_x", 53.6)]
 )
@@ -117,9 +112,6 @@ def test_settings_that_these_codecs_cannot_have_are_refused(
     check_codec(config)
     with pytest.raises(ConfigError, match=message):
         check_codec(changed)
-
-
-# --- files ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 100)])
@@ -181,9 +173,6 @@ def test_a_checkpoint_decodes_the_files_of_the_model_that_it_was_saved_from(dicm
     x_hat, expected = (codec.decompress(data, X_SIDE[0], steps=2) for codec in (loaded, dicm))
     assert (x_hat - expected).abs().mean() < 0.005, "as far as float16 weights can be equal"
     assert (loaded.name, loaded.lmbda, loaded.default_steps, loaded.default_gamma) == ("dicm", 0.0025, 200, 0.8)
-
-
-# --- training ------------------------------------------------------------------------------------------------------
 
 
 def test_training_lowers_the_loss(trained: tuple[Config, Codec, list[float]]) -> None:
@@ -268,9 +257,6 @@ def test_the_squared_error_without_scale_is_a_loss_of_its_own() -> None:
     assert values == pytest.approx({"mse": 0.01 * 255**2, "l2": 0.01, "l1": 0.1})
 
 
-# --- what is priced ------------------------------------------------------------------------------------------------
-
-
 def test_bits_of_signals_that_are_never_sent_are_not_in_the_rate() -> None:
     """Mistake 4 of the released code: with them in the rate term, beta does not price the file."""
     codec = build_codec(tiny_paper("dicm_paper"))
@@ -316,9 +302,6 @@ def test_a_scale_below_its_bound_can_still_grow() -> None:
     scale.grad = None
     lower_bound(scale, SCALE_BOUND).sum().backward()  # descent lowers them
     assert torch.equal(scale.grad, torch.tensor([0.0, 0.0, 1.0]))
-
-
-# --- parts of DICM -------------------------------------------------------------------------------------------------
 
 
 def test_the_side_task_shares_the_unet_alone() -> None:

@@ -1,7 +1,5 @@
 """The published networks of CDC and DICM: sizes, shapes, use of context, and one definition of time."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,9 +38,6 @@ def small_inputs(batch: int = 1, side: int = 64) -> tuple[Tensor, list[Tensor]]:
     return torch.randn(batch, 3, side, side, generator=generator), contexts
 
 
-# --- sizes ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("finest", [3, 64])
 def test_unet_has_the_published_number_of_parameters(finest: int) -> None:
     with META:
@@ -67,9 +62,6 @@ def test_hyper_synthesis_stays_exact_in_integers() -> None:
     exact = h_s.integer_forward(z_hat * 2.0**8, level) / 2**8
     assert exact.shape == (1, 512, 4, 8)
     torch.testing.assert_close(exact.float(), h_s(z_hat.float(), level), rtol=0, atol=2 / 2**8)
-
-
-# --- shapes --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -123,9 +115,6 @@ def test_unet_refuses_a_context_for_the_coarsest_level() -> None:
         PaperUNet(dim=8, dim_mults=(1, 2, 3), context_channels=(3, 8, 16))
 
 
-# --- context and time ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("time", [0.0, 0.5, 0.999])
 def test_context_of_every_scale_is_used_at_every_time(time: float) -> None:
     unet = small_unet()
@@ -160,9 +149,6 @@ def test_time_enters_every_block_and_no_parameter_is_idle() -> None:
     times = {name: g for name, g in gradients.items() if name.endswith(".time.weight") and g is not None}
     assert len(times) == 2 * 6 + 2 + 2 * 5
     assert [name for name, g in times.items() if not g.any()] == []
-
-
-# --- layers --------------------------------------------------------------------------------------------------------
 
 
 def test_channel_norm_is_layer_norm_over_channels() -> None:

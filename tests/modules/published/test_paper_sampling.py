@@ -1,7 +1,5 @@
 """DICM and CDC in time: sampling visits the noise levels of training, and the schedules are the published ones."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny_paper import X_SIDE, X, tiny_paper

@@ -1,7 +1,5 @@
 """Folders: every input has one outcome; what is whole is kept; neither a bad file nor a dead process loses others."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Budgets: never exceeded, used up as far as the levels allow, and a sentence where nothing fits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from tiny import smooth_pair, untrained_codec

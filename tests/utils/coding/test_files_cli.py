@@ -1,7 +1,5 @@
 """scripts/compress.py and scripts/decompress.py: real files, and one line on stderr with status 1 for bad ones."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """--tile-rows: how many rows of an image the networks see at a time, checked and handed on by both scripts."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

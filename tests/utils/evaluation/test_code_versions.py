@@ -1,7 +1,5 @@
 """The digest of the code that measures: every file that decides a figure is in it, and none that only shows one."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

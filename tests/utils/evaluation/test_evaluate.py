@@ -1,7 +1,5 @@
 """Evaluation: measured from files, resumable, documented outputs, side variants, anchors, one sentence for errors."""
 
-from __future__ import annotations
-
 import csv
 import os
 import shutil
@@ -53,7 +51,6 @@ def images_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# ---------------------------------------------------------------- the documented outputs
 def test_summary_has_the_documented_schema(finished: Path, ckpt: Path) -> None:
     summary = summary_of(finished)
     assert set(summary) == {"format", "dataset", "environment", "points"}
@@ -144,7 +141,6 @@ def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evalu
             assert np.array_equal(read_image(decoded), x_hat)
 
 
-# ---------------------------------------------------------------- interruptions
 @pytest.mark.parametrize("measuring", [False, True], ids=["while coding", "while measuring"])
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
     ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, measuring: bool
@@ -240,7 +236,6 @@ def test_the_default_folder_tells_settings_apart(
     assert outs[0] is not None and outs[0].parent == Path("results") and outs[0].name.startswith("tiny-folder-val-")
 
 
-# ---------------------------------------------------------------- several processes
 @pytest.mark.slow
 def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
     arguments = ["evaluate.py", "--ckpt", str(ckpt), "--rates", "0.5", "--anchors", "jpeg"]
@@ -267,7 +262,6 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
                     assert b["metrics"][name][key] == pytest.approx(entry[key], rel=1e-4, abs=1e-7), name
 
 
-# ---------------------------------------------------------------- the command line
 def test_what_the_command_line_does_not_say_is_left_to_the_options() -> None:
     assert vars(command.parse(["--ckpt", "a", "b"])) == {"ckpt": ["a", "b"]}
     given = vars(command.parse(["--ckpt", "a", "--rates", "0", "1", "--metrics", "fid", "--split", "test"]))

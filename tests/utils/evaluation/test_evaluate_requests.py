@@ -1,7 +1,5 @@
 """What can be asked of an evaluation: side variants, plans of points, anchors."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,6 @@ from utils.evaluation.side import SideImages, fit, parse_side, shuffle
 pytestmark = pytest.mark.usefixtures("offline")
 
 
-# ---------------------------------------------------------------- side variants
 @pytest.mark.parametrize("groups", [list("aabbc"), list("abcdef"), list("aaabbb"), list("abcab") * 7])
 def test_shuffling_is_a_fixed_permutation_that_leaves_the_group(groups: list[str]) -> None:
     partner = shuffle(groups)
@@ -81,7 +78,6 @@ def test_tile_rows_reach_the_codec(ckpt: Path, tmp_path: Path, quick: None) -> N
         evaluate(options(ckpt, tmp_path / "other", tile_rows=100, **request))
 
 
-# ---------------------------------------------------------------- plans
 def test_fixed_rate_models_give_a_point_each_and_one_curve(tiny: Config, tmp_path: Path) -> None:
     paths = []
     for lmbda in (0.02, 0.001, 0.005):
@@ -164,7 +160,6 @@ def test_one_group_leaves_the_shuffled_point_out_with_a_note(ckpt: Path, tmp_pat
     assert "one group" in (tmp_path / "out" / "report.html").read_text()
 
 
-# ---------------------------------------------------------------- anchors
 @pytest.mark.parametrize("name", anchors.NAMES)
 def test_anchors_are_real_files(name: str) -> None:
     if anchors.unavailable(name):

@@ -1,7 +1,5 @@
 """Intervals of BD-rates: both curves of the same resampled recordings, from a sweep or from what it wrote."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Curves and Bjontegaard differences: closed forms, signs, guards, plots."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The report is one file that stands alone, is valid, shows every figure, and says what is missing."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

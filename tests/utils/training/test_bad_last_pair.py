@@ -1,7 +1,5 @@
 """Training looks into every file before its first step: the last of many pairs is named, and no run is begun."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

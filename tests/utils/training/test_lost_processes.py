@@ -1,7 +1,5 @@
 """A process that dies ends the command soon, with a sentence; a signal to one process stops all after the same step."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """train.precision auto: bfloat16 only where the device computes in it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest.mock import patch
 

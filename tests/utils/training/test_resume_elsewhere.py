@@ -1,7 +1,5 @@
 """A run goes on with another number of processes: every step sees the samples that it would have seen before."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

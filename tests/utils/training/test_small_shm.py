@@ -1,7 +1,5 @@
 """Data-loader processes hand batches over in /dev/shm, which a container may limit to 64 MB."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import subprocess

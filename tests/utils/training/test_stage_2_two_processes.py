@@ -1,7 +1,5 @@
 """The second stage by two processes: frozen parts, unused parameters and the critic as with one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checkpoint folders: whole or absent, checked by hash, and the last good one outlives damage and pruning."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

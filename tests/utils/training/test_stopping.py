@@ -1,7 +1,5 @@
 """Signals: the step is finished and saved, the same command goes on bit for bit, a second signal stops at once."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The training loop: exact resuming, process-independent schedules, and stopping with a sentence."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace
@@ -36,9 +34,6 @@ from utils.training.optimisation import (
 from utils.training.validation import is_objective
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
-
-
-# ---------------------------------------------------------------- exact resuming
 
 
 def test_four_steps_equal_two_resume_two(folder_data: Path, tmp_path: Path) -> None:
@@ -194,9 +189,6 @@ def test_evaluation_from_the_checkpoint_equals_the_model_in_memory(folder_data: 
     )
 
 
-# ---------------------------------------------------------------- counting (mistake 5)
-
-
 def test_mistake_05_the_learning_rate_follows_optimizer_steps() -> None:
     """Warm-up, plateau and decay are functions of the optimizer step alone; no number of processes comes in."""
     settings = TrainConfig(steps=100, warmup=10, decay=20, lr_floor=0.1)
@@ -299,9 +291,6 @@ def test_a_batch_that_cannot_be_shared_out_is_an_error(batch: int, accumulation:
     with pytest.raises(ConfigError, match=f"multiple of {processes * accumulation}"):
         micro_batch(TrainConfig(batch_size=batch, accumulation=accumulation), processes)
     assert micro_batch(TrainConfig(batch_size=8, accumulation=2), 2) == 2
-
-
-# ---------------------------------------------------------------- settings and stops
 
 
 @pytest.mark.parametrize("variable_rate", [True, False])

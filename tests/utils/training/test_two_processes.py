@@ -1,7 +1,5 @@
 """Two processes on a CPU do what one does, and go on after SIGKILL. Started as a user would: `torchrun`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

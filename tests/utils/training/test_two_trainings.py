@@ -1,7 +1,5 @@
 """Two trainings of two processes each at once on one machine: each launch finds a port of its own."""
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

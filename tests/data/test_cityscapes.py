@@ -91,13 +91,6 @@ def test_wrong_roots(root: Path, tmp_path: Path) -> None:
     assert "neither the folder rightImg8bit" in sentence(lambda: open_city(root))
 
 
-def test_zip_cut_short(root: Path, tmp_path: Path) -> None:
-    folder = zipped(root, tmp_path / "zips")
-    path = folder / "rightImg8bit_trainvaltest.zip"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert "rightImg8bit_trainvaltest.zip" in sentence(lambda: open_city(folder))
-
-
 def test_bad_image_is_found_by_verify(root: Path) -> None:
     write(root / "rightImg8bit/train/ulm/ulm_000001_000019_rightImg8bit.png", encode(noise(64, 64))[:-100])
     assert "ulm_000001_000019_rightImg8bit.png is cut short" in sentence(lambda: verify(open_city(root)))

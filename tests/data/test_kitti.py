@@ -135,10 +135,6 @@ def test_partial_copy_says_how_much(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert open_kitti(root, "val").ids == [f"kitti2015_training_{scene:06d}_10" for scene in range(155, 160)]
 
 
-def test_limit(whole: Path) -> None:
-    assert open_kitti(whole, "val", limit=3).ids == open_kitti(whole, "val").ids[:3]
-
-
 def sentence(call) -> str:
     with pytest.raises(DataError) as error:
         call()
@@ -232,18 +228,6 @@ def test_protocols_name_only_scenes_that_exist() -> None:
                     block.year
                 ][block.part]
             )
-
-
-def test_real_sample() -> None:
-    root = kitti_sample("raw")
-    test, train = open_kitti(root, "test"), open_kitti(root, "train")
-    assert (len(test), len(train)) == (4, 8)
-    assert "4 of 395" in test.report and "8 of 1396" in train.report
-    verify(test)
-    assert test[0].x.shape == (128, 256, 3)
-    assert open_kitti(root, "test", size="full")[0].x.shape == (375, 1242, 3)
-    with pytest.raises(DataError, match="No pair of KITTI's val split"):
-        open_kitti(root, "val")
 
 
 @pytest.mark.parametrize(("part", "size", "split"), [("testing", "protocol", "test"), ("training", "train", "train")])

@@ -58,12 +58,6 @@ def test_folder_of_one_cache_is_a_root_too(root: Path) -> None:
     assert open_kitti(root / "cache", limit=3).ids == open_kitti(root / "raw").ids[:3]
 
 
-def test_pairs_can_be_changed_without_changing_the_cache(root: Path) -> None:
-    packed = open_kitti(root / "cache")
-    packed[0].x[:] = 0
-    verify(packed, decode=True)
-
-
 def test_pickled_and_in_workers(root: Path) -> None:
     packed = open_kitti(root / "cache")
     expected = packed[2].x
@@ -134,11 +128,6 @@ def test_interrupted_writing_leaves_no_cache(root: Path) -> None:
     assert not list((root / "new").rglob("*.*"))
     with pytest.raises(DataError, match=r"index\.json"):
         PackedSource(root / "new" / KEY.folder, KEY)
-
-
-def test_writing_anew_replaces(root: Path) -> None:
-    write_cache(open_kitti(root / "raw", limit=2), root / "cache", KEY)
-    assert len(open_kitti(root / "cache")) == 2
 
 
 def test_cityscapes_train_size_is_the_protocol_size(tmp_path: Path) -> None:

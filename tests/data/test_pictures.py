@@ -256,12 +256,6 @@ def test_transparency_is_refused_once_decoded(case: str, no_decoding: pytest.Mon
         decode_image(data, "a")
 
 
-def test_plain_files_are_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for kind in ("PNG", "TIFF", "BMP", "WEBP", "JPEG", "AVIF"):
-        read_image(write(tmp_path / f"a.{kind.lower()}", encode(noise(), kind)))
-    assert not caplog.records
-
-
 def test_a_jpeg_with_bytes_behind_its_end_is_whole() -> None:
     data = encode(noise(64, 64), "JPEG")  # phones append a film
     film = bytes(10_000)

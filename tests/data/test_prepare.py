@@ -1,11 +1,9 @@
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from image_files import encode, kitti_sample, noise, write
+from image_files import encode, noise, write
 from kitti_files import write_cityscapes, write_kitti
 
 from data.files.packed import PackedSource
@@ -31,13 +29,6 @@ def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     return lambda dataset, *arguments: run(dataset, *arguments, monkeypatch=monkeypatch, capsys=capsys)
 
 
-@pytest.mark.parametrize("dataset", ["kitti", "cityscapes"])
-def test_help_from_anywhere(dataset: str, tmp_path: Path) -> None:
-    script = SCRIPTS / f"prepare_{dataset}.py"
-    result = subprocess.run([sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0 and "--partial" in result.stdout
-
-
 def test_incomplete_download_is_counted_and_refused(prepare, tmp_path: Path) -> None:
     root = write_kitti(tmp_path / "raw", {(2015, "testing"): range(5, 200)}, frames=[10])
     status, text = prepare("kitti", root, "--out", tmp_path / "out")
@@ -55,16 +46,6 @@ def test_whole_kitti(prepare, tmp_path: Path) -> None:
         packed = open_source("kitti", split=split, root=tmp_path / "out", size="full")
         assert isinstance(packed, PackedSource) and len(packed) == count
         assert packed.ids == open_source("kitti", split=split, root=root, size="full").ids
-
-
-def test_real_sample_to_caches(prepare, tmp_path: Path) -> None:
-    root = kitti_sample("raw")
-    status, text = prepare("kitti", root, "--out", tmp_path, "--partial")
-    assert status == 0 and "No pair of KITTI's val split" in text
-    for split, size in (("train", "train"), ("train", "protocol"), ("test", "protocol")):
-        packed, raw = (open_source("kitti", split=split, root=place, size=size) for place in (tmp_path, root))
-        assert isinstance(packed, PackedSource) and packed.ids == raw.ids and packed.report == raw.report
-        np.testing.assert_array_equal(packed[1].x_side, raw[1].x_side)
 
 
 def test_damaged_images_are_all_named(prepare, tmp_path: Path) -> None:

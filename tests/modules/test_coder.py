@@ -1,7 +1,5 @@
 """The arithmetic coder: every symbol comes back, at the cost that the tables say, and no bytes can crash it."""
 
-import copy
-
 import numpy as np
 import pytest
 
@@ -135,7 +133,3 @@ def test_a_forged_payload_of_any_length_has_an_end() -> None:
         decoder.take(which, TABLES)
         with pytest.raises(BitstreamError, match=f"has {length} bytes"):
             decoder.finish()
-
-
-def test_tables_survive_a_copy_of_their_model() -> None:
-    assert copy.deepcopy({"tables": TABLES})["tables"] is TABLES

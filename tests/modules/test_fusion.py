@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import modules.fusion as fusion
 from modules.alignment import Matches, warp
 from modules.fusion import (
-    FIRST_REACH,
     MAX_CORRECTION,
     MAX_OFFSET,
     CorrelationFuse,
@@ -147,13 +146,6 @@ def test_a_match_keeps_its_precision_under_autocast() -> None:
         torch.testing.assert_close(offset, torch.full_like(offset, expected), rtol=0, atol=0.05)
 
 
-def test_the_offset_bias_prefers_a_disparity() -> None:
-    attention = blind({-4: 50.0})
-    h, side = torch.randn(2, 1, 32, 2, 20)
-    expected = attention.out(attention.key_value(side)[:, 32:])
-    torch.testing.assert_close(attention(h, side)[0][..., 4:], expected[..., :-4], rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_has_a_gradient(kind: str) -> None:
     """A parameter without one stops training on several processes, and is saved for nothing."""
@@ -175,17 +167,6 @@ def test_context_has_the_promised_shapes_and_uses_what_it_should(kind: str) -> N
     other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)[0]
     assert torch.equal(context[0], other_side[0]) == (kind == "none")
     assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[0][2])
-
-
-def test_kinds_differ_in_what_they_add() -> None:
-    sizes = {kind: sum(p.numel() for p in synthesis(kind).parameters()) for kind in KINDS}
-    assert sizes["none"] < sizes["add"] < sizes["both"] < sizes["aligned"] < sizes["pixel_aligned"]
-    assert sizes["none"] < sizes["row_attention"] < sizes["both"]
-    torch.manual_seed(0)
-    both, (h, side, image) = Fuse("both", 32, 4, True), fine_inputs(32, 4, 8)
-    assert both.attention is not None
-    projected = both.project(side)
-    torch.testing.assert_close(both(h, side, None, image)[0], h + projected + both.attention(h, projected)[0])
 
 
 def test_a_warp_reads_to_the_right() -> None:
@@ -244,14 +225,6 @@ def test_a_correction_is_bounded_and_learns_from_the_image() -> None:
     h, side, image = fine_inputs()
     fine(h, side, Matches(torch.zeros(1, 1, 2, 8), torch.ones(1, 1, 2, 8)), image)[0].square().mean().backward()
     assert fine.refine.decide.weight.grad.abs().max() > 0  # type: ignore[union-attr]
-
-
-def test_attention_begins_near_where_it_is() -> None:
-    """From a row's length away, a match would be found by chance: untrained attention reaches as far as disparities."""
-    torch.manual_seed(0)
-    h, side = torch.randn(2, 1, 64, 4, 96)
-    offset = RowAttention(64)(h, side)[1].offset
-    assert offset.abs().mean() < 2 * FIRST_REACH and offset.abs().max() < MAX_OFFSET
 
 
 def test_the_sure_head_steers_the_warp() -> None:

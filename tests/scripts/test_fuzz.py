@@ -37,13 +37,6 @@ def test_every_mutant_gives_a_latent_or_one_error(tiny_codec: Codec, mutator: Mu
     assert kinds[True, "image"] > 10 and kinds[True, "refused"] > 10 and kinds[False, "refused"] > 50
 
 
-def test_mutants_follow_from_seed_and_number(tiny_codec: Codec, mutator: Mutator) -> None:
-    again = Mutator(mutator.files, tiny_codec.entropy.identity(), seed=3)
-    other = Mutator(mutator.files, tiny_codec.entropy.identity(), seed=4)
-    assert [mutator[n] for n in (5, 0)] == [again[n] for n in (5, 0)]
-    assert [mutator[n] for n in range(5)] != [other[n] for n in range(5)]
-
-
 def test_a_forged_file_has_a_right_checksum(tiny_codec: Codec, mutator: Mutator) -> None:
     identity = tiny_codec.entropy.identity()
     for data in mutator.files:

@@ -53,14 +53,6 @@ def test_exporting_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(TIME_LEFT, shown(lambda: call("export_pairs", *given, monkeypatch=monkeypatch)))
 
 
-def test_refreshing_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    document = tmp_path / "doc.md"
-    document.write_text("<!-- run\necho one\necho two\n-->\n<!-- end -->\n")
-    text = shown(lambda: call("refresh_docs", document, monkeypatch=monkeypatch))
-    assert "two\n<!-- end -->" in document.read_text()
-    assert re.search(r"2/2 \[", text) and re.search(TIME_LEFT, text)
-
-
 def test_intervals_of_bd_rates() -> None:
     def point(codec: str, rate: float) -> dict[str, Any]:
         quality = float(30 + 5 * np.log(rate))

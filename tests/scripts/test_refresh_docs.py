@@ -45,14 +45,6 @@ def test_the_last_commands_output_is_the_content_and_a_failure_changes_nothing(t
     assert document.read_text() == TEXT.replace("echo first > trace; ", "").replace("old", f"two\n{ROOT}")
 
 
-def test_list_runs_nothing(tmp_path: Path) -> None:
-    document = tmp_path / "doc.md"
-    document.write_text(TEXT)
-    done = call(str(document), "--list")
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "$ false" and document.read_text() == TEXT
-    assert call(str(tmp_path / "none.md")).returncode == 1
-
-
 def test_fresh_deletes_the_evaluations_that_are_named_and_only_those(tmp_path: Path) -> None:
     for name in ("evaluation", "other", "pictures"):
         (tmp_path / name / "work").mkdir(parents=True)

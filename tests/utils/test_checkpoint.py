@@ -81,14 +81,6 @@ def test_saving_what_was_loaded_changes_nothing(tiny: Config, file: Path, tmp_pa
     assert torch.equal(second.decompress(data, x_side), first.codec.decompress(data, x_side))
 
 
-def test_freezing_a_loaded_model_again_gives_the_same_integers(file: Path) -> None:
-    """Float weights of the entropy model are set from the integers, so nothing drifts when training goes on."""
-    codec = load_checkpoint(file).codec
-    before = {n: b.clone() for n, b in codec.entropy.h_s.named_buffers()}
-    codec.entropy.h_s.freeze()
-    assert all(torch.equal(b, before[n]) for n, b in codec.entropy.h_s.named_buffers())
-
-
 def test_what_is_stored(file: Path, tiny_codec: Codec) -> None:
     """Integers for what the coder depends on, float16 for the rest, no float twins of the integers."""
     tensors = load_file(file)

@@ -332,16 +332,6 @@ def test_a_mixture_of_before_is_sets_of_pictures(
     assert data.augment == AugmentConfig(height=64, width=64)
 
 
-def test_released_checkpoints_say_what_they_trained_on() -> None:
-    from utils.checkpoint import load_checkpoint
-
-    data = load_checkpoint(ROOT / "checkpoints" / "small_stage1").config.data
-    assert [(part.name, part.source, part.weight) for part in data.mix] == [
-        ("folder", "folder", 0.9),
-        ("synthetic", "synthetic", 0.1),
-    ]
-
-
 def test_the_effective_configuration_reads_everything() -> None:
     config = with_fields(tiny_config(), model={"fusion": "none"}, loss={"lmbda": 0.5}, data={"protocol": "ndic"})
     assert {"model.side_channels", "loss.lmbda", "data.protocol"} <= unread(config).keys()

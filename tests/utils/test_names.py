@@ -87,14 +87,3 @@ def test_a_script_reads_a_file_of_such_a_name(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["results_table", "--", "-summary.json"])
     with pytest.raises(DataError, match=r"^-summary\.json is no summary of an evaluation \(list"):
         load_script("results_table").main()
-
-
-@pytest.mark.parametrize(
-    "script",
-    [*(SCRIPTS / f"{name}.py" for name in ("compress", "decompress", "export_pairs", "prepare_kitti", "release")),
-     ROOT / "evaluate.py", ROOT / "train.py"],
-    ids=lambda path: path.name,
-)  # fmt: skip
-def test_the_help_says_how(script: Path) -> None:
-    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and DASH in done.stdout

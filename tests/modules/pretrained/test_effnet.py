@@ -63,10 +63,3 @@ def test_frozen_and_differentiable(network):
     x = torch.rand(1, 3, 64, 64, requires_grad=True)
     feature_distance(network(x), network(torch.rand(1, 3, 64, 64))).sum().backward()
     assert x.grad is not None and x.grad.abs().max() > 0 and torch.isfinite(x.grad).all()
-
-
-def test_unknown_names():
-    with pytest.raises(ValueError, match="lite9"):
-        EfficientNetFeatures("lite9")
-    with pytest.raises(ValueError, match="stage8"):
-        EfficientNetFeatures("lite0", ["stage8"])

@@ -11,7 +11,7 @@ from tiny_paper import PAPERS, X_SIDE, X, draws, tiny_paper
 from torch import Tensor, nn
 
 import modules.integer
-from config import PRESETS, Config, LossConfig
+from config import PRESETS, Config
 from modules.codec import Codec, CodecOutput, build_codec
 from modules.likelihoods import lower_bound
 from modules.losses import objective
@@ -82,14 +82,6 @@ def test_presets_have_the_published_settings() -> None:
     assert (dicm.diffusion.gamma, dicm.loss.lmbda, dicm.loss.perceptual) == (0.8, 0.0025, "lpips_vgg")
     assert (dicm.train.lr, dicm.train.batch_size, dicm.train.clip, dicm.train.ema) == (3e-5, 4, 1.0, 0.0)
     assert (cdc_x.diffusion.prediction, cdc_x.diffusion.timesteps) == ("x0", 8193)
-
-
-def test_fixed_rate_models_of_one_method_differ_in_beta_alone() -> None:
-    config = tiny_paper("dicm_paper")
-    other = dataclasses.replace(config, loss=dataclasses.replace(config.loss, lmbda=0.01))
-    first, second = build_codec(config), build_codec(other)
-    assert first.name == second.name == "dicm"
-    assert (first.lmbda, second.lmbda) == (0.0025, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -243,18 +235,6 @@ def test_each_sample_has_its_own_draws_whatever_the_batch() -> None:
     for a, b in zip(both.tasks, alone.tasks, strict=True):
         assert torch.equal(a.target[1:], b.target)
         torch.testing.assert_close(a.estimate[1:], b.estimate, atol=1e-4, rtol=1e-3)
-
-
-def test_the_squared_error_without_scale_is_a_loss_of_its_own() -> None:
-    output = CodecOutput(torch.zeros(1), torch.zeros(1), torch.zeros(1))
-    image = torch.full((1, 3, 4, 4), 0.5)
-    one = torch.ones(1)
-    estimate = image + 0.1
-    output.tasks = [modules.codec.DenoisingTask(torch.arange(1), image, image, estimate, image, one, one, one)]
-    values = {}
-    for kind in ("mse", "l2", "l1"):
-        values[kind] = float(objective(output, LossConfig(lmbda=1.0, distortion=kind), False, None, 0)[0])
-    assert values == pytest.approx({"mse": 0.01 * 255**2, "l2": 0.01, "l1": 0.1})
 
 
 def test_bits_of_signals_that_are_never_sent_are_not_in_the_rate() -> None:

@@ -38,13 +38,6 @@ def small_inputs(batch: int = 1, side: int = 64) -> tuple[Tensor, list[Tensor]]:
     return torch.randn(batch, 3, side, side, generator=generator), contexts
 
 
-@pytest.mark.parametrize("finest", [3, 64])
-def test_unet_has_the_published_number_of_parameters(finest: int) -> None:
-    with META:
-        unet = PaperUNet(context_channels=(finest, 64, 128, 192))
-    assert count(unet) == pytest.approx(39.9e6, rel=0.01)
-
-
 def test_the_float_hyper_synthesis_has_the_parameters_and_shape_of_the_integer_one() -> None:
     with META:
         published, exact = PaperHyperSynthesis(), IntegerSynthesis(hyper_synthesis_layers())

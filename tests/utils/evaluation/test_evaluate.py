@@ -14,7 +14,6 @@ import pytest
 from accelerate.state import PartialState
 from evaluation_files import GROUPS, options, summary_of, write_split
 
-import evaluate as command
 from data.images import read_image
 from data.sources import open_source
 from utils.checkpoint import load_checkpoint
@@ -177,16 +176,6 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
     assert len(before) + len(after) == total
 
 
-def test_a_missing_reconstruction_is_made_again(ckpt: Path, tmp_path: Path, quick: None) -> None:
-    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
-    evaluate(options(ckpt, tmp_path / "out", **fields))
-    (first, _) = sorted((tmp_path / "out" / "reconstructions").rglob("*.png"))
-    pixels = first.read_bytes()
-    first.unlink()
-    evaluate(options(ckpt, tmp_path / "out", **fields))
-    assert first.read_bytes() == pixels
-
-
 def test_metrics_that_become_available_are_added_without_decoding_again(
     ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,13 +249,6 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
             for key in ("mean", "value"):
                 if key in entry:
                     assert b["metrics"][name][key] == pytest.approx(entry[key], rel=1e-4, abs=1e-7), name
-
-
-def test_what_the_command_line_does_not_say_is_left_to_the_options() -> None:
-    assert vars(command.parse(["--ckpt", "a", "b"])) == {"ckpt": ["a", "b"]}
-    given = vars(command.parse(["--ckpt", "a", "--rates", "0", "1", "--metrics", "fid", "--split", "test"]))
-    asked = pipeline.Options(command="", **given)
-    assert (asked.rates, asked.metrics, asked.split, asked.size) == ([0, 1], ["fid"], "test", "protocol")
 
 
 @pytest.mark.parametrize(

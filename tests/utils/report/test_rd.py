@@ -11,10 +11,8 @@ from utils.report.rd import (
     counts_of,
     curves,
     differences,
-    interval_of,
     metrics_of,
     value_at,
-    value_of,
 )
 
 BPP = (0.1, 0.15, 0.22, 0.3, 0.42)
@@ -46,12 +44,6 @@ def point(codec: str, bpp: float, psnr: float, **fields: Any) -> dict[str, Any]:
             "kid": {"value": 1 / psnr, "n": 4},
         },
     } | fields
-
-
-def test_equal_curves_differ_by_nothing() -> None:
-    found = bjontegaard(curve(BPP, DB, "webp"), curve(BPP, DB), "psnr")
-    assert found.rate == pytest.approx(0, abs=1e-9) and found.quality == pytest.approx(0, abs=1e-9)
-    assert found.rate_overlap == found.quality_overlap == 1
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25])
@@ -142,13 +134,6 @@ def test_a_difference_says_how_many_images_it_is_over_and_is_refused_where_curve
         (found,) = [d for d in differences([*ours, *webp]) if d.metric == "psnr"]
         assert found.rate is None and found.quality is None
         assert found.reason_rate == found.reason_quality == "the points are means over different numbers of images"
-
-
-def test_figures_of_entries() -> None:
-    assert value_of({"mean": 3.0}) == 3 and value_of({"value": 2.0}) == 2
-    assert value_of({"unavailable": "why"}) is None and value_of(None) is None
-    assert interval_of({"mean": 3.0, "ci95": [2, 4]}) == (2, 4)
-    assert interval_of({"value": 3.0}) is None and interval_of({"mean": 3.0, "ci95": None}) is None
 
 
 def test_every_metric_is_compared_with_every_anchor_and_with_our_other_curve() -> None:

@@ -1,11 +1,10 @@
 """Two trainings of two processes each at once on one machine: each launch finds a port of its own."""
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import ROOT, torchrun
+from processes import torchrun
 
 from utils.training.checkpoints import damage, step_folders
 
@@ -19,10 +18,3 @@ def test_two_trainings_at_once_end_both(folder_data: Path, tmp_path: Path) -> No
             assert done.returncode == 0, done.stderr[-3000:]
             last = step_folders(runs / "resumed" / "checkpoints")[-1]
             assert (last.name, damage(last)) == ("step_00000002", None)
-
-
-@pytest.mark.parametrize("file", ["README.md", "evaluate.py", "docs/reliability.md"])
-def test_every_documented_torchrun_asks_for_a_free_port(file: str) -> None:
-    """Without --standalone torchrun 2.4 takes port 29500, and the second of two launches fails."""
-    commands = re.findall(r"torchrun (?=-).*", (ROOT / file).read_text())
-    assert commands and all(command.startswith("torchrun --standalone ") for command in commands), commands

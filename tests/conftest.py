@@ -2,17 +2,20 @@
 
 import copy
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState, PartialState
 from evaluation_files import GROUPS, QUICK, write_checkpoint, write_split
 from image_files import SAMPLE, kitti_sample
+from script_files import load_script
 from tiny import tiny_config, train_a_little, write_data
 
 from config import Config
 from modules.codec import Codec
+from utils import cli
 from utils.evaluation import pipeline
 from utils.metrics import MetricSuite
 
@@ -82,3 +85,18 @@ def evaluation_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config, tiny_codec: Codec, evaluation_data: Path) -> Path:
     """A checkpoint of `tiny_codec` that names `evaluation_data` as its data."""
     return write_checkpoint(tmp_path_factory.mktemp("ckpt"), tiny_codec, tiny, evaluation_data)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs scripts/NAME.py in this process and ends it as its own does: (exit status, stdout, stderr)."""
+
+    def run(name: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(load_script(name).main)
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return run

@@ -114,9 +114,7 @@ def test_empty_and_wrong_roots(root: Path, tmp_path: Path) -> None:
     ids=["truncated", "two sizes", "GIF", "16-bit", "empty"],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_bad_right_image_is_found_before_decoding(
-    root: Path, tmp_path: Path, data: bytes, message: str, zipped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_right_image_is_found_before_decoding(root, tmp_path, data, message, zipped, monkeypatch):
     write(root / "train" / "right" / "b9.png", data)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *a: pytest.fail("decoded"))
     text = error_of(zip_folder(root, tmp_path / "r.zip") if zipped else root)

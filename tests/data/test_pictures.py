@@ -224,9 +224,7 @@ MEANINGFUL = {
 
 
 @pytest.mark.parametrize("case", MEANINGFUL)
-def test_what_has_one_meaning_is_converted_and_said(
-    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_has_one_meaning_is_converted_and_said(case, tmp_path, caplog):
     (data, expected), changes = MEANINGFUL[case]
     image = read_image(write(tmp_path / "a.png", data))
     if case != "16 levels":

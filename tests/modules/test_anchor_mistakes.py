@@ -60,17 +60,11 @@ MISTAKES: dict[int, tuple[str, list[str]]] = {
     ),
     6: (
         "KITTI's validation scenes are its test scenes; pairs in both directions are taken for independent samples.",
-        [
-            "test_kitti::test_drive_disjoint_splits_share_no_scene",
-            "test_kitti::test_counts_of_the_protocol",
-        ],
+        ["test_kitti::test_drive_disjoint_splits_share_no_scene", "test_kitti::test_counts_of_the_protocol"],
     ),
     7: (
         "A flip without swapping the views turns disparity around.",
-        [
-            "test_transforms::test_flip_keeps_the_sign_of_disparity",
-            "test_transforms::test_flip_without_swap_would_not",
-        ],
+        ["test_transforms::test_flip_keeps_the_sign_of_disparity", "test_transforms::test_flip_without_swap_would_not"],
     ),
     8: (
         "PSNR of the mean MSE here and mean of PSNRs there; floats measured, floored PNGs saved.",

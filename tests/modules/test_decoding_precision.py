@@ -54,9 +54,7 @@ def test_auto_asks_the_processor(instructions: list[str], expected: torch.dtype 
     assert codec.decoding_dtype == expected
 
 
-def test_the_script_takes_it_for_files_and_for_folders(
-    ckpt: Path, codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_script_takes_it_for_files_and_for_folders(ckpt, codec, tmp_path, monkeypatch):
     x, x_side = smooth_pair()
     (tmp_path / "files").mkdir()
     (tmp_path / "sides").mkdir()

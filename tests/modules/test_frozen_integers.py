@@ -1,8 +1,6 @@
 """The integers that files are read with: their identity, when they are derived, and what is refused."""
 
 import copy
-from collections.abc import Callable
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -131,9 +129,7 @@ def inexact_medians(entropy: Hyperprior) -> None:
 
 
 @pytest.mark.parametrize(("damage", "words"), [(inexact_layer, r"layer 0 .* 2\^53"), (inexact_medians, "medians of z")])
-def test_a_checkpoint_that_breaks_the_bound_is_neither_saved_nor_loaded(
-    tmp_path: Path, damage: Callable[[Hyperprior], None], words: str
-) -> None:
+def test_a_checkpoint_that_breaks_the_bound_is_neither_saved_nor_loaded(tmp_path, damage, words):
     codec, config = untrained_codec(), tiny_config()
     file = tmp_path / MODEL_FILE
     save_checkpoint(file, codec, config, 0)

@@ -10,15 +10,7 @@ from torch import Tensor, nn
 
 import modules.fusion as fusion
 from modules.alignment import Matches, warp
-from modules.fusion import (
-    MAX_CORRECTION,
-    MAX_OFFSET,
-    CorrelationFuse,
-    Fuse,
-    FusionSynthesis,
-    Refine,
-    RowAttention,
-)
+from modules.fusion import MAX_CORRECTION, MAX_OFFSET, CorrelationFuse, Fuse, FusionSynthesis, Refine, RowAttention
 from modules.transforms import Side, SideEncoder
 
 KINDS = ("correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none")

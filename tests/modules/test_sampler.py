@@ -55,9 +55,7 @@ def test_an_oracle_recovers_the_image(prediction: str, schedule: str, timesteps:
 
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize(("prediction", "schedule", "timesteps"), KINDS)
-def test_mistake_02_the_network_is_told_the_noise_level_that_its_input_has(
-    prediction: str, schedule: str, timesteps: int, steps: int
-) -> None:
+def test_mistake_02_the_network_is_told_the_noise_level_that_its_input_has(prediction, schedule, timesteps, steps):
     """At every step x_t = alpha(t) x0 + sigma(t) noise for the very t that is passed: i / S would not be it."""
     process = Process(prediction, schedule, timesteps)  # type: ignore[arg-type]
     x0, noise, x_1 = start(process)

@@ -35,12 +35,6 @@ def shown(function: Callable[[], object]) -> str:
     return screen.getvalue()
 
 
-def call(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """scripts/NAME.py with these arguments."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    load_script(name).main()
-
-
 def test_looking_into_files(tmp_path: Path) -> None:
     write_pairs(tmp_path / "train", ["a", "b", "c"])
     text = shown(lambda: verify(open_source("folder", split="train", root=tmp_path)))
@@ -49,8 +43,9 @@ def test_looking_into_files(tmp_path: Path) -> None:
 
 def test_exporting_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_split(tmp_path / "data", "val", ["a", "b"])
-    given: list[Any] = [tmp_path / "out", "--dataset", "folder", "--data-root", root, "--split", "val"]
-    assert re.search(TIME_LEFT, shown(lambda: call("export_pairs", *given, monkeypatch=monkeypatch)))
+    given = [tmp_path / "out", "--dataset", "folder", "--data-root", root, "--split", "val"]
+    monkeypatch.setattr(sys, "argv", ["export_pairs", *map(str, given)])
+    assert re.search(TIME_LEFT, shown(load_script("export_pairs").main))
 
 
 def test_intervals_of_bd_rates() -> None:

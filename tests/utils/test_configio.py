@@ -120,10 +120,7 @@ def test_a_set_of_pictures_on_the_command_line() -> None:
         "--data.mix a=folder:D/e,weight=0.25,scale-min=0.5,scale-max=2 b=photos:P --data.root R --data.val v=builtin"
     )
     data = parse_command_line(["--preset", "small", *words.split()])[0].data
-    assert data.mix == (
-        MixConfig("a", "folder", "D/e", 0.25, 0.5, 2.0),
-        MixConfig("b", "photos", "P", role="pictures"),
-    )
+    assert data.mix == (MixConfig("a", "folder", "D/e", 0.25, 0.5, 2.0), MixConfig("b", "photos", "P", role="pictures"))
     assert data.val == (MixConfig("v", "builtin"),)
     assert [data.root_of(part) for part in (*data.mix, *data.val)] == ["R/D/e", "R/P", None]
     assert data.root_of(MixConfig("c", "folder", "/elsewhere")) == "/elsewhere"

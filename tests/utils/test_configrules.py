@@ -323,9 +323,7 @@ def with_a_mixture(augment: dict[str, Any] | None = None, **weights: float) -> d
         ({"scale_min": 0.5}, {"kitti": 2.0}, (MixConfig("kitti_scaled", "kitti", weight=2.0, scale_min=0.5),)),
     ],
 )
-def test_a_mixture_of_before_is_sets_of_pictures(
-    augment: dict[str, float], weights: dict[str, float], sets: tuple[MixConfig, ...]
-) -> None:
+def test_a_mixture_of_before_is_sets_of_pictures(augment, weights, sets):
     data = read_config(with_a_mixture(augment, **weights)).data
     assert data.mix == sets and data.val == ()
     assert (data.folder_root, data.protocol, data.mismatched, data.workers) == ("F", "ndic", 0.1, 3)

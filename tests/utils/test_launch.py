@@ -55,9 +55,7 @@ def test_leftovers_are_named_at_once(left: dict[str, str], said: str, monkeypatc
 @pytest.mark.parametrize(
     ("rank", "said"), [("0", r"rank 1 of 2 did not come"), ("1", r"nobody answers at MASTER_ADDR 127\.0\.0\.1")]
 )
-def test_processes_that_nobody_starts_are_not_waited_for(
-    rank: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_processes_that_nobody_starts_are_not_waited_for(rank, said, monkeypatch, capsys):
     monkeypatch.setattr(launch, "_store", None)
     for name, value in (
         ("WORLD_SIZE", "2"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from image_files import encode, noise, write
 from script_files import SCRIPTS, load_script
 
 from utils.cli import DASH, Parser
@@ -32,12 +33,7 @@ def test_a_console_that_lacks_the_letters(name: str) -> None:
 def test_a_whole_export_on_such_a_console(tmp_path: Path) -> None:
     """Its manifest is UTF-8 whatever the console's encoding is."""
     for folder in ("left", "right"):
-        (tmp_path / "in" / folder).mkdir(parents=True)
-    command = [sys.executable, str(SCRIPTS / "export_pairs.py"), "--dataset", "synthetic", "--limit", "1", "--split"]
-    subprocess.run([*command, "val", str(tmp_path / "made")], check=True, capture_output=True, timeout=120)
-    for folder in ("left", "right"):
-        (made,) = (tmp_path / "made" / "val" / folder).iterdir()
-        made.rename(tmp_path / "in" / folder / "caf\u00e9.png")
+        write(tmp_path / "in" / folder / "caf\u00e9.png", encode(noise()))
     folders = ["--dataset", "folder", "--data-root", str(tmp_path / "in"), str(tmp_path / "\u5de6")]
     command = [sys.executable, str(SCRIPTS / "export_pairs.py"), *folders]
     done = subprocess.run(command, env=ASCII, capture_output=True, timeout=120)

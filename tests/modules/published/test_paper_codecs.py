@@ -96,9 +96,7 @@ def test_presets_have_the_published_settings() -> None:
         ("dicm_paper", "model", {"finest_context": 0}, "finest_context"),
     ],
 )
-def test_settings_that_these_codecs_cannot_have_are_refused(
-    preset: str, part: str, fields: dict[str, object], message: str
-) -> None:
+def test_settings_that_these_codecs_cannot_have_are_refused(preset, part, fields, message):
     config = tiny_paper(preset)
     changed = dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **fields)})
     check_codec(config)
@@ -107,9 +105,7 @@ def test_settings_that_these_codecs_cannot_have_are_refused(
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 100)])
-def test_a_file_decodes_to_the_latent_of_the_forward_pass(
-    trained: tuple[Config, Codec, list[float]], height: int, width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_decodes_to_the_latent_of_the_forward_pass(trained, height, width, monkeypatch):
     _, codec, _ = trained
     (x,), (side,) = batch_of_pairs(1, height, width, first=5)
     decoded: list[Tensor] = []

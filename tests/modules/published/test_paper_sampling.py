@@ -15,9 +15,7 @@ SCHEDULES = [("epsilon", "linear", 20_000), ("x0", "cosine_offset", 8193), ("v",
 
 @pytest.mark.parametrize("steps", [1, 2, 17, 200])
 @pytest.mark.parametrize(("prediction", "schedule", "timesteps"), SCHEDULES)
-def test_few_step_sampling_uses_the_times_of_training(
-    prediction: str, schedule: str, timesteps: int, steps: int
-) -> None:
+def test_few_step_sampling_uses_the_times_of_training(prediction, schedule, timesteps, steps):
     """Mistake 2: i/S in sampling where training has t/T; and one step at the cleanest level instead of the noisiest."""
     process = Process(prediction, schedule, timesteps)
     grid = process.sample_t((torch.arange(timesteps) + 0.5) / timesteps)

@@ -80,9 +80,7 @@ def test_round_trip(command: Command, ckpt: Path, views: tuple[Path, Path], stre
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decoded.png", "left.bin"]
 
 
-def test_steps_gamma_and_a_missing_side_image(
-    command: Command, ckpt: Path, views: tuple[Path, Path], stream: Path, tmp_path: Path
-) -> None:
+def test_steps_gamma_and_a_missing_side_image(command, ckpt, views, stream, tmp_path):
     pictures = {}
     for name, arguments in {
         "plain": ["--side", views[1]],
@@ -98,9 +96,7 @@ def test_steps_gamma_and_a_missing_side_image(
     assert len(set(pictures.values())) == 4
 
 
-def test_an_mpo_is_both_inputs_and_gray_is_said_in_one_line(
-    command: Command, ckpt: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_mpo_is_both_inputs_and_gray_is_said_in_one_line(command, ckpt, tmp_path, caplog):
     views = [to_uint8(view) for view in smooth_pair(50, 67, 5)]
     pair, file, out = write(tmp_path / "pair.mpo", mpo(*views)), tmp_path / "pair.bin", tmp_path / "decoded.png"
     assert command("compress", pair, file, "--ckpt", ckpt, "--rate", 0.5)[0] == 0
@@ -132,18 +128,14 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_bad_files_are_one_line(
-    command: Command, ckpt: Path, views: tuple[Path, Path], stream: Path, tmp_path: Path, kind: str
-) -> None:
+def test_bad_files_are_one_line(command, ckpt, views, stream, tmp_path, kind):
     bad = write(tmp_path / "bad.bin", DAMAGE[kind](stream.read_bytes()))
     message = one_line(command("decompress", bad, tmp_path / "out.png", "--side", views[1], "--ckpt", ckpt))
     assert "bad.bin" in message
     assert not (tmp_path / "out.png").exists()
 
 
-def test_arguments_of_decompress(
-    command: Command, tiny: Config, ckpt: Path, views: tuple[Path, Path], stream: Path, tmp_path: Path
-) -> None:
+def test_arguments_of_decompress(command, tiny, ckpt, views, stream, tmp_path):
     small = write(tmp_path / "small.png", encode(np.zeros((40, 40, 3), np.uint8)))
     out = tmp_path / "out.png"
     side = ["--side", views[1], "--ckpt", ckpt]
@@ -163,9 +155,7 @@ def test_arguments_of_decompress(
     assert "--side is missing" in one_line(command("decompress", stream, out, "--ckpt", strict))
 
 
-def test_arguments_of_compress(
-    command: Command, tiny: Config, ckpt: Path, views: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_arguments_of_compress(command, tiny, ckpt, views, tmp_path):
     out = tmp_path / "out.bin"
     deep = write(tmp_path / "deep.png", png16())
     torn = write(tmp_path / "torn.png", views[0].read_bytes()[:200])
@@ -212,9 +202,7 @@ def test_a_budget_instead_of_a_rate(command: Command, ckpt: Path, views: tuple[P
     assert not out.exists()
 
 
-def test_images_beyond_max_pixels_are_refused(
-    command: Command, ckpt: Path, views: tuple[Path, Path], stream: Path, tmp_path: Path
-) -> None:
+def test_images_beyond_max_pixels_are_refused(command, ckpt, views, stream, tmp_path):
     out, side = tmp_path / "out.png", ["--side", views[1], "--ckpt", ckpt]
     message = one_line(command("decompress", stream, out, *side, "--max-pixels", 50 * 67 - 1))
     assert "left.bin: The file claims an image of 67x50" in message and "--max-pixels" in message

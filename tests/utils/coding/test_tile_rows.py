@@ -37,9 +37,7 @@ def test_tile_rows_are_checked() -> None:
         set_tile_rows(build_codec(tiny_paper("cdc_x")), 192)
 
 
-def test_the_scripts_take_tile_rows(
-    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_scripts_take_tile_rows(ckpt, tmp_path, monkeypatch, capsys):
     used: list[int | None] = []
     monkeypatch.setattr(tiling, "row_strips", lambda height, rows: used.append(rows) or [Strip(0, height)])
     left, right = (encode(to_uint8(image)) for image in smooth_pair(64, 64))

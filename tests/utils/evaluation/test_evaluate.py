@@ -17,7 +17,7 @@ from evaluation_files import GROUPS, options, summary_of, write_split
 from data.images import read_image
 from data.sources import open_source
 from utils.checkpoint import load_checkpoint
-from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
+from utils.errors import CheckpointError, ConfigError, DataError
 from utils.evaluation import anchors, pipeline
 from utils.evaluation.coders import ModelCoder
 from utils.evaluation.pipeline import evaluate
@@ -141,9 +141,7 @@ def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evalu
 
 
 @pytest.mark.parametrize("measuring", [False, True], ids=["while coding", "while measuring"])
-def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, measuring: bool
-) -> None:
+def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(ckpt, tmp_path, quick, monkeypatch, measuring):
     fields: dict[str, Any] = {"rates": (0.0, 1.0), "anchors": ("jpeg",), "limit": 4}
     evaluate(options(ckpt, tmp_path / "whole", **fields))
 
@@ -176,9 +174,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(
     assert len(before) + len(after) == total
 
 
-def test_metrics_that_become_available_are_added_without_decoding_again(
-    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_metrics_that_become_available_are_added_without_decoding_again(ckpt, tmp_path, monkeypatch):
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
     evaluate(options(ckpt, tmp_path / "out", metrics=("psnr", "lpips_alex"), **fields))
     monkeypatch.setattr(ModelCoder, "decode", lambda *_: pytest.fail("the decoded images are there"))
@@ -194,9 +190,7 @@ def test_metrics_that_become_available_are_added_without_decoding_again(
 @pytest.mark.parametrize(
     ("field", "value"), [("rates", (0.25,)), ("gamma", 0.5), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)]
 )
-def test_other_settings_in_the_same_folder_are_refused(
-    ckpt: Path, tmp_path_factory: pytest.TempPathFactory, quick: None, field: str, value: Any
-) -> None:
+def test_other_settings_in_the_same_folder_are_refused(ckpt, tmp_path_factory, quick, field, value):
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
     out = tmp_path_factory.getbasetemp() / "shared_settings"
     if not out.exists():
@@ -205,9 +199,7 @@ def test_other_settings_in_the_same_folder_are_refused(
         evaluate(options(ckpt, out, **fields | {field: value}))
 
 
-def test_rows_of_another_version_of_the_code_are_refused(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_another_version_of_the_code_are_refused(ckpt, tmp_path, quick, monkeypatch):
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 1}
     evaluate(options(ckpt, tmp_path / "out", **fields))
     monkeypatch.setattr(pipeline, "code_digest", lambda: "another")
@@ -215,9 +207,7 @@ def test_rows_of_another_version_of_the_code_are_refused(
         evaluate(options(ckpt, tmp_path / "out", **fields))
 
 
-def test_the_default_folder_tells_settings_apart(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_folder_tells_settings_apart(ckpt, tmp_path, quick, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fields: dict[str, Any] = {"side": "correct", "anchors": ("none",), "limit": 1}
     outs = [evaluate(replace(options(ckpt, tmp_path, rates=(rate,), **fields), out=None)) for rate in (0.0, 1.0, 0.0)]
@@ -270,9 +260,7 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
         ({"weights_dir": "nowhere"}, ConfigError, "--weights-dir"),
     ],
 )
-def test_wrong_arguments_are_sentences(
-    ckpt: Path, tmp_path: Path, fields: dict[str, Any], error: type[ProjectError], match: str
-) -> None:
+def test_wrong_arguments_are_sentences(ckpt, tmp_path, fields, error, match):
     with pytest.raises(error, match=match) as caught:
         evaluate(replace(options(ckpt, tmp_path / "out"), **fields))
     assert "\n" not in str(caught.value)
@@ -287,9 +275,7 @@ def test_the_synthetic_source_needs_no_root(ckpt: Path, tmp_path: Path, quick: N
     assert summary["points"][0]["metrics"]["ms_ssim_db"]["window"] == 7
 
 
-def test_a_damaged_image_is_found_before_anything_is_measured(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_image_is_found_before_anything_is_measured(ckpt, tmp_path, quick, monkeypatch):
     root = write_split(tmp_path / "pairs", "val", ["a", "b"])
     torn = root / "val" / "right" / "pair1.png"
     torn.write_bytes(torn.read_bytes()[:-40])
@@ -298,9 +284,7 @@ def test_a_damaged_image_is_found_before_anything_is_measured(
         evaluate(options(ckpt, tmp_path / "out", data_root=str(root)))
 
 
-def test_a_small_picture_takes_no_metric_from_the_others(
-    ckpt: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_small_picture_takes_no_metric_from_the_others(ckpt, tmp_path, quick, capsys):
     root = write_split(tmp_path / "pairs", "val", ["a", "b", "b"], 112, 112)
     write_split(tmp_path / "small", "val", ["a"], 64, 64)
     for side in ("left", "right"):

@@ -187,9 +187,7 @@ def test_qualities_cover_the_rates_asked_for(name: str, evaluation_data: Path) -
     assert bpp[0] < 0.5 and bpp[-1] > 0.9
 
 
-def test_an_anchor_that_pillow_lacks_is_said(
-    ckpt: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_anchor_that_pillow_lacks_is_said(ckpt, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(anchors.features, "check", lambda name: name != "avif")
     evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side="correct", anchors=("avif",), limit=1))
     summary = summary_of(tmp_path / "out")

@@ -106,9 +106,7 @@ def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
             Images.of_csv(tmp_path / file, summary)
 
 
-def test_the_table_shows_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_shows_them(tmp_path, monkeypatch, capsys):
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9})
     write_csv(tmp_path / "images.csv", of)
     (tmp_path / "summary.json").write_text(json.dumps(of.summary))
@@ -124,9 +122,7 @@ def test_the_table_shows_them(
     assert not any("ssim" in line for line in lines)
 
 
-def test_the_table_says_how_many_images_a_mean_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_says_how_many_images_a_mean_is_over(tmp_path, monkeypatch, capsys):
     of = results(dict.fromkeys("abcd", 0.8), without=0)
     for entry in of.summary["points"]:
         entry["metrics"]["ssim"] |= {"n": 9, "of": 10}

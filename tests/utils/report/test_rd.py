@@ -4,16 +4,7 @@ from typing import Any
 
 import pytest
 
-from utils.report.rd import (
-    Curve,
-    bjontegaard,
-    count_of,
-    counts_of,
-    curves,
-    differences,
-    metrics_of,
-    value_at,
-)
+from utils.report.rd import Curve, bjontegaard, count_of, counts_of, curves, differences, metrics_of, value_at
 
 BPP = (0.1, 0.15, 0.22, 0.3, 0.42)
 DB = (24.0, 25.2, 26.5, 27.4, 28.6)
@@ -79,9 +70,7 @@ def test_for_a_distance_lower_is_better() -> None:
         (BPP, (24.0, 25.0, float("nan"), 27.0, 28.0), "not finite", "not finite"),
     ],
 )
-def test_what_cannot_be_compared_has_a_reason(
-    bpp: tuple[float, ...], values: tuple[float, ...], why_rate: str, why_quality: str
-) -> None:
+def test_what_cannot_be_compared_has_a_reason(bpp, values, why_rate, why_quality):
     found = bjontegaard(curve(BPP, DB, "webp"), curve(bpp, values), "psnr")
     assert why_rate in found.reason_rate and (found.rate is None) == bool(why_rate)
     assert why_quality in found.reason_quality and (found.quality is None) == bool(why_quality)

@@ -97,9 +97,7 @@ def entry_of(point: Point, rows: Sequence[Row], quality: float) -> dict[str, Any
             "psnr": {"mean": quality + 1, "ci95": [quality, quality + 2], "n": 3, "groups": 2},
             "dists": {"mean": 1 / (quality + 1), "ci95": None, "n": 3, "groups": 2, "note": "Trained on <it>."},
             "lpips_alex": {"unavailable": "alexnet is missing: run fetch_weights.py"},
-            "fid": {
-                **{"value": 10 * quality, "n": 3, "halves": {"n": 1, "value": 200.0, "originals": 321.0}},
-            },
+            "fid": {**{"value": 10 * quality, "n": 3, "halves": {"n": 1, "value": 200.0, "originals": 321.0}}},
         },
     }
 

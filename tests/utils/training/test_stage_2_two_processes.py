@@ -37,9 +37,7 @@ def both(first_stage: Path, folder_data: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", list(TRAINS))
-def test_two_processes_train_stage_2_as_one(
-    both: Path, first_stage: Path, folder_data: Path, tmp_path: Path, part: str
-) -> None:
+def test_two_processes_train_stage_2_as_one(both, first_stage, folder_data, tmp_path, part):
     """The critic's gradient to 1e-4 of its norm, the codec's to 4 %, the weights to 5 and 20 % of the way of two steps.
 
     The codec's gradient passes the kinks of the frozen network: weights that change by 1e-7 move it by 0.6 %,

@@ -46,9 +46,7 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("name", "spoil", "reason"), DAMAGES)
-def test_a_damaged_checkpoint_is_skipped_with_a_sentence(
-    tmp_path: Path, name: str, spoil: Callable[[Path], None], reason: str
-) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_sentence(tmp_path, name, spoil, reason):
     first, second, third = write(tmp_path, 1, 2, 3)
     warnings: list[str] = []
     assert newest_good(tmp_path, warnings.append) == third and not warnings

@@ -111,9 +111,7 @@ def test_old_checkpoints_are_pruned_and_the_best_is_kept(folder_data: Path, tmp_
     assert len(list((tmp_path / "run" / "samples").glob("*.png"))) == 2
 
 
-def test_the_last_validated_is_kept_where_the_validation_loss_is_not_the_objective(
-    folder_data: Path, tmp_path: Path
-) -> None:
+def test_the_last_validated_is_kept_where_the_validation_loss_is_not_the_objective(folder_data, tmp_path):
     """A perceptual term trades the mean squared error away, so rate + lambda x MSE would keep the first."""
     losses = iter([1.0, 2.0, 1.0, 2.0])
 

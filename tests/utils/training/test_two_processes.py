@@ -50,9 +50,7 @@ def one_process(folder_data: Path, tmp_path: Path) -> Iterator[dict[str, Tensor]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["halves", "quarters"])
-def test_mistake_05_half_the_batch_each_gives_one_process_s_gradients(
-    runs: Path, one_process: dict[str, Tensor], name: str
-) -> None:
+def test_mistake_05_half_the_batch_each_gives_one_process_s_gradients(runs, one_process, name):
     """To 1e-5 of the whole gradient's norm, and to 1e-4 of each parameter's largest entry (float32 sums that nearly
     cancel), on both processes, also with two accumulated quarters."""
     for rank in (0, 1):

@@ -82,8 +82,3 @@ def test_zip_with_escaping_members_is_refused(tmp_path: Path) -> None:
         archive.writestr("../../evil", "x")
     with pytest.raises(DataError, match="points outside"):
         open_archive(tmp_path / "evil.zip").files()
-
-
-def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder or zip file at .*nowhere"):
-        open_archive(tmp_path / "nowhere")

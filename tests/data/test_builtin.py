@@ -43,12 +43,7 @@ def test_counts_scales_and_limit() -> None:
     source = BuiltinSource()
     assert source.split == "test"
     assert len(source) == 18
-    assert [sum(f"_x{factor}" in name for name in source.ids) for factor in ("2.00", "1.50", "1.25", "1.00")] == [
-        2,
-        4,
-        6,
-        6,
-    ]
+    assert [sum(f"_x{f}" in name for name in source.ids) for f in ("2.00", "1.50", "1.25", "1.00")] == [2, 4, 6, 6]
     assert BuiltinSource(limit=3).ids == source.ids[:3]
     assert len(BuiltinSource("train")) > 30
     with pytest.raises(IndexError):
@@ -107,13 +102,6 @@ def test_splits_are_disjoint_also_in_the_side_view() -> None:
             assert row + 128 * factor <= region.bottom + 0.5
             assert region.left <= column
             assert column + 256 * factor <= region.right + 2
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (16, 16), (100, 250), (244, 280), (65, 257)])
-def test_other_sizes(height: int, width: int) -> None:
-    for split in SPLITS:
-        pair = BuiltinSource(split, height=height, width=width)[0]
-        assert pair.x.shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("arguments", [{"split": "dev"}, {"limit": 0}, {"height": 300}, {"width": 8}], ids=str)

@@ -7,6 +7,7 @@ import pytest
 from image_files import encode, noise, png16, write
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from sentences import sentence
 
 from data.images import check_image, decode_image, read_image
 from utils.errors import DataError
@@ -66,13 +67,6 @@ def test_lossless_formats_give_the_stored_pixels(kind: str) -> None:
     assert check_image(io.BytesIO(data), "a") == (24, 32)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
-def test_lossy_formats_are_read(kind: str) -> None:
-    data = encode(noise(), kind)
-    assert decode_image(data, "a").shape == (24, 32, 3)
-    assert check_image(io.BytesIO(data), "a") == (24, 32)
-
-
 BAD = {
     "empty": (b"", "is empty"),
     "text": (b"no image but words\n" * 3, "is not a PNG"),
@@ -128,14 +122,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_file_is_one_sentence_in_both_checks(case: str) -> None:
     data, message = BAD[case]
-    for check in (
-        lambda: decode_image(data, "seq/000012.png"),
-        lambda: check_image(io.BytesIO(data), "seq/000012.png"),
-    ):
-        with pytest.raises(DataError) as error:
-            check()
-        text = str(error.value)
-        assert text.startswith("seq/000012.png ") and message in text and text.endswith(".") and "\n" not in text
+    name = "seq/000012.png"
+    for check in (lambda: decode_image(data, name), lambda: check_image(io.BytesIO(data), name)):
+        text = sentence(check, DataError)
+        assert text.startswith(f"{name} ") and message in text
 
 
 def test_damage_inside_a_png_is_found_by_decoding() -> None:

@@ -7,12 +7,11 @@ import pytest
 from image_files import encode, kitti_sample, noise, write, zip_folder
 from kitti_files import write_kitti
 from PIL import Image
+from sentences import sentence
 
-from data.files.archive import open_archive
 from data.files.geometry import Fit
-from data.files.kitti import FITS, PROTOCOLS, expected_pairs, missing_files
+from data.files.kitti import FITS, expected_pairs
 from data.sources import open_source, verify
-from utils.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +134,6 @@ def test_partial_copy_says_how_much(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert open_kitti(root, "val").ids == [f"kitti2015_training_{scene:06d}_10" for scene in range(155, 160)]
 
 
-def sentence(call) -> str:
-    with pytest.raises(DataError) as error:
-        call()
-    text = str(error.value)
-    assert "\n" not in text and text.endswith(".")
-    return text
-
-
 def test_empty_split_is_a_sentence(tmp_path: Path) -> None:
     root = write_kitti(tmp_path, {(2015, "training"): range(4)}, frames=[10])
     text = sentence(lambda: open_kitti(root, "val"))
@@ -201,15 +192,6 @@ def test_drives_of_the_development_kit(tmp_path: Path) -> None:
     assert "Line 1 of" in sentence(lambda: open_kitti(root, "train"))
 
 
-def test_missing_files_are_counted(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path, {(2015, "training"): range(1, 200)}, frames=[10, 11])
-    rows = {folder: (expected, missing) for folder, expected, missing in missing_files(open_archive(root), "ndic")}
-    assert rows["data_scene_flow_multiview/training/image_2"] == (400, ["000000_10.png", "000000_11.png"])
-    expected, missing = rows["data_stereo_flow_multiview/testing/ (left)"]
-    assert expected == len(missing) == 390
-    assert sum(expected for expected, _ in rows.values()) == 2 * 2 * (194 + 195 + 200 + 200)
-
-
 def test_centre_crop_is_torchvisions() -> None:
     from torchvision.transforms.functional import center_crop
 
@@ -217,17 +199,6 @@ def test_centre_crop_is_torchvisions() -> None:
         image = noise(height, width)
         expected = np.asarray(center_crop(Image.fromarray(image), [370, 740]))
         np.testing.assert_array_equal(Fit(crop=(370, 740))(image, "a"), expected)
-
-
-def test_protocols_name_only_scenes_that_exist() -> None:
-    for protocol in PROTOCOLS.values():
-        for block in (block for blocks in protocol.values() for block in blocks):
-            assert (
-                block.scenes[-1]
-                < {2012: {"training": 194, "testing": 195}, 2015: dict.fromkeys(("training", "testing"), 200)}[
-                    block.year
-                ][block.part]
-            )
 
 
 @pytest.mark.parametrize(("part", "size", "split"), [("testing", "protocol", "test"), ("training", "train", "train")])

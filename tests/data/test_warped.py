@@ -8,7 +8,7 @@ from PIL import Image
 
 from data.made.seeded import ENDLESS
 from data.made.surfaces import hidden, moved, seen, textured
-from data.made.warped import BUILTIN, Views, WarpedSource, open_photographs
+from data.made.warped import Views, WarpedSource, open_photographs
 from data.sources import open_source
 from utils.errors import ConfigError, DataError
 
@@ -136,15 +136,13 @@ GOLDEN = {
 }
 
 
-def write(path: Path, grey: int, size: tuple[int, int] = (90, 60)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (grey, grey, grey)).save(path)
-
-
 def test_splits_of_a_root_share_no_photograph(tmp_path: Path) -> None:
-    write(tmp_path / "train" / "a.png", 40)
-    write(tmp_path / "train" / "deeper" / "b.jpg", 60)
-    write(tmp_path / "val" / "c.webp", 200, (20, 30))  # Smaller than a pair.
+    for name, grey, size in (
+        *(("train/a.png", 40, (90, 60)), ("train/deeper/b.jpg", 60, (90, 60))),
+        ("val/c.webp", 200, (20, 30)),  # Smaller than a pair.
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (grey, grey, grey)).save(tmp_path / name)
     train, val = (
         open_source("warped", split=split, root=tmp_path, height=32, width=64, limit=6) for split in ("train", "val")
     )
@@ -161,12 +159,6 @@ def test_a_root_without_pictures_or_with_a_damaged_one_is_named(tmp_path: Path) 
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"bad\.png"):
         open_source("warped", split="train", root=tmp_path)[0]
-
-
-def test_the_builtin_photographs_are_there() -> None:
-    photographs = open_photographs(None, "train")
-    assert len(photographs) == len(BUILTIN)
-    assert all(photographs[number].std() > 15 for number in range(len(photographs)))
 
 
 @pytest.mark.parametrize("arguments", [{"split": "dev"}, {"seed": -1}, {"limit": 0}, {"height": 8}, {"width": 5000}])

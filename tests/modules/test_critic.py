@@ -87,17 +87,6 @@ def test_only_samples_with_a_weight_have_a_perceptual_term(adversarial: Adversar
     assert float(total) == 0 and "perceptual_0" not in parts
 
 
-def test_the_critic_learns_only_from_images_with_a_weight(adversarial: AdversarialLoss) -> None:
-    x_hat, x = images()
-    adversarial(x_hat, x, torch.tensor([0.0, 0.5, 0.0, 1.0]))
-    seen = adversarial.critic_losses()
-    adversarial(x_hat[[1, 3]], x[[1, 3]], torch.ones(2))
-    assert seen is not None
-    torch.testing.assert_close(seen, adversarial.critic_losses())
-    adversarial(x_hat, x, torch.zeros(4))
-    assert adversarial.critic_losses() is None
-
-
 def test_the_perceptual_term_follows_from_the_weights() -> None:
     weighted = LossConfig(perceptual="effnet", perceptual_weight=1.0)
     assert build_perceptual_term(LossConfig()) is None and type(build_perceptual_term(weighted)) is EfficientNetLoss

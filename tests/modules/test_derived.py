@@ -2,7 +2,6 @@
 
 import copy
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -55,21 +54,6 @@ def test_every_change_of_a_tensor_is_noticed() -> None:
     with torch.inference_mode():
         total.numbers += 1
     assert total.get() == 16
-
-
-def test_a_failure_is_not_kept() -> None:
-    total = Total()
-    assert total.get() == 6
-    total.numbers.add_(1)
-
-    def fail() -> int:
-        raise ValueError("no")
-
-    for _ in range(2):
-        with pytest.raises(ValueError, match="no"):
-            total.cache.get([total.numbers], fail)
-    total.numbers.sub_(1)
-    assert total.get() == 6
 
 
 def test_a_copy_has_a_cache_of_its_own() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modules.codec import Codec
 from modules.entropy import Coded, Hyperprior
-from modules.likelihoods import LIKELIHOOD_BOUND, SCALE_MAX, SCALE_MIN, SCALES, Y_LIMIT, gaussian_likelihood, round_ste
+from modules.likelihoods import LIKELIHOOD_BOUND, SCALE_MAX, SCALE_MIN, SCALES, Y_LIMIT, gaussian_likelihood
 from modules.noise import Draws
 from utils.errors import BitstreamError
 
@@ -74,14 +74,6 @@ def test_likelihoods_are_a_distribution() -> None:
     values = torch.arange(-500, 501).float()[None, None, None].expand(1, 8, 1, -1)
     mass = fresh().prior.values_likelihood(values).sum(-1)
     torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-3)
-
-
-def test_straight_through_rounding() -> None:
-    x = torch.tensor([0.4, 0.6, -1.2], requires_grad=True)
-    rounded = round_ste(x)
-    assert rounded.tolist() == [0, 1, -1]
-    rounded.sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("mean_before_gain", [False, True])

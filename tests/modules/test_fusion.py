@@ -112,13 +112,6 @@ def test_a_match_is_at_the_peak_and_not_in_the_middle_of_a_broad_plain() -> None
     torch.testing.assert_close(offset[..., 4:], torch.full((1, 1, 2, 60), -4.0), rtol=0, atol=0.05)
 
 
-def test_confidence_tells_a_sure_match_from_none() -> None:
-    h, side = torch.randn(2, 1, 32, 2, 64)
-    confidence = blind({-4: 20.0})(h, side)[1].confidence
-    assert confidence[..., 4:].min() > 0.999 and confidence.max() <= 1
-    torch.testing.assert_close(confidence[..., :4], torch.full((1, 1, 2, 4), 1 / 64))  # Their match lies outside.
-
-
 def test_a_match_keeps_its_precision_under_autocast() -> None:
     """bfloat16 has only quarters of a position beyond column 32; what steers the warp must be finer."""
     torch.manual_seed(0)

@@ -1,6 +1,5 @@
 """The objective: rate + lambda x (distortion + perception), with nothing in the rate that is not sent."""
 
-import inspect
 import math
 from dataclasses import replace
 
@@ -171,10 +170,6 @@ def test_the_quantiles_loss_moves_quantiles_only() -> None:
     aux.backward()
     moved = [name for name, p in codec.named_parameters() if p.grad is not None and p.grad.any()]
     assert moved == ["entropy.prior.quantiles"]
-
-
-def test_the_objective_takes_no_side_image() -> None:
-    assert "x_side" not in inspect.signature(objective).parameters
 
 
 def matched(error: float, batch: int = 2) -> CodecOutput:

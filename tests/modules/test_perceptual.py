@@ -28,10 +28,6 @@ def batch(seed: int = 0, size: tuple[int, int] = (64, 96)) -> tuple[torch.Tensor
     return (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1), x
 
 
-def test_none_is_no_loss():
-    assert build_perceptual("none") is None
-
-
 def test_effnet_is_a_distance_and_trains_x_hat(effnet):
     x_hat, x = batch()
     value = effnet(x_hat, x)

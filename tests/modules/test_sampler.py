@@ -20,6 +20,7 @@ KINDS = [
     ("x0", "linear", 50),
     ("v", "linear", 200),
     ("x0", "cosine_offset", 8193),
+    ("v", "cosine_offset", 8193),
 ]
 STEPS = [1, 2, 5, 50]
 
@@ -72,7 +73,7 @@ def test_mistake_02_the_network_is_told_the_noise_level_that_its_input_has(predi
     assert len(told) == steps and told[0] == 1 and told == sorted(set(told), reverse=True)
 
 
-@pytest.mark.parametrize("timesteps", [0, 2, 50, 1000, 8193])
+@pytest.mark.parametrize("timesteps", [0, 2, 50, 1000, 8193, 20_000])
 def test_mistake_02_few_steps_use_times_that_training_has_seen(timesteps: int) -> None:
     process = Process("x0", "linear" if timesteps else "cosine", timesteps)
     trained = set(process.sample_t(torch.arange(timesteps) / max(timesteps, 1) + 1e-5).tolist())
@@ -83,6 +84,7 @@ def test_mistake_02_few_steps_use_times_that_training_has_seen(timesteps: int) -
         assert len(t) == steps + 1 and t[0] == 1 and t[-1] == 0 and (t.diff() < 0).all()
         if timesteps:
             assert set(t[:-1].tolist()) <= trained
+            assert steps == 1 or t[-2] == min(trained), "as published, the last evaluation is at the cleanest level"
 
 
 def test_mistake_02_the_codec_trains_and_samples_with_one_time(tiny_codec: Codec) -> None:
@@ -121,12 +123,6 @@ def test_clipping_keeps_a_wild_estimate_in_range() -> None:
     process = Process("x0", "cosine")
     found = ddim(process, lambda x_t, t: torch.full_like(x_t, 7.0), torch.zeros(1, 3, 4, 4), 3)
     assert (found == 1).all()
-
-
-def test_one_step_is_the_networks_estimate() -> None:
-    estimate = torch.rand(1, 3, 4, 4)
-    found = ddim(Process("x0", "cosine"), lambda x_t, t: estimate, torch.randn(1, 3, 4, 4), 1)
-    torch.testing.assert_close(found, estimate, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("steps", "timesteps"), [(0, 0), (-1, 0), (51, 50), (0, 50)])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import modules.integer
 from config import PRESETS, Config
 from modules.codec import Codec, CodecOutput, build_codec
+from modules.diffusion import step_times
 from modules.likelihoods import lower_bound
 from modules.losses import objective
 from modules.published.cdc import CDC
@@ -161,6 +162,22 @@ def test_a_checkpoint_decodes_the_files_of_the_model_that_it_was_saved_from(dicm
     x_hat, expected = (codec.decompress(data, X_SIDE[0], steps=2) for codec in (loaded, dicm))
     assert (x_hat - expected).abs().mean() < 0.005, "as far as float16 weights can be equal"
     assert (loaded.name, loaded.lmbda, loaded.default_steps, loaded.default_gamma) == ("dicm", 0.0025, 200, 0.8)
+
+
+@pytest.mark.parametrize("preset", ["dicm_paper", "cdc_x"])
+def test_the_unet_is_told_the_time_of_the_noise_that_it_sees(preset: str) -> None:
+    """Mistake 2: times in sampling are times of training."""
+    torch.manual_seed(0)
+    codec = build_codec(tiny_paper(preset))
+    codec.freeze()
+    codec.eval()
+    seen: list[Tensor] = []
+    hook = codec.unet.register_forward_pre_hook(lambda _, args: seen.append(args[1].clone()))
+    codec.decompress(codec.compress(X[0]), X_SIDE[0], steps=5)
+    hook.remove()
+    levels = torch.stack(seen)[:, 0].double() * codec.process.timesteps
+    torch.testing.assert_close(levels, levels.round(), atol=1e-2, rtol=0)
+    assert torch.equal(torch.stack(seen)[:, 0], step_times(codec.process, 5)[:-1])
 
 
 def test_training_lowers_the_loss(trained: tuple[Config, Codec, list[float]]) -> None:

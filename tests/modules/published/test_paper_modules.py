@@ -76,11 +76,6 @@ def test_shapes_at_the_published_widths(height: int, width: int) -> None:
     assert out.shape == x.shape
 
 
-def test_analysis_refuses_images_that_are_not_padded() -> None:
-    with META, pytest.raises(ValueError, match="multiples of 64"):
-        PaperAnalysis(dim=8)(torch.empty(1, 3, 96, 128))
-
-
 @pytest.mark.parametrize("fault", ["size", "time_dtype", "time_shape", "missing", "context_size", "context_channels"])
 def test_unet_refuses_wrong_inputs(fault: str) -> None:
     with META:
@@ -161,14 +156,3 @@ def test_linear_attention_equals_its_definition() -> None:
         for m in range(q.shape[2]):
             expected[:, :, n] += v[:, :, m] * (weights[:, :, m] * q[:, :, n]).sum(1, keepdim=True) / 5**0.5
     torch.testing.assert_close(attention(x), x + attention.to_out(expected.view_as(x)))
-
-
-def test_unet_runs_under_bfloat16_autocast() -> None:
-    unet = small_unet()
-    x, contexts = small_inputs()
-    with torch.no_grad():
-        exact = unet(x, torch.tensor([0.5]), contexts)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = unet(x, torch.tensor([0.5]), contexts)
-    assert out.dtype == torch.bfloat16
-    assert (out.float() - exact).abs().max() < 0.05 * exact.abs().max()

@@ -63,12 +63,6 @@ def test_unknown_side_variants_are_refused(text: str) -> None:
         parse_side(text)
 
 
-def test_lossy_side_image_through_the_whole_evaluation(ckpt: Path, tmp_path: Path, quick: None) -> None:
-    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side="jpeg:5", anchors=("none",), limit=2))
-    (point,) = summary_of(tmp_path / "out")["points"]
-    assert point["side"] == "jpeg:5"
-
-
 def test_tile_rows_reach_the_codec(ckpt: Path, tmp_path: Path, quick: None) -> None:
     request = {"rates": (0.5,), "anchors": ("none",), "limit": 1}
     with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:

@@ -1,7 +1,6 @@
 """Metrics against closed forms and reference libraries, and what the suite says when it cannot measure."""
 
 import io
-import json
 import math
 import sys
 import warnings
@@ -89,7 +88,9 @@ def test_ssim_equals_scikit_image(suite, size):
     expected = structural_similarity(
         x, x_hat, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
-    assert measured(suite, x, x_hat)["ssim"] == pytest.approx(expected, abs=2e-5)
+    row = measured(suite, x, x_hat)
+    assert row["ssim"] == pytest.approx(expected, abs=2e-5)
+    assert row.keys() >= {"psnr", "ssim", "cvvdp"} and all(math.isfinite(value) for value in row.values())
 
 
 def reference_ms_ssim(x: np.ndarray, y: np.ndarray, window: int) -> float:
@@ -236,18 +237,6 @@ def test_set_metrics_state_what_they_are():
     same = summarise_set("fid", vectors(12), vectors(12), bootstrap)
     assert same["value"] == pytest.approx(0, abs=1e-6) == same["halves"]["value"]
     assert same["halves"]["originals"] == fid["halves"]["originals"] > 1000
-
-
-def test_rows_can_be_stored_reordered_and_summarised_later(suite):
-    x, groups = photograph(), ["a", "b", "b", "c", "c", "d"]
-    rows = suite.measure(x, [jpeg(x, 20 + 5 * i) for i in range(6)])
-    later = summary_of(MetricSuite(OFFLINE), json.loads(json.dumps(rows)), groups)
-    json.dumps(later, allow_nan=False)
-    order = [3, 1, 5, 0, 2, 4]
-    again = summary_of(suite, [rows[i] for i in order], [groups[i] for i in order])
-    for name in OFFLINE:
-        assert again[name]["mean"] == pytest.approx(later[name]["mean"], rel=1e-9)
-        assert again[name]["ci95"] == pytest.approx(later[name]["ci95"], rel=1e-9)
 
 
 def test_without_weights_metrics_are_unavailable_at_once_and_never_dropped(tmp_path, monkeypatch):

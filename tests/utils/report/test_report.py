@@ -20,9 +20,8 @@ from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results
 from utils.files import png_bytes
 from utils.metrics.info import SIX
-from utils.report import rd
 from utils.report.figures import embedded, panels, write_figures
-from utils.report.page import _bd_card, write_report
+from utils.report.page import write_report
 from utils.report.pictures import embed
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -188,17 +187,6 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     assert f"<b>DISTS</b>: {sentence}" in missing
 
 
-def test_large_images_are_cropped_and_this_is_said(tmp_path: Path) -> None:
-    source = Source(400, 600)
-    results, store = results_of(source, tmp_path, rates=(0.5,))
-    write_report(tmp_path / "report.html", results, source, store)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "centre crops of 256×512" in page
-    assert embed(source[0].x) in page
-    with Image.open(io.BytesIO(base64.b64decode(embed(source[0].x).partition(",")[2]))) as picture:
-        assert np.array_equal(np.array(picture.convert("RGB")), source[0].x[72:328, 44:556])
-
-
 def drawn(address: str) -> str:
     """The SVG of a figure in a data address."""
     return base64.b64decode(address.removeprefix("data:image/svg+xml;base64,")).decode()
@@ -218,20 +206,6 @@ def test_the_headline_is_bd_rates_and_perception_at_an_equal_rate(page: str) -> 
     assert re.search(r"<b>.[0-9.]+ dB</b><span>PSNR at equal rate \(BD-quality\) against WebP", cards)
     assert re.search(r"<b>0.04[0-9]</b><span>DISTS at 0.312 bpp; there WebP 0.0[0-9]+ ", cards)
     assert re.search(r"<b>[0-9.]+</b><span>FID at 0.312 bpp; there WebP [0-9.]+ ", cards)
-
-
-def test_a_bd_rate_that_can_be_had_comes_first_with_its_interval() -> None:
-    found = [
-        rd.Difference("psnr", "ours", name, rate, 1.0, 1, 1, rate_interval=(rate - 5, rate + 5))
-        for name, rate in (("JPEG", -80.0), ("WebP", -30.0), ("AVIF", 12.0))
-    ]
-    ((big, small),) = _bd_card(found, "psnr")
-    assert big == "+12.0 %"
-    assert small == (
-        "bits at equal PSNR (BD-rate) against AVIF (95 %: +7.0 % to +17.0 %); \u221230.0 % against WebP "
-        "(95 %: \u221235.0 % to \u221225.0 %)"
-    )
-    assert _bd_card(found, "ms_ssim_db") == []
 
 
 def test_the_panels_are_files_in_three_formats_and_each_metric_has_its_own(tmp_path: Path) -> None:

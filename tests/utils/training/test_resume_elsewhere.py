@@ -8,7 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from processes import torchrun
 from tiny import tiny_config
-from worker_ids import config_of, train_and_note
+from worker import noting_config, train_and_note
 
 from data.mixture import make_loader
 from train import Trainer
@@ -33,7 +33,7 @@ def noted(folder: Path) -> Seen:
 def in_one_process(data: Path, runs: Path, steps: int) -> None:
     """The run, or what is left of it, up to step `steps`."""
     AcceleratorState._reset_state(True)
-    train_and_note(Trainer(config_of(str(data), steps), runs, "", cpu=True), runs)
+    train_and_note(Trainer(noting_config(str(data), steps), runs, "", cpu=True), runs)
 
 
 def test_shares_of_any_number_of_processes_are_the_batch(folder_data: Path) -> None:
@@ -61,7 +61,7 @@ def test_one_two_and_one_process_see_what_one_sees(folder_data: Path, tmp_path: 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     in_one_process(folder_data, whole, 6)
     in_one_process(folder_data, parts, 2)
-    done = torchrun("tests/worker_ids.py", str(folder_data), str(parts), "4")
+    done = torchrun("tests/worker.py", "noting", str(folder_data), str(parts), "4")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed after step 2" in done.stderr
     in_one_process(folder_data, parts, 6)

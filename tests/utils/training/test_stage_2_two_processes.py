@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import tiny_config, train_a_little
 from torch import Tensor
 from trainers import trainer
-from worker_stage2 import TRAINS, stage_2, two_steps
+from worker import TRAINS, stage_2, two_steps
 
 from utils.configrules import validate
 from utils.errors import ConfigError
@@ -28,9 +28,9 @@ def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(first_stage: Path, folder_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the two processes of `tests/worker_stage2.py` left behind."""
+    """What the two processes of `tests/worker.py stage_2` left behind."""
     runs = tmp_path_factory.mktemp("runs")
-    done = torchrun("tests/worker_stage2.py", str(folder_data), str(runs), str(first_stage))
+    done = torchrun("tests/worker.py", "stage_2", str(folder_data), str(runs), str(first_stage))
     assert done.returncode == 0, done.stderr[-3000:]
     return runs
 

@@ -35,7 +35,7 @@ def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
 def runs(folder_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes of `tests/worker.py` left behind."""
     folder = tmp_path_factory.mktemp("runs")
-    done = torchrun("tests/worker.py", str(folder_data), str(folder))
+    done = torchrun("tests/worker.py", "gradients", str(folder_data), str(folder))
     assert "SIGKILL" in done.stderr, done.stderr[-3000:]
     return folder
 

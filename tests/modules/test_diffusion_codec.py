@@ -5,13 +5,14 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
 from modules.codec import Codec, build_codec
 from modules.diffusion_codec import DATA_STD, MAX_WEIGHT, Context
 from modules.noise import Draws
-from modules.transforms import BlockDCT
+from modules.transforms import BlockDCT, Down
 
 
 @pytest.mark.parametrize("fusion", ["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
@@ -211,3 +212,13 @@ def test_low_noise_stays_exact_under_autocast() -> None:
     blocks, image = BlockDCT(), torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert float((blocks.inverse(blocks(image)) - image).abs().max()) < 1e-6
+
+
+def test_down_is_pixel_unshuffle_and_a_1x1_convolution() -> None:
+    torch.manual_seed(0)
+    down = Down(5, 7).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(2, 5, 8, 12).contiguous(memory_format=torch.channels_last)
+    expected = down.conv(F.pixel_unshuffle(x, 2))
+    torch.testing.assert_close(down(x), expected)
+    own, other = (torch.autograd.grad(y.square().sum(), down.conv.weight)[0] for y in (down(x), expected))
+    torch.testing.assert_close(own, other)

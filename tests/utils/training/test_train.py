@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from image_files import write_pairs
+from image_files import encode, noise, write, write_pairs
 from tiny import smooth_pair, tiny_config
 from torch import Tensor
 from trainers import assert_same, config_on, metrics, state, trainer
@@ -327,3 +327,19 @@ def test_an_unfrozen_codec_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="freeze"):
         save_checkpoint(tmp_path / MODEL_FILE, build_codec(tiny_config()), tiny_config(), 0)
     assert not (tmp_path / MODEL_FILE).exists()
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("view", ["left", "right"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_truncated_last_png_is_named_before_the_first_step(tmp_path: Path, split: str, view: str) -> None:
+    whole = encode(noise(64, 64))
+    for folder, count in (("train", 300), ("val", 20)):
+        for number in range(count):
+            for side in ("left", "right"):
+                write(tmp_path / "data" / folder / side / f"{number:03d}.png", whole)
+    last = max((tmp_path / "data" / split / view).iterdir())
+    write(last, whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"{last} is cut short at {len(whole) // 2} bytes"):
+        trainer(config_on(tmp_path / "data"), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -16,6 +16,7 @@ from tiny import tiny_config, train_a_little, write_data
 from config import Config
 from modules.codec import Codec
 from utils import cli
+from utils.checkpoint import MODEL_FILE, save_checkpoint
 from utils.evaluation import pipeline
 from utils.metrics import MetricSuite
 
@@ -100,3 +101,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return int(stopped.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def file(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> Path:
+    """A checkpoint of the tiny codec after step 80, which a test may alter."""
+    path = tmp_path / "folder" / MODEL_FILE
+    save_checkpoint(path, tiny_codec, tiny, 80)
+    return path

@@ -25,6 +25,13 @@ def fresh(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
     return Hyperprior(LATENT, 8, h_a, h_s, levels, gains=(2.0, 12.0), mean_before_gain=mean_before_gain)
 
 
+def frozen(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
+    """The same, ready to code."""
+    entropy = fresh(levels, mean_before_gain)
+    entropy.freeze()
+    return entropy
+
+
 def latent(batch: int = 4, size: int = 4, spread: float = 1.0) -> Tensor:
     """y of this standard deviation."""
     return spread * torch.randn(batch, LATENT, size, size, generator=torch.Generator().manual_seed(0))

@@ -68,17 +68,6 @@ def test_a_foreground_hides_the_columns_to_its_left() -> None:
     assert close(x[6:14, 30:46], card)
 
 
-def test_the_nearer_surface_is_seen_in_whatever_order() -> None:
-    full = np.ones((16, 40), np.float32)
-    wall, near, far = (
-        textured(np.full((16, 40, 3), grey, np.float32), full, np.full((16, 40), disparity))
-        for grey, disparity in ((0, 1.0), (200, 6.0), (100, 3.0))
-    )
-    for order in ([wall, near, far], [wall, far, near]):
-        colours, nearest = seen(order, 16, 40)
-        assert (colours == 200).all() and (nearest == 6).all()
-
-
 @pytest.mark.parametrize(("height", "width"), [(64, 256), (32, 1024)])
 def test_largest_disparity_spans_its_range_in_proportion_to_the_width(height: int, width: int) -> None:
     source = WarpedSource(height=height, width=width)
@@ -99,15 +88,6 @@ def test_a_pair_depends_only_on_seed_split_and_index() -> None:
         assert np.array_equal(pairs[index].disparity, again.disparity)
     others = [WarpedSource(split, seed=seed, height=32, width=64)[0] for split in ("train", "val") for seed in (3, 4)]
     assert len({pair.x.tobytes() for pair in [*pairs, *others[1:]]}) == 7
-
-
-def test_the_cameras_differ_a_little_and_x_is_the_photograph() -> None:
-    source = WarpedSource(height=64, width=128)
-    for index in range(4):
-        plain, pair = source.make(index, alike=True), source.make(index)
-        assert np.array_equal(plain.x, pair.x)
-        difference = pair.x_side.astype(int) - plain.x_side
-        assert 0 < np.abs(difference).mean() < 16
 
 
 def test_train_is_endless_and_val_and_test_are_small() -> None:

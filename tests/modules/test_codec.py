@@ -18,7 +18,7 @@ from modules.bitstream import Bitstream, pack
 from modules.codec import Codec, pad
 from modules.coder import SymbolEncoder
 from modules.entropy import Coded
-from modules.noise import Draws, sampler_noise
+from modules.noise import sampler_noise
 from utils.errors import BitstreamError
 
 SIZES = [(16, 16), (65, 257), (64, 128), (375, 1242)]
@@ -79,19 +79,6 @@ def test_sender_and_receiver_may_differ(tiny_codec: Codec, own_codec: Codec, enc
     receiver = own_codec.to(memory_format=torch.channels_last) if decoder == "channels_last" else tiny_codec  # type: ignore[call-overload]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=decoder == "bf16"):
         assert torch.equal(decoded_latent(receiver, data), coded.y_hat)
-
-
-def test_training_sees_nearly_the_latent_that_arrives(tiny_codec: Codec) -> None:
-    """Straight-through rounding in floats and coding in integers are one quantiser, up to the mean's fixed point."""
-    x, x_side = batch_of_pairs(5, 128, 256)
-    with torch.no_grad():
-        trained = tiny_codec(x, x_side, Draws([0, 1, 2, 3, 4]))
-        coded = tiny_codec(x, x_side, rate=trained.rate)
-        gain = tiny_codec.entropy.gain((trained.rate * 255).round().long())
-    symbols = (coded.y_hat - trained.y_hat).abs() * gain
-    # The median image: a z on the edge between two symbols may fall either way, and moves the mean around it.
-    same = (symbols < 0.05).float().mean((1, 2, 3)).median()
-    assert same > 0.95, f"only {same:.3f} of the latent is within a twentieth of a symbol"
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 257)])

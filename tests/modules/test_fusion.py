@@ -103,15 +103,6 @@ def test_attention_gathers_a_shifted_row() -> None:
     torch.testing.assert_close(matches.offset[..., :25], torch.full((1, 1, 3, 25), 5.0), rtol=0, atol=0.05)
 
 
-def test_a_match_is_at_the_peak_and_not_in_the_middle_of_a_broad_plain() -> None:
-    """A quarter of the weight at the peak, the rest all over the row: the plain mean is far from the peak."""
-    columns = torch.arange(64.0)
-    assert (torch.where(columns == 56, 3.0, 0.0).softmax(0) * columns).sum() < 40
-    h, side = torch.randn(2, 1, 32, 2, 64)
-    offset = blind({-4: 3.0})(h, side)[1].offset
-    torch.testing.assert_close(offset[..., 4:], torch.full((1, 1, 2, 60), -4.0), rtol=0, atol=0.05)
-
-
 def test_a_match_keeps_its_precision_under_autocast() -> None:
     """bfloat16 has only quarters of a position beyond column 32; what steers the warp must be finer."""
     torch.manual_seed(0)
@@ -210,25 +201,6 @@ def test_a_correction_is_bounded_and_learns_from_the_image() -> None:
     h, side, image = fine_inputs()
     fine(h, side, Matches(torch.zeros(1, 1, 2, 8), torch.ones(1, 1, 2, 8)), image)[0].square().mean().backward()
     assert fine.refine.decide.weight.grad.abs().max() > 0  # type: ignore[union-attr]
-
-
-def test_the_sure_head_steers_the_warp() -> None:
-    """Where heads disagree, confidence decides at each position, and learned trust where they are equally sure."""
-    fine = Fuse("aligned", 8, 4, False, coarse_maps=2)
-    assert fine.trust is not None
-    offset = torch.tensor([1.5, -6.0])[None, :, None, None].expand(1, 2, 2, 24)
-    sure, unsure, equal = torch.ones(8), torch.full((8,), 1 / 24), torch.full((8,), 0.3)
-    both = torch.stack([torch.cat([sure, unsure, equal]), torch.cat([unsure, sure, equal])])
-    coarse = Matches(offset, both[None, :, None].expand(1, 2, 2, 24))
-    with torch.no_grad():
-        fine.trust.copy_(torch.tensor([2.0, -2.0]))
-        h, side, image = fine_inputs(width=48)
-        own = fine(h, side, coarse, image)[1]
-    assert own is not None
-    # Where two of these parts meet, the finer scale interpolates.
-    for columns, expected in ((slice(0, 15), 3.0), (slice(17, 31), -12.0), (slice(33, 48), 3.0)):
-        steering = own.offset[..., columns]
-        torch.testing.assert_close(steering, torch.full_like(steering, expected), rtol=0, atol=0.3)
 
 
 def test_the_warp_teaches_attention_where_to_look() -> None:

@@ -121,15 +121,6 @@ def test_the_float_path_is_what_the_integers_approximate() -> None:
     assert (network(z, level) - exact).abs().max() < 0.02
 
 
-def test_bias_passes_through_its_knots() -> None:
-    layer = conv(LayerSpec(1, 2, kernel=1, activation="none"), levels=256)
-    zero = torch.zeros(256, 1, 1, 1, dtype=torch.float64)
-    out = layer.integer_forward(zero, torch.arange(256))[:, :, 0, 0]
-    assert torch.equal(out[::KNOT_SPACING], layer.bias_int[:-1].double())
-    middle = (layer.bias_int[0].double() + layer.bias_int[1].double()) / 2
-    assert torch.equal(out[KNOT_SPACING // 2], torch.floor(middle + 0.5))
-
-
 def test_thaw_gives_the_floats_that_freeze_gives_back() -> None:
     layer = conv(LayerSpec(4, 4), levels=256)
     before = layer.weight_int.clone(), layer.bias_int.clone()
@@ -233,13 +224,3 @@ def test_strips_of_rows_give_the_same_integers(spec: LayerSpec, monkeypatch: pyt
         with patch("modules.integer.torch", SimpleNamespace(stack=stack, bmm=torch.bmm)):
             assert torch.equal(layer.integer_forward(x, level), whole)
     assert taken == 13 * [row] + 4 * [3 * row] + [row]
-
-
-def test_the_negative_slope_is_a_power_of_two_in_both_paths() -> None:
-    layer = IntegerConv(LayerSpec(1, 1, 1, activation="leaky_relu"))
-    nn.init.ones_(layer.weight)
-    layer.freeze()
-    level = torch.zeros(1, dtype=torch.int64)
-    x = torch.tensor([[[[-8.0, 8.0]]]])
-    assert layer(x, level).tolist() == [[[[-2.0, 8.0]]]]
-    assert (layer.integer_forward(x.double() * 2**8, level) / 2**8).tolist() == [[[[-2.0, 8.0]]]]

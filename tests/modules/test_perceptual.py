@@ -40,12 +40,6 @@ def test_effnet_is_a_distance_and_trains_x_hat(effnet):
     assert effnet(stepped, x).sum() < value
 
 
-def test_effnet_samples_are_independent(effnet):
-    x_hat, x = batch(1)
-    alone = torch.cat([effnet(x_hat[i : i + 1], x[i : i + 1]) for i in range(2)])
-    assert torch.allclose(effnet(x_hat, x), alone, rtol=1e-4)
-
-
 def test_never_trained_never_saved_never_in_training_mode(effnet):
     class Model(nn.Module):
         def __init__(self) -> None:

@@ -52,12 +52,3 @@ def test_settings_agree_and_another_latent_and_a_refused_file_are_found(cross_ch
     monkeypatch.setattr(cross_check, "start", meddle)
     differed, _, _ = cross_check.check({"threads1": "", "bf16": ""}, planned, tmp_path)
     assert len(differed) == 4 and sum("refused" in line for line in differed) == 2
-
-
-def test_a_setting_that_cannot_run_is_a_failure(cross_check: Any, ckpt: Path, data: Path, tmp_path: Path) -> None:
-    module = load_script("stress/cross_check")  # With its processes: the interpreter ends with a sentence.
-    stub = tmp_path / "python"
-    stub.write_text("#!/bin/sh\necho no torch here >&2\nexit 3\n")
-    stub.chmod(0o755)
-    _, failures, _ = module.check({"threads1": str(stub)}, plan(cross_check, ckpt, data), tmp_path)
-    assert failures == ["encode threads1: no torch here", "decode threads1: no torch here"]

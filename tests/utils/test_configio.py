@@ -59,11 +59,6 @@ def test_missing_fields_take_defaults_only_when_asked() -> None:
         read_config(broken(lambda v: v["train"].update(learning_rate=1)), fill=True)
 
 
-def test_whole_numbers_are_floats_where_floats_belong() -> None:
-    read = read_config(broken(lambda v: v["train"].update(lr=1)))
-    assert isinstance(read.train.lr, float)
-
-
 def test_differences_name_the_field() -> None:
     a = Config()
     b = replace(a, name="b", data=replace(a.data, augment=replace(a.data.augment, width=512)))

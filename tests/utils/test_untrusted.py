@@ -8,33 +8,17 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from checkpoint_files import rewrite
+from safetensors.torch import load_file
+from torch import nn
 
 import config
 from config import Config
-from modules.codec import Codec, build_codec
-from utils.checkpoint import MODEL_FILE, load_checkpoint, parse_config, read_outline, save_checkpoint
+from modules.codec import build_codec
+from utils.checkpoint import load_checkpoint, parse_config, read_outline
 from utils.configio import to_dict
 from utils.errors import CheckpointError, ConfigError
 from utils.training.checkpoints import STATE_FILE, load_training_state, save_training_state
-
-
-@pytest.fixture
-def file(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> Path:
-    """A checkpoint of the tiny codec."""
-    save_checkpoint(tmp_path / MODEL_FILE, tiny_codec, tiny, 80)
-    return tmp_path / MODEL_FILE
-
-
-def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], Any]) -> None:
-    """Alter tensors and metadata of a safetensors file."""
-    with safe_open(path, framework="pt") as handle:
-        metadata = dict(handle.metadata())
-    tensors = load_file(path)
-    change(tensors, metadata)
-    save_file(tensors, path, metadata)
 
 
 def claims(**fields: Any) -> str:

@@ -36,12 +36,6 @@ def test_nearly_rising_sizes_keep_the_guarantee() -> None:
             assert (sizes[start + 1 : start + 1 + NEIGHBOURS] > budget).all()
 
 
-def test_a_dip_just_beyond_the_border_is_found() -> None:
-    sizes = [10 * level for level in range(256)]
-    sizes[128], sizes[131] = 1255, 1256
-    assert largest_level(sizes.__getitem__, 1259) == 131
-
-
 def test_files_keep_the_budget(tiny_codec: Codec) -> None:
     x, _ = smooth_pair(64, 128, seed=8)
     smallest, largest = (len(tiny_codec.compress(x, rate)) for rate in (0.0, 1.0))

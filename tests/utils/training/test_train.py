@@ -83,14 +83,6 @@ def test_a_start_removes_the_old_checkpoint_that_a_killed_process_did_not(folder
     assert [f.name[-1] for f in step_folders(first.run.checkpoints)] == ["2", "3"]
 
 
-def test_resumed_moments_keep_their_memory_format(folder_data: Path, tmp_path: Path) -> None:
-    config = config_on(folder_data, train={"steps": 2})
-    trainer(config, tmp_path).train()
-    resumed = trainer(config, tmp_path)
-    for parameter, moments in resumed.optimizer.optimizer.state.items():
-        assert moments["exp_avg"].stride() == parameter.stride()
-
-
 def test_a_damaged_training_state_is_one_sentence(folder_data: Path, tmp_path: Path) -> None:
     config = config_on(folder_data, train={"steps": 2})
     trainer(config, tmp_path).train()
@@ -237,21 +229,6 @@ def test_mistake_05_two_accumulated_halves_give_the_whole_batch_gradient(folder_
     whole = gradients(trainer(config_on(folder_data, "one", train=free), tmp_path))
     halves = gradients(trainer(config_on(folder_data, "two", train=free | {"accumulation": 2}), tmp_path))
     assert_close(halves, whole)
-
-
-def test_accumulation_is_the_same_under_bfloat16(folder_data: Path, tmp_path: Path) -> None:
-    """Every micro-batch runs under the same autocast, the last no differently from the others."""
-    modes = []
-    run = trainer(config_on(folder_data, train={"accumulation": 2, "precision": "bf16"}), tmp_path)
-    original = training.objective
-
-    def spy(*args: Any) -> Any:
-        modes.append(torch.is_autocast_enabled("cpu"))
-        return original(*args)
-
-    with patch.object(training, "objective", spy):
-        gradients(run)
-    assert len(modes) == 2 and modes[0] == modes[1]
 
 
 def test_the_log_averages_parts_that_only_some_micro_batches_have(folder_data: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import copy
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from config import Config
 from modules.codec import Codec
 from utils import cli
 from utils.checkpoint import MODEL_FILE, save_checkpoint
+from utils.coding import batch
 from utils.evaluation import pipeline
 from utils.metrics import MetricSuite
 
@@ -109,3 +110,14 @@ def file(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> Path:
     path = tmp_path / "folder" / MODEL_FILE
     save_checkpoint(path, tiny_codec, tiny, 80)
     return path
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders are worked on without processes, which take long to start."""
+
+    def outcomes(task: batch.Task, jobs: Sequence[batch.Job], workers: int) -> Iterator[batch.Outcome]:
+        task.start()
+        yield from map(task.run, jobs)
+
+    monkeypatch.setattr(batch, "outcomes", outcomes)

@@ -53,7 +53,7 @@ def test_auto_asks_the_processor(instructions: list[str], expected: torch.dtype 
     assert codec.decoding_dtype == expected
 
 
-def test_the_script_takes_it_for_files_and_for_folders(command, ckpt, codec, tmp_path):
+def test_the_script_takes_it_for_files_and_for_folders(command, in_this_process, ckpt, codec, tmp_path):
     x, x_side = smooth_pair()
     (tmp_path / "files").mkdir()
     (tmp_path / "sides").mkdir()

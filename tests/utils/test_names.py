@@ -1,19 +1,18 @@
 """File names that a console cannot show, and names that look like options."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from image_files import encode, noise, write
+from processes import python
 from script_files import SCRIPTS, load_script
 
 from utils.cli import DASH, Parser
 from utils.errors import DataError
 
 ROOT = SCRIPTS.parent
-ASCII = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
 SAY = """
 import sys
 sys.path.insert(0, {root!r})
@@ -25,18 +24,17 @@ run(lambda: [print({name}, file=stream) for stream in (sys.stdout, sys.stderr)] 
 @pytest.mark.parametrize("name", ["caf\u00e9.bin", "\u5de6.png", "\udce9.png"])
 def test_a_console_that_lacks_the_letters(name: str) -> None:
     code = SAY.format(root=str(ROOT), name=ascii(name))
-    done = subprocess.run([sys.executable, "-c", code], env=ASCII, capture_output=True, timeout=60)
+    done = python("-c", code, env=ASCII)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == done.stderr.strip() == name.encode("ascii", "backslashreplace")
+    assert done.stdout.strip() == done.stderr.strip() == name.encode("ascii", "backslashreplace").decode()
 
 
 def test_a_whole_export_on_such_a_console(tmp_path: Path) -> None:
     """Its manifest is UTF-8 whatever the console's encoding is."""
     for folder in ("left", "right"):
         write(tmp_path / "in" / folder / "caf\u00e9.png", encode(noise()))
-    folders = ["--dataset", "folder", "--data-root", str(tmp_path / "in"), str(tmp_path / "\u5de6")]
-    command = [sys.executable, str(SCRIPTS / "export_pairs.py"), *folders]
-    done = subprocess.run(command, env=ASCII, capture_output=True, timeout=120)
+    folders = ["--dataset", "folder", "--data-root", tmp_path / "in", tmp_path / "\u5de6"]
+    done = python(SCRIPTS / "export_pairs.py", *folders, env=ASCII)
     assert done.returncode == 0, done.stderr
     assert "caf\u00e9" in (tmp_path / "\u5de6" / "manifest.csv").read_text(encoding="utf-8")
     assert (tmp_path / "\u5de6" / "test" / "left" / "caf\u00e9.png").is_file()

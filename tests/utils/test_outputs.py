@@ -205,7 +205,7 @@ def test_coding_loses_nothing(script: Script, ckpt: Path, place: Path, kind: str
     assert contents(place) == before
 
 
-def test_folders_beside_their_inputs(ckpt: Path, place: Path) -> None:
+def test_folders_beside_their_inputs(ckpt: Path, in_this_process: None, place: Path) -> None:
     """left.bin beside left.png is harmless, what is decoded from it must go elsewhere."""
     originals = contents(place / "left")
     assert compress_folder(place / "left", place / "left", str(ckpt), RateChoice(rate=0.5), 1) == 0
@@ -239,7 +239,7 @@ def test_an_export_into_its_own_data(script: Script, tmp_path: Path) -> None:
 
 def test_a_second_split_keeps_the_groups_of_the_first(script: Script, tmp_path: Path) -> None:
     for split in ("val", "test", "val"):
-        script("export_pairs", tmp_path, "--dataset", "synthetic", "--split", split, "--limit", 1)
+        script("export_pairs", tmp_path, "--dataset", "builtin", "--split", split, "--limit", 1)
     lines = (tmp_path / "manifest.csv").read_text().splitlines()
     assert sorted(line.split(",")[0] for line in lines) == ["split", "test", "val"]
 

@@ -2,7 +2,6 @@
 
 import pickle
 import subprocess
-import sys
 import tarfile
 import time
 from dataclasses import replace
@@ -167,10 +166,6 @@ def test_carried_weights_are_checked_too(monkeypatch):
         weights.packaged("efficientnet_lite0")
 
 
-def test_fetch_weights_script(tmp_path):
-    script = [sys.executable, str(ROOT / "scripts" / "fetch_weights.py")]
-    shown = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=60)
-    assert shown.returncode == 0 and "--weights-dir" in shown.stdout
-    checked = subprocess.run([*script, str(tmp_path), "--check"], capture_output=True, text=True, timeout=60)
-    assert checked.returncode == 1
-    assert checked.stderr.count("\n") == 1 and "3 of the weights" in checked.stderr and "vgg16" in checked.stderr
+def test_fetch_weights_script(command, tmp_path):
+    status, _, err = command("fetch_weights", tmp_path, "--check")
+    assert status == 1 and err.count("\n") == 1 and "3 of the weights" in err and "vgg16" in err

@@ -71,18 +71,11 @@ def results_of(source: Source, folder: Path, rates: Sequence[float] = RATES) -> 
         rows[point.key] = of_point
         entries.append(entry_of(point, of_point, quality))
     environment = {
-        "command": "python evaluate.py --ckpt 'runs/x & y'",
-        "packages": {"torch": "2.9"},
-        "notes": ["AVIF was not measured: this Pillow lacks it."],
-        "anchors": {"webp": "method 6"},
-        "seconds": 3.0,
+        **{"command": "python evaluate.py --ckpt 'runs/x & y'", "packages": {"torch": "2.9"}, "seconds": 3.0},
+        **{"notes": ["AVIF was not measured: this Pillow lacks it."], "anchors": {"webp": "method 6"}},
     }
-    summary = {
-        "format": 1,
-        "dataset": {"name": "folder", "split": "val", "pairs": 3, "groups": 2, "size": "protocol"},
-        "environment": environment,
-        "points": entries,
-    }
+    data = {"name": "folder", "split": "val", "pairs": 3, "groups": 2, "size": "protocol"}
+    summary = {"format": 1, "dataset": data, "environment": environment, "points": entries}
     return Results(summary, points, rows, source.ids, source.groups), store
 
 
@@ -104,20 +97,18 @@ def entry_of(point: Point, rows: Sequence[Row], quality: float) -> dict[str, Any
 class Balance(HTMLParser):
     """Checks that every element is closed where it was opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.seen: dict[str, int] = {}
+        self.seen: set[str] = set()
         self.addresses: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen[tag] = self.seen.get(tag, 0) + 1
+        self.seen.add(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in VOID:
             self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen[tag] = self.seen.get(tag, 0) + 1
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
@@ -133,11 +124,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_page_is_well_formed_and_stands_alone(page: str) -> None:
-    parser = Balance()
-    parser.feed(page)
+    parser = Balance(page)
     assert not parser.open
     assert parser.addresses and all(address.startswith(("data:image/", "#s")) for address in parser.addresses)
-    assert not {"script", "link", "iframe", "object"} & set(parser.seen)
+    assert not {"script", "link", "iframe", "object"} & parser.seen
     assert not re.search(r"https?://|@import", page)
     assert "prefers-color-scheme:dark" in page and "width=device-width" in page
 
@@ -187,16 +177,12 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     assert f"<b>DISTS</b>: {sentence}" in missing
 
 
-def drawn(address: str) -> str:
-    """The SVG of a figure in a data address."""
-    return base64.b64decode(address.removeprefix("data:image/svg+xml;base64,")).decode()
-
-
 def test_the_first_thing_shown_is_the_six_panels(page: str) -> None:
     figure = page.index('<figure class="curves">')
     assert page.index("</header>") < figure < page.index('<div class="cards">')
     address = page[page.index("data:image/svg", figure) :].partition('"')[0]
-    assert ElementTree.fromstring(drawn(address)).tag.endswith("svg")
+    picture = base64.b64decode(address.removeprefix("data:image/svg+xml;base64,")).decode()
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
     caption = page[figure : page.index("</figcaption>", figure)]
     assert "FID is of n = 3 images" in caption and "321.0 apart" in caption and "† Trained on" in caption
 

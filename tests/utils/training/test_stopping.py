@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from processes import python
 from trainers import assert_same, config_on, metrics, state, trainer
 
 import train as training
@@ -17,7 +16,6 @@ from train import Trainer
 from utils.training.checkpoints import step_folders
 from utils.training.stopping import StopRequest
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
@@ -83,7 +81,7 @@ with StopRequest() as stop:
     os.kill(os.getpid(), signal.SIGINT)
     print("second")
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = python("-c", script)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "first\n")
     assert "a second signal stops at once" in done.stderr
 

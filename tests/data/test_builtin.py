@@ -1,14 +1,13 @@
 """Crops of scikit-image's stereo pair: real, offline, disjoint between splits, in the disparity convention of Pair."""
 
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.made import builtin
 from data.made.builtin import REGIONS, BuiltinSource
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
 
@@ -108,11 +107,3 @@ def test_splits_are_disjoint_also_in_the_side_view() -> None:
 def test_bad_arguments_are_named(arguments: dict) -> None:
     with pytest.raises(ConfigError, match=str(next(iter(arguments.values())))):
         BuiltinSource(**arguments)
-
-
-def test_missing_file_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import skimage
-
-    monkeypatch.setattr(skimage, "__file__", str(tmp_path / "__init__.py"))
-    with pytest.raises(DataError, match=r"motorcycle_left\.png.*pip install"):
-        BuiltinSource()[0]

@@ -63,19 +63,6 @@ def test_the_denoiser_uses_time_gamma_rate_and_its_input(tiny_codec: Codec, name
     assert (before - after).abs().mean() > 1e-4, "an input without a connection changes nothing at all"
 
 
-def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
-    """g_a and g_s are told the rate: the same image and the same latent give others at another rate."""
-    x, x_side = smooth_pair()
-    with torch.no_grad():
-        y = [tiny_codec.g_a(2 * x[None] - 1, torch.tensor([rate])) for rate in (0.0, 1.0)]  # type: ignore[operator]
-        y_hat = tiny_codec.code(x, 0.5).y_hat
-        context = [
-            tiny_codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate])).features[0]  # type: ignore[operator]
-            for rate in (0.0, 1.0)
-        ]
-    assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
-
-
 def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
     """Noise, noise level, rate and dropout are keyed by the sample: halves of a batch add up to the batch."""
     x, x_side = batch_of_pairs(4)

@@ -1,14 +1,12 @@
 """Fusion: along rows only, able to find a disparity, and with parameters that are all in use."""
 
 import math
-from unittest.mock import patch
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import modules.fusion as fusion
 from modules.alignment import Matches, warp
 from modules.fusion import MAX_CORRECTION, MAX_OFFSET, CorrelationFuse, Fuse, FusionSynthesis, Refine, RowAttention
 from modules.transforms import Side, SideEncoder
@@ -66,19 +64,6 @@ def test_attention_stays_in_its_row() -> None:
     changed[:, :, 2] = torch.randn(1, 64, 7)
     difference = (attention(h, changed)[0] - attention(h, side)[0]).abs().amax((0, 1, 3))
     assert difference[2] > 0.01 and (difference[[0, 1, 3, 4]] == 0).all()
-
-
-def test_large_images_are_attended_in_parts() -> None:
-    """Without gradients the scores of a few rows at a time are held; the result is the same."""
-    torch.manual_seed(0)
-    attention = RowAttention(64)
-    h, side = torch.randn(2, 64, 5, 24), torch.randn(2, 64, 5, 24)
-    expected = attention(h, side)
-    in_parts = patch.object(RowAttention, "_gather", side_effect=RowAttention._gather)
-    with torch.no_grad(), patch.object(fusion, "SCORE_BYTES", 2 * 4 * 2 * 24**2), in_parts as gather:
-        parts = attention(h, side)
-    assert gather.call_count == 5
-    torch.testing.assert_close(parts, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,19 +186,6 @@ def test_a_correction_is_bounded_and_learns_from_the_image() -> None:
     h, side, image = fine_inputs()
     fine(h, side, Matches(torch.zeros(1, 1, 2, 8), torch.ones(1, 1, 2, 8)), image)[0].square().mean().backward()
     assert fine.refine.decide.weight.grad.abs().max() > 0  # type: ignore[union-attr]
-
-
-def test_the_warp_teaches_attention_where_to_look() -> None:
-    """What is warped depends on the offset, so its gradient reaches the queries and keys, but not the values."""
-    torch.manual_seed(0)
-    attention, fine = RowAttention(32), Fuse("aligned", 8, 4, False, coarse_maps=1)
-    matches = attention(torch.randn(1, 32, 2, 8), torch.randn(1, 32, 2, 8))[1]
-    coarse = Matches(matches.offset, matches.confidence.detach())
-    h, side, image = fine_inputs()
-    fine(h, side, coarse, image)[0].square().mean().backward()
-    query, key_value = attention.query.weight.grad, attention.key_value.weight.grad
-    assert query is not None and query.abs().amax() > 1e-4
-    assert key_value is not None and key_value[:32].abs().amax() > 1e-4 and (key_value[32:] == 0).all()
 
 
 def test_a_closed_gate_shuts_the_side_image_out() -> None:

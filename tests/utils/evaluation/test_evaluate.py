@@ -186,23 +186,21 @@ def test_metrics_that_become_available_are_added_without_decoding_again(ckpt, tm
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("rates", (0.25,)), ("gamma", 0.5), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)]
+    ("field", "value"),
+    [("rates", (0.25,)), ("gamma", 0.5), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1), ("code", "b")],
 )
-def test_other_settings_in_the_same_folder_are_refused(ckpt, tmp_path_factory, quick, field, value):
+def test_other_settings_or_code_in_the_same_folder_are_refused(
+    ckpt, tmp_path_factory, quick, monkeypatch, field, value
+):
     fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
     out = tmp_path_factory.getbasetemp() / "shared_settings"
     if not out.exists():
         evaluate(options(ckpt, out, **fields))
     with pytest.raises(ConfigError, match=r"another --out"):
         evaluate(options(ckpt, out, **fields | {field: value}))
-
-
-def test_rows_of_another_version_of_the_code_are_refused(ckpt, tmp_path, quick, monkeypatch):
-    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 1}
-    evaluate(options(ckpt, tmp_path / "out", **fields))
     monkeypatch.setattr(pipeline, "code_digest", lambda: "another")
     with pytest.raises(ConfigError, match="code that measures"):
-        evaluate(options(ckpt, tmp_path / "out", **fields))
+        evaluate(options(ckpt, out, **fields))
 
 
 def test_the_default_folder_tells_settings_apart(ckpt, tmp_path, quick, monkeypatch):

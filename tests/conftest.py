@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState, PartialState
 from evaluation_files import GROUPS, QUICK, write_checkpoint, write_split
 from image_files import SAMPLE, kitti_sample
@@ -121,3 +122,12 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from map(task.run, jobs)
 
     monkeypatch.setattr(batch, "outcomes", outcomes)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small images gain nothing from a second thread and lose much when the core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -107,25 +107,6 @@ def test_layouts_of_a_root(tmp_path: Path, layout: str) -> None:
     verify(source)
 
 
-def test_one_folder_or_zip_alone(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path / "root", SOME)
-    for year, name in ((2012, "data_stereo_flow_multiview"), (2015, "data_scene_flow_multiview")):
-        zipped = zip_folder(root / name, tmp_path / f"{name}.zip")
-        shutil.copytree(root / name, tmp_path / "plain")
-        for path in (root / name, zipped, tmp_path / "plain"):
-            ids = open_kitti(path, "test").ids
-            assert ids and all(name.startswith(f"kitti{year}_testing") for name in ids), path
-        shutil.rmtree(tmp_path / "plain")
-
-
-def test_other_camera_names_are_accepted(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path, {(2015, "testing"): [1]})
-    testing = root / "data_scene_flow_multiview" / "testing"
-    for old, new in (("image_2", "colored_0"), ("image_3", "colored_1")):
-        (testing / old).rename(testing / new)
-    assert open_kitti(root, "test").ids == ["kitti2015_testing_000001_10"]
-
-
 def test_partial_copy_says_how_much(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_kitti(tmp_path, {(2015, "training"): range(150, 160)}, frames=[10])
     with caplog.at_level(logging.WARNING):

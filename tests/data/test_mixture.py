@@ -115,12 +115,6 @@ def test_sources_alternate_at_random() -> None:
     assert 850 < sum(a != b for a, b in pairwise(chosen)) < 1150
 
 
-def test_zero_weight_is_left_out_and_shares_do_not_move() -> None:
-    with_zero = Mixture([Part([Numbered("a", 9)]), Part([Numbered("b", 0)], 0), Part([Numbered("c", 5)])], AUGMENT, 0)
-    without = Mixture([Part([Numbered("a", 9)]), Part([Numbered("c", 5)])], AUGMENT, 0)
-    assert [with_zero.locate(i) for i in range(100)] == [without.locate(i) for i in range(100)]
-
-
 def test_sample() -> None:
     sample = mixture((4, 1))[17]
     assert set(sample) == {"x", "x_side", "has_side", "disparity", "index", "id"} and sample["index"] == 17

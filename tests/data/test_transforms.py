@@ -89,12 +89,6 @@ def test_flip_probability() -> None:
     assert 20 < sum(not np.array_equal(augment(pair, rng(seed)).x, pair.x) for seed in range(80)) < 60
 
 
-def test_small_source_is_enlarged_to_cover_the_crop() -> None:
-    pair = Augment(AugmentConfig(height=32, width=64, flip=0))(street(20, 96), rng())
-    assert pair.x.shape == (32, 64, 3)
-    np.testing.assert_allclose(pair.disparity, 5 * 32 / 20, rtol=1e-6)
-
-
 def test_rescale_scales_disparity_and_content() -> None:
     columns = np.broadcast_to(np.linspace(0, 200, 97)[None, :, None], (40, 97, 3))
     image = columns.round().astype(np.uint8)

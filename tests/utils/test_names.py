@@ -68,13 +68,6 @@ def test_the_usage_error_says_how(arguments: list[str], capsys: pytest.CaptureFi
     assert stopped.value.code == 2 and capsys.readouterr().err.endswith(f". {DASH}\n")
 
 
-@pytest.mark.parametrize("arguments", [["a.png"], ["a", "b", "--rate", "x"], ["a", "b", "c"], ["a", "--rate", "-1"]])
-def test_other_usage_errors_do_not(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parser().parse_args(arguments)
-    assert DASH not in capsys.readouterr().err
-
-
 def test_a_script_reads_a_file_of_such_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "-summary.json").write_text("[]")
     monkeypatch.chdir(tmp_path)

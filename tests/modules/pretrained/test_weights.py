@@ -17,8 +17,6 @@ from modules.pretrained import archives, fetch, weights
 from modules.pretrained.weights import WEIGHTS
 from utils.errors import WeightsError
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture()
 def cache(tmp_path, monkeypatch):

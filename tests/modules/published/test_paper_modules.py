@@ -76,26 +76,23 @@ def test_shapes_at_the_published_widths(height: int, width: int) -> None:
     assert out.shape == x.shape
 
 
-@pytest.mark.parametrize("fault", ["size", "time_dtype", "time_shape", "missing", "context_size", "context_channels"])
-def test_unet_refuses_wrong_inputs(fault: str) -> None:
+def test_unet_refuses_wrong_inputs() -> None:
     with META:
         unet = PaperUNet(dim=8, context_channels=SMALL_CONTEXTS)
-        x, t = torch.empty(2, 3, 64, 64), torch.empty(2)
-        contexts = [torch.empty(2, c, 64 >> i, 64 >> i) for i, c in enumerate(SMALL_CONTEXTS)]
-        if fault == "size":
-            x = torch.empty(2, 3, 48, 64)
-        elif fault == "time_dtype":
-            t = torch.zeros(2, dtype=torch.int64)
-        elif fault == "time_shape":
-            t = torch.empty(2, 1)
-        elif fault == "missing":
-            contexts = contexts[:3]
-        elif fault == "context_size":
-            contexts[1] = torch.empty(2, 8, 64, 64)
-        else:
-            contexts[3] = torch.empty(2, 8, 8, 8)
+        good = {f"context_{i}": torch.empty(2, c, 64 >> i, 64 >> i) for i, c in enumerate(SMALL_CONTEXTS)}
+        good |= {"x": torch.empty(2, 3, 64, 64), "t": torch.empty(2)}
+        for wrong in (
+            {"x": torch.empty(2, 3, 48, 64)},
+            {"t": torch.zeros(2, dtype=torch.int64)},
+            {"t": torch.empty(2, 1)},
+            {"context_1": torch.empty(2, 8, 64, 64)},
+            {"context_3": torch.empty(2, 8, 8, 8)},
+        ):
+            x, t, *contexts = ({**good, **wrong}[name] for name in ("x", "t", *(f"context_{i}" for i in range(4))))
+            with pytest.raises(ValueError):
+                unet(x, t, contexts)
         with pytest.raises(ValueError):
-            unet(x, t, contexts)
+            unet(x, t, contexts[:3])
 
 
 def test_unet_refuses_a_context_for_the_coarsest_level() -> None:

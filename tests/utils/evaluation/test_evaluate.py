@@ -25,7 +25,6 @@ from utils.evaluation.store import Row, Store
 from utils.metrics import METRICS
 from utils.training.validation import psnr, to_float, to_uint8
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.usefixtures("offline")
 POINT_KEYS = {
     *("codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side"),
@@ -203,14 +202,6 @@ def test_other_settings_or_code_in_the_same_folder_are_refused(
         evaluate(options(ckpt, out, **fields))
 
 
-def test_the_default_folder_tells_settings_apart(ckpt, tmp_path, quick, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    fields: dict[str, Any] = {"side": "correct", "anchors": ("none",), "limit": 1}
-    outs = [evaluate(replace(options(ckpt, tmp_path, rates=(rate,), **fields), out=None)) for rate in (0.0, 1.0, 0.0)]
-    assert outs[0] == outs[2] != outs[1]
-    assert outs[0] is not None and outs[0].parent == Path("results") and outs[0].name.startswith("tiny-folder-val-")
-
-
 @pytest.mark.slow
 def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
     arguments = ["evaluate.py", "--ckpt", str(ckpt), "--rates", "0.5", "--anchors", "jpeg"]
@@ -256,14 +247,6 @@ def test_wrong_arguments_are_sentences(ckpt, tmp_path, fields, error, match):
         evaluate(replace(options(ckpt, tmp_path / "out"), **fields))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "summary.json").exists()
-
-
-def test_the_builtin_source_needs_no_root(ckpt: Path, tmp_path: Path, quick: None) -> None:
-    evaluate(options(ckpt, tmp_path / "out", dataset="builtin", rates=(0.0,), anchors=("none",), limit=2))
-    summary = summary_of(tmp_path / "out")
-    assert summary["dataset"] == {"name": "builtin", "split": "val", "pairs": 2, "groups": 2, "size": "protocol"}
-    assert [p["side"] for p in summary["points"]] == ["correct", "none", "shuffled"]
-    assert summary["points"][0]["metrics"]["ms_ssim_db"]["window"] == 7
 
 
 def test_a_damaged_image_is_found_before_anything_is_measured(ckpt, tmp_path, quick, monkeypatch):

@@ -3,7 +3,6 @@
 import io
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from PIL import Image
 from config import Config
 from data.sources import open_source
 from utils.errors import ConfigError
-from utils.evaluation import anchors, sweep
+from utils.evaluation import anchors
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.side import SideImages, fit, parse_side, shuffle
@@ -61,15 +60,6 @@ def test_a_side_image_of_another_size_is_fitted_without_scaling() -> None:
 def test_unknown_side_variants_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--side"):
         parse_side(text)
-
-
-def test_tile_rows_reach_the_codec(ckpt: Path, tmp_path: Path, quick: None) -> None:
-    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1}
-    with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
-        evaluate(options(ckpt, tmp_path / "out", tile_rows=256, **request))
-    assert coder.call_args.args[0].tile_rows == 256
-    with pytest.raises(ConfigError, match="at least 192"):
-        evaluate(options(ckpt, tmp_path / "other", tile_rows=100, **request))
 
 
 def test_fixed_rate_models_give_a_point_each_and_one_curve(tiny: Config, tmp_path: Path) -> None:

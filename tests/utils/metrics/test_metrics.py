@@ -7,7 +7,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scipy.ndimage import correlate1d
 
@@ -38,13 +37,7 @@ def noisy(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
     return (image + noise).round().clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small images gain nothing from a second thread and lose much when the core is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,7 @@ from utils.metrics.sets import frechet_distance
 NAMES = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small images gain nothing from a second thread and lose much when the core is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -16,25 +16,16 @@ def curve(bpp: tuple[float, ...], values: tuple[float, ...], codec: str = "ours"
 
 
 def point(codec: str, bpp: float, psnr: float, **fields: Any) -> dict[str, Any]:
-    anchor = codec in ("jpeg", "webp", "avif")
-    return {
-        "codec": codec,
-        "checkpoint": None if anchor else "ckpt",
-        "lambda": None,
-        "rate": 0.5,
-        "steps": None if anchor else 1,
-        "gamma": None if anchor else 0.0,
-        "side": None if anchor else "correct",
-        "bpp": bpp,
-        "bpp_estimated": None if anchor else bpp / 1.02,
-        "encode_ms": 10.0,
-        "decode_ms": 20.0,
-        "metrics": {
-            "psnr": {"mean": psnr, "ci95": [psnr - 0.5, psnr + 0.5], "n": 4, "groups": 2},
-            "dists": {"unavailable": "no weights: fetch them"},
-            "kid": {"value": 1 / psnr, "n": 4},
-        },
-    } | fields
+    decoding = {"checkpoint": "ckpt", "steps": 1, "gamma": 0.0, "side": "correct", "bpp_estimated": bpp / 1.02}
+    if codec in ("jpeg", "webp", "avif"):
+        decoding = dict.fromkeys(decoding)
+    metrics = {
+        "psnr": {"mean": psnr, "ci95": [psnr - 0.5, psnr + 0.5], "n": 4, "groups": 2},
+        "dists": {"unavailable": "no weights: fetch them"},
+        "kid": {"value": 1 / psnr, "n": 4},
+    }
+    times = {"encode_ms": 10.0, "decode_ms": 20.0}
+    return {"codec": codec, "lambda": None, "rate": 0.5, "bpp": bpp, "metrics": metrics, **decoding, **times, **fields}
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25])

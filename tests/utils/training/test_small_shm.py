@@ -58,13 +58,6 @@ def test_four_workers_fit_or_one_sentence_says_what_is_full(folder_data: Path, s
     assert "Traceback" not in done.stderr
 
 
-def test_a_worker_s_own_error_is_named_by_its_last_line_and_a_bug_is_left_to_its_traceback() -> None:
-    caught = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\n"
-    sentence = explain(RuntimeError(f"{caught}RuntimeError: unable to allocate shared memory(shm)\n"))
-    assert sentence is not None and "shared memory(shm)" in sentence and "Traceback" not in sentence
-    assert explain(RuntimeError(f"{caught}RuntimeError: sizes differ\n")) is None
-
-
 def test_a_bus_error_means_shared_memory_and_another_signal_does_not() -> None:
     for signal, named in (("Bus error", True), ("Killed", False)):
         sentence = explain(RuntimeError(f"DataLoader worker (pid 7) is killed by signal: {signal}. "))

@@ -107,7 +107,7 @@ def test_training_says_what_it_trains_and_validates_on(folder_data: Path, tmp_pa
     arguments = "--preset demo --data.augment.height 64 --data.augment.width 64 --train.steps 1 --train.batch-size 2"
     losses = []
     for name, root, pairs, held_out in (("first", folder_data, 6, 1), ("second", other, 9, 2)):
-        sets = [f"mine=folder:{root},weight=3", "street=synthetic"]
+        sets = [f"mine=folder:{root},weight=3", "street=warped"]
         config, _ = parse_command_line([*arguments.split(), "--data.mix", *sets, "--name", name])
         trainer(config, tmp_path).train()
         log = (tmp_path / name / "log.txt").read_text()

@@ -18,14 +18,11 @@ from torch import Tensor
 from trainers import trainer
 from worker import TRAINS, first_gradients, noting_config, shared_config, stage_2, train_and_note, two_steps
 
-from data.mixture import make_loader
 from train import Trainer
 from utils.configio import to_dict
 from utils.configrules import validate
 from utils.errors import ConfigError
 from utils.training.checkpoints import STATE_FILE, damage, step_folders
-from utils.training.data import training_data
-from utils.training.optimisation import micro_batch, sample_indices
 
 
 def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
@@ -123,24 +120,6 @@ def in_one_process(data: Path, runs: Path, steps: int) -> None:
     """The run, or what is left of it, up to step `steps`."""
     AcceleratorState._reset_state(True)
     train_and_note(Trainer(noting_config(str(data), steps), runs, "", cpu=True), runs)
-
-
-def test_shares_of_any_number_of_processes_are_the_batch(folder_data: Path) -> None:
-    """Loaded as each of 1, 2 and 4 processes does, from step 0 and from step 3 on: the same ids in the same steps."""
-    config = tiny_config(data={"folder_root": str(folder_data)}, train={"steps": 6, "batch_size": 4})
-    mixture, whole = training_data(config), None
-    for processes, start in ((1, 0), (2, 3), (4, 3), (1, 3)):
-        micro = micro_batch(config.train, processes)
-        seen: Seen = {}
-        for rank in range(processes):
-            indices = sample_indices(config.train, start, rank, processes, micro)
-            for number, batch in enumerate(make_loader(mixture, indices, micro, 0)):
-                step = seen.setdefault(start + number, {})
-                pairs = dict(zip(batch["index"].tolist(), batch["id"], strict=True))
-                assert not step.keys() & pairs.keys()
-                step |= pairs
-        whole = whole or seen
-        assert seen == {step: whole[step] for step in range(start, 6)}
 
 
 @pytest.mark.slow

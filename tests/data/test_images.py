@@ -1,10 +1,9 @@
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
-from image_files import encode, noise, png16, write
+from image_files import chunk, encode, noise, png16, write
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from sentences import sentence
@@ -55,7 +54,7 @@ def bomb() -> bytes:
     """A PNG of a few bytes that claims 60000x60000 pixels."""
     good = encode(noise())
     header = struct.pack(">II", 60000, 60000) + good[24:29]
-    return good[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + good[33:]
+    return good[:8] + chunk(b"IHDR", header) + good[33:]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF"])

@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import count, islice, pairwise
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -106,13 +106,6 @@ def test_weights_are_kept_in_every_block() -> None:
             assert abs(shares[number] - 64 * weight / 8) <= 2
     third = Counter(m.locate(i)[1] for i in range(3200) if m.locate(i)[0] == 2)
     assert max(third.values()) - min(third.values()) <= 1  # every pair of a source comes equally often
-
-
-def test_sources_alternate_at_random() -> None:
-    m = mixture((10, 1), (10, 1))
-    chosen = [m.locate(i)[0] for i in range(2000)]
-    assert 850 < sum(chosen[::2]) * 2 < 1150  # an even stride sees both
-    assert 850 < sum(a != b for a, b in pairwise(chosen)) < 1150
 
 
 def test_sample() -> None:

@@ -1,15 +1,13 @@
 """Pictures as cameras, phones and programs write them come in upright, in sRGB, as RGB; the reason says what cannot."""
 
 import io
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from colour_profiles import DISPLAY_P3, SRGB, display, gray, inks, srgb_curve
-from image_files import encode, mpo, noise, smooth, write
+from image_files import chunk, encode, mpo, noise, smooth, write
 from PIL import Image
 from sentences import sentence
 
@@ -38,10 +36,6 @@ def exif(orientation: int) -> bytes:
 
 def check(data: bytes, **options: object) -> tuple[int, int]:
     return check_image(io.BytesIO(data), "a", **options)  # type: ignore[arg-type]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 @pytest.fixture

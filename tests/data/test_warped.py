@@ -10,7 +10,7 @@ from data.made.seeded import ENDLESS
 from data.made.surfaces import hidden, moved, seen, textured
 from data.made.warped import Views, WarpedSource, open_photographs
 from data.sources import open_source
-from utils.errors import ConfigError, DataError
+from utils.errors import DataError
 
 
 def warped_back(views: Views) -> tuple[np.ndarray, np.ndarray]:
@@ -122,9 +122,3 @@ def test_a_root_without_pictures_or_with_a_damaged_one_is_named(tmp_path: Path) 
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"bad\.png"):
         open_source("warped", split="train", root=tmp_path)[0]
-
-
-@pytest.mark.parametrize("arguments", [{"split": "dev"}, {"seed": -1}, {"limit": 0}, {"height": 8}, {"width": 5000}])
-def test_bad_arguments_are_named(arguments: dict) -> None:
-    with pytest.raises(ConfigError, match=str(next(iter(arguments.values())))):
-        WarpedSource(**arguments)

@@ -188,18 +188,6 @@ def test_a_correction_is_bounded_and_learns_from_the_image() -> None:
     assert fine.refine.decide.weight.grad.abs().max() > 0  # type: ignore[union-attr]
 
 
-def test_a_closed_gate_shuts_the_side_image_out() -> None:
-    torch.manual_seed(0)
-    for attend in (False, True):
-        fuse, (h, side, image) = Fuse("pixel_aligned", 32, 4, attend, coarse_maps=1, finest=True), fine_inputs(32, 4, 8)
-        coarse = Matches(torch.zeros(1, 1, 2, 4), torch.ones(1, 1, 2, 4))
-        assert fuse.gate is not None
-        open_at_first = fuse.gate(h, h)
-        with torch.no_grad():
-            fuse.gate.decide.bias.fill_(-200)  # type: ignore[union-attr]
-        assert open_at_first.min() > 0.9 and torch.equal(fuse(h, side, coarse, image)[0], h)
-
-
 def test_the_null_input_stands_for_a_missing_side_image() -> None:
     """Where `present` is False the features are the learned vectors, whatever image is passed."""
     torch.manual_seed(0)

@@ -30,15 +30,6 @@ def test_mistake_09_the_same_seed_gives_the_same_noise() -> None:
     assert not torch.equal(sampler_noise(124, (3, 32, 48)), first)
 
 
-def test_sampler_noise_is_standard_normal() -> None:
-    noise = sampler_noise(1, (3, 101, 301))
-    assert noise.dtype == torch.float32 and noise.shape == (3, 101, 301)
-    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
-    assert abs((noise.abs() > 1.96).float().mean() - 0.05) < 0.003
-    neighbours = (noise[:, :, 1:] * noise[:, :, :-1]).mean()
-    assert abs(neighbours) < 0.02
-
-
 def test_the_seed_of_a_file_is_its_payloads_digest() -> None:
     for payload in (b"", b"abc"):
         assert payload_seed(payload) == int.from_bytes(hashlib.sha256(payload).digest()[:8], "little")

@@ -6,16 +6,13 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from evaluation_files import write_split
 from image_files import write_pairs
 from script_files import SCRIPTS, load_script
 
 from data.sources import open_source, verify
-from utils.report.rd import differences
 
 TIME_LEFT = r"\d+/\d+ \[\d\d:\d\d<"
 
@@ -46,16 +43,6 @@ def test_exporting_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     given = [tmp_path / "out", "--dataset", "folder", "--data-root", root, "--split", "val"]
     monkeypatch.setattr(sys, "argv", ["export_pairs", *map(str, given)])
     assert re.search(TIME_LEFT, shown(load_script("export_pairs").main))
-
-
-def test_intervals_of_bd_rates() -> None:
-    def point(codec: str, rate: float) -> dict[str, Any]:
-        quality = float(30 + 5 * np.log(rate))
-        return {"codec": codec, "side": None, "steps": None, "gamma": None, "bpp": rate, "rate": rate,
-                "metrics": {"psnr": {"mean": quality, "ci95": None, "n": 1}}}  # fmt: skip
-
-    points = [point(codec, factor * rate) for codec, factor in (("ours", 1.0), ("jpeg", 2.0)) for rate in (1, 2, 3, 4)]
-    assert re.search(r"BD-rates:.*" + TIME_LEFT, shown(lambda: differences(points)))
 
 
 def test_the_demo_lets_the_progress_of_its_steps_through() -> None:

@@ -96,7 +96,7 @@ def test_the_command_line_sets_any_field() -> None:
         ("--preset small --data.dataset cityscapes", {"cityscapes": 1.0}),
         ("--preset small --data.dataset=folder", {"folder": 1.0}),
         ("--preset demo --data.dataset folder --data.folder-root D", {"folder": 1.0}),
-        ("--preset small --data.mix a=folder:D b=synthetic,weight=0.5", {"a": 1.0, "b": 0.5}),
+        ("--preset small --data.mix a=folder:D b=builtin,weight=0.5", {"a": 1.0, "b": 0.5}),
         (
             "--data.mix kitti=kitti,weight=3 --preset small --data.mix my=folder:D --data.dataset kitti",
             {"kitti": 3, "my": 1},

@@ -9,13 +9,12 @@ from unittest.mock import patch
 import pytest
 import torch
 from checkpoint_files import rewrite
-from safetensors.torch import load_file
 from torch import nn
 
 import config
 from config import Config
 from modules.codec import build_codec
-from utils.checkpoint import load_checkpoint, parse_config, read_outline
+from utils.checkpoint import load_checkpoint, parse_config
 from utils.configio import to_dict
 from utils.errors import CheckpointError, ConfigError
 from utils.training.checkpoints import STATE_FILE, load_training_state, save_training_state
@@ -85,14 +84,6 @@ def test_sizes_are_compared_before_anything_is_built_or_read(tiny: Config, file:
         pytest.raises(CheckpointError, match=r"does not match its configuration|its configuration needs"),
     ):
         load_checkpoint(file)
-
-
-def test_an_outline_is_the_file_without_its_data(file: Path) -> None:
-    metadata, outline = read_outline(file)
-    tensors = load_file(file)
-    assert metadata.keys() == {"format", "step", "config"} and outline.keys() == tensors.keys()
-    assert all(part.is_meta and part.shape == tensors[name].shape for name, part in outline.items())
-    assert all(part.dtype == tensors[name].dtype for name, part in outline.items())
 
 
 def test_types_that_no_checkpoint_has(file: Path) -> None:

@@ -236,7 +236,6 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
         ({"rates": (float("nan"),)}, ConfigError, "--rates"),
         ({"rates": (float("inf"),)}, ConfigError, "--rates"),
         ({"anchors": ("none", "jpeg")}, ConfigError, "--anchors none"),
-        ({"side": "wrong"}, ConfigError, "--side"),
         ({"metrics": ("psnr", "niqe")}, ConfigError, "no metric niqe; choose from psnr, ssim"),
         ({"device": "abacus"}, ConfigError, "--device"),
         ({"weights_dir": "nowhere"}, ConfigError, "--weights-dir"),

@@ -15,7 +15,6 @@ from modules.published.transforms import (
     hyper_synthesis_layers,
 )
 from modules.published.unet import PaperUNet
-from utils.errors import ConfigError
 
 META = torch.device("meta")
 SIZES = [(128, 256), (64, 64), (192, 320)]
@@ -93,11 +92,6 @@ def test_unet_refuses_wrong_inputs() -> None:
                 unet(x, t, contexts)
         with pytest.raises(ValueError):
             unet(x, t, contexts[:3])
-
-
-def test_unet_refuses_a_context_for_the_coarsest_level() -> None:
-    with pytest.raises(ConfigError, match="at most 2"), META:
-        PaperUNet(dim=8, dim_mults=(1, 2, 3), context_channels=(3, 8, 16))
 
 
 @pytest.mark.parametrize("time", [0.0, 0.5, 0.999])

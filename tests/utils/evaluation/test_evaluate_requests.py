@@ -121,20 +121,6 @@ def test_a_model_without_side_dropout(tiny: Config, tmp_path: Path) -> None:
         plan_points(models, Request(side="none"), list("aabb"))
 
 
-@pytest.mark.parametrize(
-    ("request_", "match"),
-    [
-        (Request(rates=(1.5,)), "--rates"),
-        (Request(steps=0), "--steps"),
-        (Request(gamma=2.0), "--gamma"),
-        (Request(side="shuffled"), "another group"),
-    ],
-)
-def test_requests_out_of_range_are_refused(ckpt: Path, request_: Request, match: str) -> None:
-    with pytest.raises(ConfigError, match=match):
-        plan_points(describe_models([str(ckpt)]), request_, ["a", "a"])
-
-
 def test_one_group_leaves_the_shuffled_point_out_with_a_note(ckpt: Path, tmp_path: Path, quick: None) -> None:
     evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), anchors=("none",), limit=2))
     summary = summary_of(tmp_path / "out")

@@ -73,8 +73,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few metrics only, where the test is not about them."""
+    """A few metrics only, and no figures, where the test is not about them."""
     monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(QUICK, *rest))
+    monkeypatch.setattr("utils.report.figures.write_figures", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -78,20 +78,20 @@ def test_shapes_at_the_published_widths(height: int, width: int) -> None:
 def test_unet_refuses_wrong_inputs() -> None:
     with META:
         unet = PaperUNet(dim=8, context_channels=SMALL_CONTEXTS)
-        good = {f"context_{i}": torch.empty(2, c, 64 >> i, 64 >> i) for i, c in enumerate(SMALL_CONTEXTS)}
-        good |= {"x": torch.empty(2, 3, 64, 64), "t": torch.empty(2)}
+        good = {"x_t": torch.empty(2, 3, 64, 64), "t": torch.empty(2)}
+        contexts = [torch.empty(2, c, 64 >> i, 64 >> i) for i, c in enumerate(SMALL_CONTEXTS)]
+        assert unet(**good, context=contexts).shape == (2, 3, 64, 64)
+        finest, fine, middle, coarse = contexts
         for wrong in (
-            {"x": torch.empty(2, 3, 48, 64)},
+            {"x_t": torch.empty(2, 3, 48, 64)},
             {"t": torch.zeros(2, dtype=torch.int64)},
             {"t": torch.empty(2, 1)},
-            {"context_1": torch.empty(2, 8, 64, 64)},
-            {"context_3": torch.empty(2, 8, 8, 8)},
+            {"context": [finest, fine, middle]},
+            {"context": [finest, torch.empty(2, 8, 64, 64), middle, coarse]},
+            {"context": [finest, fine, middle, torch.empty(2, 8, 8, 8)]},
         ):
-            x, t, *contexts = ({**good, **wrong}[name] for name in ("x", "t", *(f"context_{i}" for i in range(4))))
             with pytest.raises(ValueError):
-                unet(x, t, contexts)
-        with pytest.raises(ValueError):
-            unet(x, t, contexts[:3])
+                unet(**{**good, "context": contexts, **wrong})
 
 
 @pytest.mark.parametrize("time", [0.0, 0.5, 0.999])

@@ -275,5 +275,4 @@ def test_a_small_picture_takes_no_metric_from_the_others(ckpt, tmp_path, quick, 
         assert entry["bpp"] == pytest.approx(np.mean([float(row["bpp"]) for row in mine[1:]]))
         assert entry["bpp"] != pytest.approx(point["bpp"])
         assert point["metrics"]["psnr"]["n"] == 3 and "of" not in point["metrics"]["psnr"]
-    assert (out / "rd_ms_ssim_db.png").is_file()
     assert "1 of 3 images has no value" in (out / "report.html").read_text()

@@ -261,7 +261,6 @@ def test_an_unfrozen_codec_cannot_be_saved(tmp_path: Path) -> None:
     assert not (tmp_path / MODEL_FILE).exists()
 
 
-@pytest.mark.usefixtures("fresh_accelerate")
 @pytest.mark.parametrize("view", ["left", "right"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_truncated_last_png_is_named_before_the_first_step(tmp_path: Path, split: str, view: str) -> None:

@@ -1,7 +1,6 @@
 """Two processes on a CPU do what one does, and go on after SIGKILL. Started as a user would: `torchrun`."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from evaluation_files import write_checkpoint
 from processes import torchrun
 from safetensors.torch import load_file
@@ -18,11 +16,12 @@ from torch import Tensor
 from trainers import trainer
 from worker import TRAINS, first_gradients, noting_config, shared_config, stage_2, train_and_note, two_steps
 
-from train import Trainer
 from utils.configio import to_dict
 from utils.configrules import validate
 from utils.errors import ConfigError
 from utils.training.checkpoints import STATE_FILE, damage, step_folders
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
@@ -48,11 +47,9 @@ def runs(folder_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def one_process(folder_data: Path, tmp_path: Path) -> Iterator[dict[str, Tensor]]:
+def one_process(folder_data: Path, tmp_path: Path) -> dict[str, Tensor]:
     """Gradients of the whole batch in this process."""
-    AcceleratorState._reset_state(True)
-    yield first_gradients(Trainer(shared_config(str(folder_data), "one"), tmp_path, "", cpu=True))
-    AcceleratorState._reset_state(True)
+    return first_gradients(trainer(shared_config(str(folder_data), "one"), tmp_path))
 
 
 @pytest.mark.slow
@@ -118,12 +115,10 @@ def noted(folder: Path) -> Seen:
 
 def in_one_process(data: Path, runs: Path, steps: int) -> None:
     """The run, or what is left of it, up to step `steps`."""
-    AcceleratorState._reset_state(True)
-    train_and_note(Trainer(noting_config(str(data), steps), runs, "", cpu=True), runs)
+    train_and_note(trainer(noting_config(str(data), steps), runs), runs)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fresh_accelerate")
 def test_one_two_and_one_process_see_what_one_sees(folder_data: Path, tmp_path: Path) -> None:
     """Two steps by one process, two by two, two by one again, against six by one."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -145,9 +140,6 @@ def losses(runs: Path) -> dict[Any, float]:
     """Step -> the training loss that metrics.jsonl has for it."""
     lines = map(json.loads, (runs / "resumed" / "metrics.jsonl").read_text().splitlines())
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
-
-
-pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 @pytest.fixture(scope="module")

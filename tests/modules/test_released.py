@@ -61,7 +61,7 @@ def test_the_baselines_decoder_is_as_large_and_sees_no_side_image() -> None:
 
 
 def test_consecutive_rate_levels_leave_no_gap() -> None:
-    """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/decisions.md: at most 2 %)."""
+    """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/decisions.md: 2 %)."""
     codec = load_checkpoint(CHECKPOINTS / "small").codec
     x = to_float(open_source("synthetic", split="test", limit=1)[0].x)
     sizes = np.array([len(codec.compress(x, level / (LEVELS - 1))) for level in range(LEVELS)])

@@ -217,7 +217,7 @@ class CorrelationFuse(nn.Module):
             matches, rows_off = self.correct(h, side, coarse.finer())
             offered = self.project(warp(side, matches.offset, rows_off))
             if self.project_picture is not None:
-                # 1/4: the pixels as well, each by its own match, interpolated linearly from the matches of the positions.
+                # 1/4: the pixels as well, each by its own match, linear between the matches of the positions.
                 places = PATCH * torch.cat([matches.offset, rows_off], dim=1)
                 by_pixel = F.interpolate(places, scale_factor=PATCH, mode="bilinear").split(1, dim=1)
                 offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, *by_pixel), PATCH))

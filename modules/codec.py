@@ -66,8 +66,8 @@ class CodecOutput:
     y_hat: Tensor
     tasks: list[DenoisingTask] = field(default_factory=list)
     aux: Tensor | None = None
-    """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; no other part learns from
-    it."""
+    """Loss of the quantiles of the prior of z, and of entropy models whose bits are never sent; no other part learns
+    from it."""
     offsets: list[Tensor] = field(default_factory=list)
     """Where x_side was matched, of codecs that align it, fine to coarse: (B, 1, H/4, W/4) and so on, in positions of
     their scale to the right, float32; minus the disparity for a left x. They mean nothing where `has_side` is False."""
@@ -178,9 +178,11 @@ class Codec(nn.Module, ABC):
     ) -> Tensor:
         """The bytes of a file and x_side (3, H, W) in [0, 1] -> x_hat (3, H, W) in [0, 1].
 
-        x_side None: the learned null input, for codecs that have one. `seed` replaces the seed that the file carries.
-        Larger images than `max_pixels` are refused before memory is taken for them. Raises BitstreamError for bytes
-        that are no file of this model, whoever made them, and ValueError for arguments out of range.
+        `steps`: calls of the denoiser. `gamma` in [0, 1]: standard deviation of the noise that decoding starts from, 0
+        for the mean image and 1 for a realistic one. None: the checkpoint's own. x_side None: the learned null input,
+        for codecs that have one. `seed` replaces the seed that the file carries. Larger images than `max_pixels` are
+        refused before memory is taken for them. Raises BitstreamError for bytes that are no file of this model, whoever
+        made them, and ValueError for arguments out of range.
         """
         steps = self.default_steps if steps is None else steps
         gamma = self.default_gamma if gamma is None else gamma

@@ -76,8 +76,8 @@ class Quantised(Coded):
 class Hyperprior(FrozenIntegers):
     """Entropy model of a latent y (B, M, h, w); h_a and h_s are given, so that every codec family can use it.
 
-    h_a maps y x gain to z (B, N, h/s, w/s); h_s maps z_hat to 2M channels, the mean of y x gain and the index of its
-    scale. Symbol and reconstruction are Q = round(y gain - mean) and y_hat = (Q + mean) / gain. `levels` rate levels
+    h_a maps y x gain to z (B, N, h/s, w/s). h_s maps z_hat to 2M channels, the mean of y x gain and its scale index.
+    Symbol and reconstruction are Q = round(y gain - mean) and y_hat = (Q + mean) / gain. `levels` rate levels
     share one set of weights (1: a fixed-rate model without gain). With `mean_before_gain`, h_s gives the mean of y
     itself, so that the weights need not scale it with the rate: Q = round((y - mean) gain), y_hat = Q / gain + mean.
     """
@@ -117,13 +117,15 @@ class Hyperprior(FrozenIntegers):
         return (self.log_gain[left] * (1 - fraction) + self.log_gain[left + 1] * fraction).exp()[:, :, None, None]
 
     def forward(self, y: Tensor, level: Tensor, draws: Draws | None = None) -> Coded:
-        """With draws (training): noisy likelihoods, straight-through y_hat. Without: exactly what a file carries."""
+        """y (B, M, h, w), rate levels (B,). With draws (training): likelihoods under noise, straight-through y_hat.
+        Without: exactly what a file carries."""
         with torch.autocast(y.device.type, enabled=False):
             return self._noisy(y.float(), level, draws) if draws is not None else self.quantise(y.float(), level)
 
     def _noisy(self, y: Tensor, level: Tensor, draws: Draws) -> Coded:
-        # z = h_a(y gain). Its bits are computed of z + U(-1/2, 1/2), in place of rounding (Ballé et al. 2017), bounded
-        # below as the coder's tables are; what h_s is given is rounded around the medians, as in a file.
+        # z = h_a(y gain). Its likelihood has uniform noise in [-1/2, 1/2) in place of rounding (Ballé et al. 2017, see
+        # `modules/likelihoods.py`), and is at least the smallest probability of the coder's tables. h_s gets z_hat,
+        # rounded around the medians as in a file.
         gain = self.gain(level)
         scaled = y * gain
         z = self.h_a(scaled)
@@ -135,7 +137,7 @@ class Hyperprior(FrozenIntegers):
         mean, index = self.h_s(z_hat, level).chunk(2, dim=1)
         mean = mean * gain if self.mean_before_gain else mean
         scale = scale_of(self._index_low(index).clamp(max=SCALES - 1))
-        # The bits of y likewise with noise; y_hat = (round(y gain - mean) + mean) / gain, straight-through.
+        # The likelihood of y, with noise as well; y_hat = (round(y gain - mean) + mean) / gain, straight-through.
         noise = draws.uniform("y", tuple(y.shape[1:])) - 0.5
         y_likelihood = self._likelihood_low(gaussian_likelihood(scaled + noise - mean, scale))
         y_hat = (round_ste(scaled - mean) + mean) / gain
@@ -146,7 +148,7 @@ class Hyperprior(FrozenIntegers):
     # ---------------------------------------------------------------- deployment: integers
 
     def _parameters_from(self, z_symbols: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """z symbols (B, N, ., .) -> mean (8 fractional bits) and table index, both float64 integers on the CPU."""
+        """z symbols (B, N, ., .) -> mean (8 fractional bits) and scale index, both float64 integers on the CPU."""
         z_fixed = z_symbols.cpu().double() * 2**ACTIVATION_BITS + self.z_medians.cpu().double()[:, None, None]
         mean, index = self.h_s.integer_forward(z_fixed, level).chunk(2, dim=1)
         return mean, torch.floor(index * 2.0**-ACTIVATION_BITS + 0.5).clamp(0, SCALES - 1)

@@ -59,7 +59,7 @@ def test_the_baselines_decoder_is_as_large_and_sees_no_side_image() -> None:
 
 
 def test_consecutive_rate_levels_leave_no_gap() -> None:
-    """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/studies.md: 5 % on KITTI)."""
+    """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/decisions.md: 2 %)."""
     codec = load_checkpoint(CHECKPOINTS / "small").codec
     x = to_float(open_source("builtin", split="test", limit=1)[0].x)
     sizes = np.array([len(codec.compress(x, level / (LEVELS - 1))) for level in range(LEVELS)])
@@ -68,7 +68,7 @@ def test_consecutive_rate_levels_leave_no_gap() -> None:
 
 
 def test_the_alignment_finds_the_disparity() -> None:
-    """The offset by which the side image is warped at 1/4 against the ground truth (docs/studies.md: 0.9 pixels)."""
+    """The offset by which the side image is warped at 1/4 against the ground truth (docs/results.md: 0.9 pixels)."""
     codec = load_checkpoint(CHECKPOINTS / "small").codec
     offsets: list[torch.Tensor] = []
     codec.g_s.fuse[0].register_forward_hook(lambda layer, given, result: offsets.append(result[1].offset[0, 0]))

@@ -113,7 +113,7 @@ def counts_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 
 def images_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """ "n = 36" for a metric of sets, whose figures say nothing without it; "" for others, or if points differ in it."""
+    """The words n = 36 for a metric of sets, whose figures need them; "" for others, or where points differ in n."""
     counts = {point["metrics"].get(metric, {}).get("n") for point in points} - {None}
     return f"n = {counts.pop()}" if METRICS[metric].scope == "set" and len(counts) == 1 else ""
 

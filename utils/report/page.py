@@ -77,7 +77,9 @@ _SIDE = (
 
 def _six(points: Sequence[Mapping[str, Any]]) -> str:
     """The six panels, and what a reader must know of them."""
-    text = "Every point is measured from files that were written, read back and decoded. Bars are 95 % intervals. "
+    text = "Every point is measured from files that were written, read back and decoded. "
+    if any(rd.interval_of(point["metrics"].get(name)) for point in points for name in SIX):
+        text += "Bars are 95 % intervals. "
     text += " ".join(footnotes(points, SIX))
     image = f'<img src="{embedded(points, SIX)}" alt="LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp">'
     return f'<figure class="curves">{image}<figcaption>{escape(text)}</figcaption></figure>'

@@ -55,3 +55,19 @@ def test_rows_columns_and_intervals_are_chosen(command, tmp_path, points, option
     status, out, _ = command("results_table", tmp_path / "summary.json", "--only", "points", *options.split())
     assert status == 0
     assert out.splitlines() == ["folder, split val, size protocol, 3 pairs, 2 groups.", "", *lines]
+
+
+def test_the_number_of_images_stands_beside_fid_and_a_dagger_has_its_footnote(command, tmp_path):
+    halves = {"n": 18, "value": 45.8, "originals": 134.0}
+    metrics = {"dists": {"mean": 0.1, "note": "Trained on it."}, "fid": {"value": 42.0, "n": 36, "halves": halves}}
+    dataset = {"name": "folder", "split": "val", "size": "protocol", "pairs": 3, "groups": 2}
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"dataset": dataset, "points": [point("ours", 0.5, metrics=metrics)]})
+    )
+    _, out, _ = command("results_table", tmp_path / "summary.json", "--only", "points", "--metrics", "dists", "fid")
+    lines = out.splitlines()
+    assert lines[2] == "| method | rate | side image | bpp | dists | fid (n = 36) |"
+    assert lines[4] == "| ours | 0.5 | correct | 0.1250 | 0.1 † | 42 |"
+    assert "FID is of n = 36 images and can be compared with nothing but FIDs of the same images" in lines[6]
+    assert "18 images each, are 134.0 apart" in lines[6]
+    assert lines[8] == "† Trained on it."

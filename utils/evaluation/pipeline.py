@@ -128,20 +128,20 @@ def _write(
 ) -> None:
     from utils.report.figures import write_figures
     from utils.report.page import write_report
-    from utils.report.text import fid_sentence, points_lines
+    from utils.report.text import footnotes, points_lines
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)
     results = Results(summary, points, rows, list(source.ids), list(source.groups))
     write_csv(out / "images.csv", results)
-    caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
+    groups = len(set(source.groups))
+    intervals = f"95 % intervals over {groups} groups" if groups > 1 else "one group, no intervals"
+    caption = f"{source.name} {source.split}, {len(source)} pairs, {intervals}"
     write_figures(summary["points"], out, caption)
     write_report(out / "report.html", results, source, store)
     write_summary(out / "summary.json", summary)
     names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
-    print(
-        "\n".join([*points_lines(summary["points"], names, intervals=False), fid_sentence(summary["points"])]).rstrip()
-    )
+    print(*points_lines(summary["points"], names, intervals=False), *footnotes(summary["points"], names), sep="\n")
 
 
 def _request(options: Options) -> Request:

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.files import replacing
 from utils.metrics.info import METRICS, SIX
-from utils.report.rd import Curve, counts_of, curves
+from utils.report.rd import Curve, counts_of, curves, images_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,9 +80,8 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
 def _panel(axes: Axes, points: Points, name: str) -> None:
     info, found = METRICS[name], curves(points, name)
     entries = [point["metrics"].get(name) for point in points]
-    sizes = {entry["n"] for entry in entries if info.scope == "set" and entry is not None and "n" in entry}
     unit = f" ({info.unit})" if info.unit else ""
-    of = f", n = {sizes.pop()}" if len(sizes) == 1 else ""
+    of = f", {n}" if (n := images_of(points, name)) else ""
     mark = " †" if any(entry is not None and "note" in entry for entry in entries) else ""
     arrow = "\u2191" if info.higher_is_better else "\u2193"
     axes.set_title(f"{info.label}{unit} {arrow}{mark}{of}{counts_of(points, name)}", fontsize=10)

@@ -29,7 +29,7 @@ from utils.report.tables import (
     side_table,
     signed,
 )
-from utils.report.text import fid_sentence
+from utils.report.text import footnotes
 
 
 def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
@@ -77,9 +77,10 @@ _SIDE = (
 
 def _six(points: Sequence[Mapping[str, Any]]) -> str:
     """The six panels, and what a reader must know of them."""
-    notes = sorted({e["note"] for p in points for name in SIX if "note" in (e := p["metrics"].get(name, {}))})
-    text = "Every point is measured from files that were written, read back and decoded. Bars are 95 % intervals. "
-    text += " ".join([fid_sentence(points), *(f"† {note}" for note in notes)])
+    text = "Every point is measured from files that were written, read back and decoded. "
+    if any(rd.interval_of(point["metrics"].get(name)) for point in points for name in SIX):
+        text += "Bars are 95 % intervals. "
+    text += " ".join(footnotes(points, SIX))
     image = f'<img src="{embedded(points, SIX)}" alt="LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp">'
     return f'<figure class="curves">{image}<figcaption>{escape(text)}</figcaption></figure>'
 

@@ -112,6 +112,17 @@ def counts_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
     return ",".join(sorted({count_of(point["metrics"].get(metric)) for point in points} - {""}))
 
 
+def images_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The words n = 36 for a metric of sets, whose figures need them; "" for others, or where points differ in n."""
+    counts = {point["metrics"].get(metric, {}).get("n") for point in points} - {None}
+    return f"n = {counts.pop()}" if METRICS[metric].scope == "set" and len(counts) == 1 else ""
+
+
+def notes_of(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """The footnotes of what is marked with a †: metrics that share a network with a model's training loss."""
+    return sorted({e["note"] for p in points for name in metrics if "note" in (e := p["metrics"].get(name, {}))})
+
+
 def metrics_of(points: Sequence[Mapping[str, Any]]) -> list[MetricInfo]:
     """The metrics that at least one point has a figure for."""
     return [

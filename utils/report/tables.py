@@ -11,7 +11,16 @@ import numpy as np
 from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap
 from utils.metrics.info import METRICS, MetricInfo
-from utils.report.rd import ANCHOR_LABELS, Difference, count_of, interval_of, metrics_of, value_of
+from utils.report.rd import (
+    ANCHOR_LABELS,
+    Difference,
+    count_of,
+    images_of,
+    interval_of,
+    metrics_of,
+    notes_of,
+    value_of,
+)
 
 PointEntry = Mapping[str, Any]
 MINUS = "\u2212"
@@ -64,7 +73,8 @@ def points_table(points: Sequence[PointEntry]) -> str:
     noted = {n for p in points for n, entry in p["metrics"].items() if "note" in entry}
     head = ["Method", "Setting", "Side image", "bpp <small>of files</small>", "bpp <small>estimated</small>"]
     head += ["Encode <small>ms</small>", "Decode <small>ms</small>"]
-    head += [heading(info) + ("†" if info.name in noted else "") + _images_of(points, info.name) for info in infos]
+    counts = {info.name: f" <small>{n}</small>" if (n := images_of(points, info.name)) else "" for info in infos}
+    head += [heading(info) + ("†" if info.name in noted else "") + counts[info.name] for info in infos]
     rows = []
     for i, point in enumerate(points):
         anchor = point["codec"] in ANCHOR_LABELS
@@ -83,16 +93,8 @@ def points_table(points: Sequence[PointEntry]) -> str:
         ]
         starts = i and points[i - 1]["codec"] != point["codec"]
         rows.append(f'<tr class="{"anchor " if anchor else ""}{"start" if starts else ""}">{"".join(cells)}</tr>')
-    notes = sorted({entry["note"] for p in points for entry in p["metrics"].values() if "note" in entry})
-    foot = "".join(f"<p class='foot'>† {escape(note)}</p>" for note in notes)
+    foot = "".join(f"<p class='foot'>† {escape(note)}</p>" for note in notes_of(points, list(METRICS)))
     return _table(head, rows) + foot
-
-
-def _images_of(points: Sequence[PointEntry], metric: str) -> str:
-    """The number of images beside the name of a metric of sets, which is part of what its figures mean."""
-    entries = [point["metrics"].get(metric, {}) for point in points]
-    counts = {entry["n"] for entry in entries if "n" in entry} if METRICS[metric].scope == "set" else set()
-    return f" <small>n = {counts.pop()}</small>" if len(counts) == 1 else ""
 
 
 def _metric_cell(metric: str, entry: PointEntry | None) -> str:

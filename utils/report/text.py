@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from utils.report.rd import Difference, count_of, curves, interval_of, value_of
+from utils.report.rd import Difference, count_of, curves, images_of, interval_of, notes_of, value_of
 
 
 def points_lines(points: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, intervals: bool = True) -> list[str]:
     """A row a point. Steps and gamma have columns if the models' points differ in them."""
     settings = [name for name in ("steps", "gamma") if len({p[name] for p in points if p.get(name) is not None}) > 1]
-    rows = [["method", "rate", *settings, "side image", "bpp", *metrics]]
+    heads = [f"{name} ({n})" if (n := images_of(points, name)) else name for name in metrics]
+    rows = [["method", "rate", *settings, "side image", "bpp", *heads]]
     for point in points:
         rate = point["rate"] if point["rate"] is not None else point.get("lambda")
         figures = [rate, *(point[name] for name in settings)]
@@ -38,20 +39,22 @@ def differences_lines(found: Sequence[Difference]) -> list[str]:
     return _table(rows) if found else []
 
 
-def fid_sentence(points: Sequence[Mapping[str, Any]]) -> str:
-    """What the FIDs of an evaluation compare with, and their floor; "" if there are none."""
+def footnotes(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """What a reader of a table or figure of `metrics` must know: what FIDs compare with, their floor, what † means."""
+    marks = [f"† {note}" for note in notes_of(points, metrics)]
     ours = [curve for curve in curves(points, "fid") if not curve.is_anchor]
-    if not ours:
-        return ""
+    if "fid" not in metrics or not ours:
+        return marks
     middle = points[ours[0].places[(len(ours[0].places) - 1) // 2]]
     entry = middle["metrics"]["fid"]
     halves = entry["halves"]
-    return (
+    fid = (
         f"FID is of n = {entry['n']} images and can be compared with nothing but FIDs of the same images. "
         f"Its floor: two disjoint halves of the originals, {halves['n']} images each, are {halves['originals']:.1f} "
         f"apart (mean over 10 random halvings). At those {halves['n']} images, {middle['codec']} at "
         f"{middle['bpp']:.3f} bpp is {halves['value']:.1f} from its originals."
     )
+    return [fid, *marks]
 
 
 def _rate(difference: Difference | None) -> str:

@@ -143,6 +143,7 @@ def test_names_cannot_break_the_page(page: str) -> None:
 def test_every_point_is_in_the_table_with_its_interval(page: str) -> None:
     table = page[page.index("<h2>All points") : page.index("<h2>Bjøntegaard differences")]
     assert table.count("<tr") == 1 + len(RATES) + 2 + 5
+    assert re.search(r"DISTS (?:(?!</th>).)*†</th>", table) and "† Trained on &lt;it&gt;." in table
     for text in ("20.00–22.00", "shuffled", "quality 40", "rate 0.75", "+2.5 %"):
         assert text in table
 

@@ -56,7 +56,7 @@ def main() -> int:
     from utils.coding.batch_coding import RateChoice, compress_folder
     from utils.coding.limits import set_tile_rows
     from utils.errors import ConfigError
-    from utils.files import write_whole
+    from utils.files import MANIFEST, write_whole
     from utils.images import to_float
     from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
 
@@ -71,7 +71,8 @@ def main() -> int:
         return compress_folder(
             arguments.image, arguments.file, arguments.ckpt, choice, workers, tile_rows=arguments.tile_rows
         )
-    refuse_overwriting([arguments.file], [arguments.image, find_model_file(arguments.ckpt)])
+    model = find_model_file(arguments.ckpt)
+    refuse_overwriting([arguments.file], [arguments.image, model, model.with_name(MANIFEST)])
     refuse_lost_pictures([arguments.file])
     image = read_image(arguments.image)
     codec = load_checkpoint(arguments.ckpt).codec

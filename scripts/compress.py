@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import Parser, run
+from utils.cli import Parser, bar, run, with_bar
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def main() -> int:
     from utils.checkpoint import find_model_file, load_checkpoint
     from utils.coding.batch import check_workers
     from utils.coding.batch_coding import RateChoice, compress_folder
-    from utils.coding.limits import set_tile_rows
+    from utils.coding.limits import TRIES, set_tile_rows
     from utils.errors import ConfigError
     from utils.files import MANIFEST, write_whole
     from utils.images import to_float
@@ -78,11 +78,13 @@ def main() -> int:
     codec = load_checkpoint(arguments.ckpt).codec
     choice.check(codec, arguments.ckpt)
     set_tile_rows(codec, arguments.tile_rows)
+    codec.walk = with_bar("encoding", "strip")
     height, width = image.shape[:2]
     pixels = height * width
     x = to_float(image)
     if choice.has_budget:
-        data = choice.compress(codec, x)
+        with bar(TRIES, "rate levels", "level") as tries:
+            data = choice.compress(codec, x, tries.update)
         note = f"rate level {codec.unpack(data, pixels).level} of 255"
     else:
         coded = codec.code(x, arguments.rate)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_files import write_split
-from image_files import write_pairs
+from evaluation_files import write_split, write_untrained
+from image_files import encode, noise, write_pairs
 from script_files import SCRIPTS, load_script
 
+from config import Config
 from data.sources import open_source, verify
 from utils.report.rd import differences
 
@@ -53,6 +54,22 @@ def test_exporting_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     root = write_split(tmp_path / "data", "val", ["a", "b"])
     given: list[Any] = [tmp_path / "out", "--dataset", "folder", "--data-root", root, "--split", "val"]
     assert re.search(TIME_LEFT, shown(lambda: call("export_pairs", *given, monkeypatch=monkeypatch)))
+
+
+@pytest.mark.parametrize("budget", [["--rate", "0.5"], ["--bytes", "1000000"]])
+def test_one_large_picture(budget: list[str], tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strips of the picture, steps of decoding, and the rate levels that are tried for a budget."""
+    monkeypatch.setattr("utils.cli.DELAY", 0)
+    source, side, file = tmp_path / "x.png", tmp_path / "side.png", tmp_path / "x.bin"
+    for path in (source, side):
+        path.write_bytes(encode(noise(320, 64, 0)))
+    rows = ["--ckpt", write_untrained(tmp_path / "ckpt", tiny), "--tile-rows", 192]
+    encoding = shown(lambda: call("compress", source, file, *rows, *budget, monkeypatch=monkeypatch))
+    assert re.search(r"encoding:.*" + TIME_LEFT, encoding)
+    assert bool(re.search(r"rate levels:.*" + TIME_LEFT, encoding)) == ("--bytes" in budget)
+    given = [file, tmp_path / "x_hat.png", "--side", side, *rows, "--steps", 2, "--gamma", 1]
+    decoding = shown(lambda: call("decompress", *given, monkeypatch=monkeypatch))
+    assert re.search(r"decoding: 100%.* 3/3 \[\d\d:\d\d<", decoding) and " 0/2 [" in decoding
 
 
 def test_refreshing_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +102,8 @@ class Codec(nn.Module, ABC):
     it: the entropy model's integers are the same in every format."""
     tile_rows: int | None = 1024
     """Rows of an image coded at a time (`modules/tiling.py`) by families that can; None: all. Memory grows with it."""
+    walk: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    """Goes through the strips of an image and the steps of decoding. A program that shows progress replaces it."""
 
     @abstractmethod
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:

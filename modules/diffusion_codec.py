@@ -125,7 +125,7 @@ class DiffusionCodec(Codec):
         def strip_of_y(strip: Strip) -> Tensor:
             return self.g_a(_channels_last(2 * x[:, :, strip.start : strip.stop] - 1), rate).float()
 
-        return self.entropy(by_strips(strip_of_y, x.shape[2], self.tile_rows, STRIDE), level)
+        return self.entropy(by_strips(strip_of_y, x.shape[2], self.tile_rows, STRIDE, self.walk), level)
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
         """See Codec; sizes must be multiples of 64. Both denoising tasks are to find the same x."""
@@ -271,9 +271,9 @@ class DiffusionCodec(Codec):
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
                 return self._estimate_x0(x_t, t, gammas, rate, context)
 
-            return (ddim(self.process, predict, noise[None, :, rows].to(device), steps) + 1) / 2
+            return (ddim(self.process, predict, noise[None, :, rows].to(device), steps, walk=self.walk) + 1) / 2
 
-        return by_strips(strip_of_image, shape[1], self.tile_rows)
+        return by_strips(strip_of_image, shape[1], self.tile_rows, walk=self.walk)
 
 
 def _rate_of(level: Tensor) -> Tensor:

@@ -130,5 +130,5 @@ class CDC(Codec):
             return self.unet(x_t, t, contexts)
 
         # As published: x0 is kept in range between steps by the x model, not by the epsilon models.
-        x_hat = ddim(self.process, predict, start, steps, clip=self.process.prediction != "epsilon")
+        x_hat = ddim(self.process, predict, start, steps, self.process.prediction != "epsilon", self.walk)
         return (x_hat + 1) / 2

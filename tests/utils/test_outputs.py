@@ -177,7 +177,8 @@ REFUSED = {
     "a picture onto its link": ("compress", "a.png", "hard.bin", [], "though it is read"),
     "onto another picture": ("compress", "a.png", "side.png", [], "ends like a picture"),
     "onto a picture of another name": ("compress", "a.png", "hidden", [], "did not make"),
-    "onto the checkpoint": ("compress", "a.png", "CKPT", [], "though it is read"),
+    "onto the checkpoint": ("compress", "a.png", "CKPT/model.safetensors", [], "though it is read"),
+    "onto the checkpoint's manifest": ("compress", "a.png", "CKPT/manifest.json", [], "though it is read"),
     "a folder onto a picture's name": ("compress", "left", "new.JPG", [], "ends like a picture"),
     "a folder beside point clouds": ("compress", "left", "points", [], "is there already"),
     "the side image": ("decompress", "a.bin", "side.png", ["--side", "side.png"], "though it is read"),
@@ -196,7 +197,8 @@ def test_coding_loses_nothing(script: Script, ckpt: Path, place: Path, kind: str
     os.link(place / "a.png", place / "hard.bin")
     os.link(place / "a.bin", place / "stream.png")
     write(place / "hidden", (place / "side.png").read_bytes())
-    out = ckpt / MODEL_FILE if target == "CKPT" else place / target
+    (place / "CKPT").symlink_to(ckpt)
+    out = place / target
     more = [part if part.startswith("--") else place / part for part in more]
     rate = ["--rate", 0.5] if name == "compress" else []
     before = contents(place)

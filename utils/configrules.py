@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-from config import SECTIONS, Config
+from config import SECTIONS, Config, NoDiffusionConfig, PaperDiffusionConfig
 from data.pair import MAX_SIDE, MIN_SIDE
 from utils.errors import ConfigError
 
@@ -30,7 +30,7 @@ INTERVALS = {
     "[1, inf)": "train.steps train.batch_size train.accumulation train.log_every train.val_every train.save_every "
     "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
-    "model.embedding model.dim model.finest_context diffusion.steps",
+    "model.embedding model.dim model.finest_context model.channels diffusion.steps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
@@ -58,6 +58,20 @@ class Rule:
     otherwise: str
 
 
+_RATES = (
+    Rule(
+        "loss.lambda_min loss.lambda_max loss.rates model.mean_before_gain",
+        lambda c: getattr(c.model, "variable_rate", False),
+        "with model.variable_rate False (its only lambda is loss.lmbda)",
+    ),
+    Rule(
+        "loss.lmbda",
+        lambda c: not getattr(c.model, "variable_rate", False),
+        "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
+    ),
+)
+_PEER = (*_RATES, Rule("loss.disparity_weight", lambda c: False, "since it matches nothing"))
+
 READ_IF: dict[str, tuple[Rule, ...]] = {
     "": (  # Every codec.
         Rule("data.kitti_root data.protocol", lambda c: "kitti" in c.data.sources(), "since kitti is no source"),
@@ -77,16 +91,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         Rule("loss.rate_warmup", lambda c: c.train.parts == "all", "since the sender does not train"),
     ),
     "diffusion": (
-        Rule(
-            "loss.lambda_min loss.lambda_max loss.rates model.mean_before_gain",
-            lambda c: c.model.variable_rate,
-            "with model.variable_rate False (its only lambda is loss.lmbda)",
-        ),
-        Rule(
-            "loss.lmbda",
-            lambda c: not c.model.variable_rate,
-            "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
-        ),
+        *_RATES,
         Rule(
             "model.side_channels model.side_blocks model.side_dropout",
             lambda c: c.model.fusion != "none",
@@ -111,6 +116,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     ),
     "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
     "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
+    **{codec: _PEER for codec, kinds in SECTIONS.items() if kinds["diffusion"] is NoDiffusionConfig},
 }
 """model.codec ("": every one) -> when its settings are read."""
 
@@ -170,7 +176,7 @@ def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
         for rule in READ_IF[""] + READ_IF[config.model.codec]
         if not rule.read(config)
         for name in rule.fields.split()
-        if values[name] != defaults[name]
+        if name in values and values[name] != defaults[name]
     }
 
 
@@ -244,6 +250,8 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
         if len(rates) != 2 or rates[0] > rates[1]:
             yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
         return
+    if not isinstance(diffusion, PaperDiffusionConfig):
+        return
     if model.codec == "cdc" and model.fusion != "none":
         yield f"model.fusion is {model.fusion}, but model.codec cdc has no side image: set none."
     if diffusion.prediction == "epsilon" and diffusion.schedule != "linear":
@@ -294,6 +302,8 @@ def _conflicts(config: Any) -> Iterator[str]:
             f"diffusion.start_fraction is {config.diffusion.start_fraction:g}, but train.parts denoiser learns nothing "
             "from samples without noise, and a process that has no others would stop the run: set it to 0."
         )
+    if isinstance(config.diffusion, NoDiffusionConfig) and train.parts == "denoiser":
+        yield f"train.parts is denoiser, but codec {config.model.codec} has none: choose all or receiver."
     if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."
     if train.batch_size % train.accumulation:

@@ -48,7 +48,7 @@ def resolve(precision: str, device_type: str) -> str:
 
 def compile_networks(codec: Codec, *, fullgraph: bool = False, dynamic: bool | None = None) -> None:
     """Compile every network of both halves when it is first called; the entropy coder is no work of torch."""
-    for network in (*(child for child in codec.children() if child is not codec.entropy), codec.entropy.h_a):
+    for network in (*(child for child in codec.children() if child is not codec.entropy), *codec.entropy.networks()):
         network.compile(fullgraph=fullgraph, dynamic=dynamic)
 
 

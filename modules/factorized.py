@@ -75,9 +75,7 @@ class Factorized(GainedModel):
 
     def _indices(self, level: Tensor, height: int, width: int) -> Tensor:
         """The table (B, M, h, w) of each symbol: number of the knot x M + number of the channel."""
-        knot = (
-            torch.div(level + KNOT_SPACING // 2, KNOT_SPACING, rounding_mode="floor") if self.levels > 1 else 0 * level
-        )
+        knot = torch.div(level + KNOT_SPACING // 2, KNOT_SPACING, rounding_mode="floor")
         table = knot[:, None] * self.latent + torch.arange(self.latent)
         return table[:, :, None, None].expand(-1, -1, height, width)
 

@@ -117,7 +117,7 @@ def upsample(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
 
 
-# ---------------------------------------------------------------- of Ballé's transforms, which NDIC, CAM and LDMIC share
+# ------------------------------------------------ Ballé's transforms, which NDIC, CAM and LDMIC share
 
 GDN_PEDESTAL = 2.0**-36
 """Added to what GDN stores the square root of, so that the square root has a finite slope at 0."""

@@ -198,12 +198,43 @@ class PaperModelConfig:
 class NdicModelConfig:
     """Architecture of the published codecs on Ballé's transforms (`modules/published/`)."""
 
-    codec: Literal["ndic_bls17", "ndic_bmshj18"] = "ndic_bls17"
+    codec: Literal["ndic_bls17", "ndic_bmshj18", "ldmic"] = "ndic_bls17"
     fusion: Literal["published"] = "published"
     variable_rate: bool = False
     """Whether gain units give all rates, which no paper has; otherwise one model a lambda."""
     channels: int = 192
     """Of every layer and latent."""
+
+
+@dataclass(frozen=True)
+class NdscModelConfig:
+    """Architecture of the published codec `ndsc`."""
+
+    codec: Literal["ndsc"] = "ndsc"
+    fusion: Literal["published"] = "published"
+    bits: int = 8
+    """Of an index into the codebook, of which each position of y is one: the rate is bits / 4^halvings bpp."""
+    halvings: int = 3
+    hidden: int = 32
+    """Channels at full resolution; each halving doubles them."""
+    residual_layers: int = 3
+    code: int = 64
+    """Channels of y."""
+
+
+@dataclass(frozen=True)
+class DsinModelConfig:
+    """Architecture of the published codec `dsin`."""
+
+    codec: Literal["dsin"] = "dsin"
+    fusion: Literal["published"] = "published"
+    channels: int = 128
+    """Of the residual blocks; an even number."""
+    code: int = 32
+    """Channels of y that carry symbols."""
+    centres: int = 6
+    """Values that a symbol can have."""
+    refine_channels: int = 32
 
 
 @dataclass(frozen=True)
@@ -341,7 +372,7 @@ class Config:
     name: str = "base"
     """The run folder is runs/<name>."""
     data: DataConfig = DataConfig()
-    model: ModelConfig | PaperModelConfig | NdicModelConfig = ModelConfig()
+    model: ModelConfig | PaperModelConfig | NdicModelConfig | NdscModelConfig | DsinModelConfig = ModelConfig()
     diffusion: DiffusionConfig | PaperDiffusionConfig | NoDiffusionConfig = DiffusionConfig()
     loss: LossConfig | PaperLossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
@@ -359,7 +390,9 @@ SECTIONS: dict[str, dict[str, type]] = {
     "diffusion": {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig},
     "cdc": _PAPER,
     "dicm": _PAPER,
-    **dict.fromkeys(("ndic_bls17", "ndic_bmshj18"), _peer(NdicModelConfig)),
+    **dict.fromkeys(("ndic_bls17", "ndic_bmshj18", "ldmic"), _peer(NdicModelConfig)),
+    "ndsc": _peer(NdscModelConfig),
+    "dsin": _peer(DsinModelConfig),
 }
 """model.codec -> the types of its sections."""
 
@@ -653,6 +686,43 @@ def ndic_bmshj18() -> Config:
     return Config("ndic_bmshj18", _PAPER_DATA, model, NoDiffusionConfig(), LossConfig(), _PEER_TRAIN)
 
 
+def ndsc() -> Config:
+    """NDSC, the "8x" model (`modules/published/ndsc.py`). 2.6 M parameters.
+
+    accelerate launch train.py --preset ndsc --model.bits BITS
+
+    The rate is BITS / 64 bpp exactly, whatever lambda. Published: batch 32, Adam 5e-4 (2e-4 from 6 bits on), about 50 k
+    steps for this batch. Expect, with the prior that is left out here (KITTI, PSNR): 0.098 bpp 24.69, 0.128 25.64.
+    """
+    train = replace(_PAPER_TRAIN, steps=50_000, batch_size=32, lr=2e-4, decay=10_000, lr_floor=0.1, val_every=5_000)
+    return Config("ndsc", _PAPER_DATA, NdscModelConfig(), NoDiffusionConfig(), LossConfig(lmbda=0.01), train)
+
+
+def dsin() -> Config:
+    """DSIN (`modules/published/dsin.py`). 10.1 M parameters.
+
+    accelerate launch train.py --preset dsin --loss.lmbda LAMBDA
+
+    Published: a target rate in place of lambda, and the auto-encoder alone first; Adam 1e-4, batch 1, 300 k steps.
+    Expect the published curve (KITTI, PSNR): 0.121 bpp 20.94, 0.253 22.33, 0.465 23.86.
+    """
+    loss = LossConfig(lmbda=10.0, distortion="l1")
+    train = replace(_PEER_TRAIN, steps=300_000)
+    return Config("dsin", _PAPER_DATA, DsinModelConfig(), NoDiffusionConfig(), loss, train)
+
+
+def ldmic() -> Config:
+    """LDMIC-fast, one-sided (`modules/published/ldmic.py`). 20.3 M parameters.
+
+    accelerate launch train.py --preset ldmic --loss.lmbda LAMBDA
+
+    Published: lambda 2048 on images in [0, 1], here 0.0315; Adam 1e-4 halved every 100 of 400 epochs, batch 16, crops
+    of 256x256 of other data sets. Expect: nothing comparable is published.
+    """
+    train = replace(_PEER_TRAIN, steps=200_000, batch_size=16)
+    return Config("ldmic", _PAPER_DATA, NdicModelConfig("ldmic"), NoDiffusionConfig(), LossConfig(lmbda=0.0315), train)
+
+
 def _all_rates(preset: Callable[[], Config]) -> Callable[[], Config]:
     """The preset NAME_vr: one training gives all rates."""
 
@@ -671,7 +741,8 @@ PRESETS: dict[str, Callable[[], Config]] = {
     for preset in (
         demo, small, small_kitti, small_mean, small_one_step, small_no_side, small_no_side_mean,
         small_no_side_one_step, base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
-        ndic_bls17, ndic_bmshj18, _all_rates(ndic_bls17), _all_rates(ndic_bmshj18),
+        ndic_bls17, ndic_bmshj18, ldmic, dsin, ndsc,
+        *map(_all_rates, (ndic_bls17, ndic_bmshj18, ldmic)),
     )
 }  # fmt: skip
 DEFAULT = "demo"

@@ -239,6 +239,9 @@ BUILDERS = {
     "cdc": "modules.published.cdc",
     "ndic_bls17": "modules.published.ndic",
     "ndic_bmshj18": "modules.published.ndic",
+    "ldmic": "modules.published.ldmic",
+    "ndsc": "modules.published.ndsc",
+    "dsin": "modules.published.dsin",
 }
 """model.codec -> the module whose `build(config)` makes it; imported when asked for, since it imports this one."""
 

@@ -137,7 +137,7 @@ class Hyperprior(FrozenIntegers):
     def _take_y(self, decoder: SymbolDecoder, z_symbols: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The symbols of y from the coder, and their mean."""
         mean, index = self._parameters_from(z_symbols, level)
-        return torch.from_numpy(decoder.take(_flat(index), self.tables()[1])).view(index.shape), mean
+        return torch.from_numpy(decoder.take(flat(index), self.tables()[1])).view(index.shape), mean
 
     def _passes(self, y_like: Tensor) -> list[Tensor]:
         """A tensor like y in the parts whose parameters are known together, in the file's order."""
@@ -190,9 +190,9 @@ class Hyperprior(FrozenIntegers):
             raise ValueError("encode takes one image at a time.")
         z_tables, y_tables = self.tables()
         encoder = SymbolEncoder()
-        encoder.put(_flat(coded.z_symbols), self._z_tables(*coded.z_symbols.shape[2:]), z_tables)
+        encoder.put(flat(coded.z_symbols), self._z_tables(*coded.z_symbols.shape[2:]), z_tables)
         for symbols, index in zip(self._passes(coded.y_symbols), self._passes(coded.indices), strict=True):
-            encoder.put(_flat(symbols), _flat(index), y_tables)
+            encoder.put(flat(symbols), flat(index), y_tables)
         return encoder.finish()
 
     @torch.no_grad()
@@ -211,5 +211,6 @@ class Hyperprior(FrozenIntegers):
         return self._dequantise(y_symbols, mean, levels)
 
 
-def _flat(tensor: Tensor) -> Symbols:
+def flat(tensor: Tensor) -> Symbols:
+    """As the coder takes symbols and numbers of tables."""
     return tensor.cpu().reshape(-1).to(torch.int32).numpy()

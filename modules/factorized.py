@@ -7,12 +7,12 @@ Ballé, Laparra, Simoncelli 2017, arXiv 1611.01704. With several rate levels, th
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from modules.coder import PRECISION, ProbabilityTables, SymbolDecoder, SymbolEncoder, Symbols, quantise_pmf
+from modules.coder import PRECISION, ProbabilityTables, SymbolDecoder, SymbolEncoder, quantise_pmf
 from modules.derived import Derived
+from modules.entropy import flat
 from modules.entropy_model import GAIN_BITS, Coded, GainedModel, Quantised, digest_of
 from modules.integer import ACTIVATION_BITS, KNOT_SPACING, quantise
 from modules.likelihoods import LIKELIHOOD_BOUND, Y_LIMIT, FactorizedPrior, lower_bound, round_ste
@@ -95,7 +95,7 @@ class Factorized(GainedModel):
         if len(coded.y_symbols) != 1:
             raise ValueError("encode takes one image at a time.")
         encoder = SymbolEncoder()
-        encoder.put(_flat(coded.y_symbols), _flat(coded.indices), self.tables())
+        encoder.put(flat(coded.y_symbols), flat(coded.indices), self.tables())
         return encoder.finish()
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class Factorized(GainedModel):
         levels = torch.tensor([level])
         index = self._indices(levels, *size)
         decoder = SymbolDecoder(payload)
-        symbols = torch.from_numpy(decoder.take(_flat(index), self.tables())).view(index.shape)
+        symbols = torch.from_numpy(decoder.take(flat(index), self.tables())).view(index.shape)
         decoder.finish()
         return self._dequantise(symbols, levels)
 
@@ -152,7 +152,3 @@ class Factorized(GainedModel):
     def identity(self) -> bytes:
         """See EntropyModel."""
         return self._identity.get(self._integers(), lambda: digest_of(b"factorized;", self._integers()))
-
-
-def _flat(tensor: Tensor) -> Symbols:
-    return np.ascontiguousarray(tensor.cpu().reshape(-1).to(torch.int32).numpy())

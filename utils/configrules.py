@@ -30,7 +30,9 @@ INTERVALS = {
     "[1, inf)": "train.steps train.batch_size train.accumulation train.log_every train.val_every train.save_every "
     "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
-    "model.embedding model.dim model.finest_context model.channels diffusion.steps",
+    "model.embedding model.dim model.finest_context model.channels model.hidden model.code "
+    "model.refine_channels "
+    "model.residual_layers diffusion.steps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
@@ -44,6 +46,9 @@ INTERVALS = {
     "train.ema model.side_dropout",
     f"[{MIN_SIDE}, {MAX_SIDE}]": "data.augment.height data.augment.width data.augment.shapes",
     "[0, 100]": "data.augment.jpeg",
+    "[1, 16]": "model.bits",
+    "[1, 4]": "model.halvings",
+    "[2, 256]": "model.centres",
     "[0, 4294967295]": "train.seed",
 }
 """Where the value of each number lies, and of each entry of a tuple."""

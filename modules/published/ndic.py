@@ -97,7 +97,7 @@ class NDIC(Peer):
         """y_hat and w (B, channels, h, w) -> x_hat."""
         return self.g_s(torch.cat([y_hat, w.float()], dim=1))  # type: ignore[no-any-return]
 
-    def train_on(self, output: CodecOutput, x: Tensor, x_side: Tensor, draws: Draws) -> None:
+    def train_on(self, output: CodecOutput, y: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> None:
         """Both views, from the same noisy w."""
         w = self.e_side(x_side)
         w = w + W_NOISE_STD * draws.normal("w", tuple(w.shape[1:]))

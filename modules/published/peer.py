@@ -39,8 +39,8 @@ class Peer(Codec):
     def reconstruct(self, y_hat: Tensor, x_side: Tensor) -> Tensor:
         """y_hat and x_side (B, 3, H, W) in [0, 1] -> x_hat (B, 3, H, W), about [0, 1]."""
 
-    def train_on(self, output: CodecOutput, x: Tensor, x_side: Tensor, draws: Draws) -> None:
-        """Give `output` the tasks of training, and add to its aux loss."""
+    def train_on(self, output: CodecOutput, y: Tensor, x: Tensor, x_side: Tensor, draws: Draws) -> None:
+        """Give `output` the tasks of training, and add to its aux loss; `y` is the latent before quantisation."""
         output.tasks = [reconstruction(x, self.reconstruct(output.y_hat, x_side))]
 
     def analyse(self, x: Tensor, level: Tensor) -> Coded:
@@ -55,11 +55,12 @@ class Peer(Codec):
             level = first + (draws.uniform("rate") * (last - first + 1)).long()
         elif self.variable_rate and rate is not None:
             level = torch.round(rate * (LEVELS - 1)).long()
-        coded = self.entropy(self.g_a(x), level, draws)
+        y = self.g_a(x)
+        coded = self.entropy(y, level, draws)
         output = CodecOutput(coded.bits, level.float() / (LEVELS - 1), coded.y_hat)
         if draws is not None:
             output.aux = self.entropy.loss()
-            self.train_on(output, x, x_side, draws)
+            self.train_on(output, y, x, x_side, draws)
         return output
 
     def synthesise(

@@ -239,6 +239,7 @@ BUILDERS = {
     "cdc": "modules.published.cdc",
     "ndic_bls17": "modules.published.ndic",
     "ndic_bmshj18": "modules.published.ndic",
+    "ndic_cam": "modules.published.ndic_cam",
     "ldmic": "modules.published.ldmic",
     "ndsc": "modules.published.ndsc",
     "dsin": "modules.published.dsin",

@@ -7,17 +7,37 @@ from typing import Any
 
 from tiny import tiny_config
 
-from config import PRESETS, Config, DsinModelConfig, ModelConfig, NdicModelConfig, NdscModelConfig, PaperModelConfig
+from config import (
+    PRESETS,
+    CamModelConfig,
+    Config,
+    DsinModelConfig,
+    ModelConfig,
+    NdicModelConfig,
+    NdscModelConfig,
+    PaperModelConfig,
+)
 
 METHODS = (
     *("demo", "dicm_paper", "dicm_no_side", "cdc_eps", "cdc_x"),
-    *("ndic_bls17", "ndic_bls17_vr", "ndic_bmshj18", "ndic_bmshj18_vr", "ldmic", "ldmic_vr", "dsin", "ndsc"),
+    *(
+        "ndic_bls17",
+        "ndic_bls17_vr",
+        "ndic_bmshj18",
+        "ndic_bmshj18_vr",
+        "ndic_cam",
+        "ldmic",
+        "ldmic_vr",
+        "dsin",
+        "ndsc",
+    ),
 )
 """To test a new method, add its preset."""
 SMALL: dict[type, dict[str, Any]] = {
     ModelConfig: {f.name: getattr(tiny_config().model, f.name) for f in dataclasses.fields(ModelConfig)},
     PaperModelConfig: {"dim": 8, "finest_context": 3},
     NdicModelConfig: {"channels": 8},
+    CamModelConfig: {"channels": 8, "height": 64, "width": 64, "attention": 8, "heads": 2},
     DsinModelConfig: {"channels": 8, "code": 4, "refine_channels": 6},
     NdscModelConfig: {"hidden": 8, "code": 8, "residual_layers": 1},
 }

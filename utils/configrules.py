@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-from config import SECTIONS, Config, NoDiffusionConfig, PaperDiffusionConfig
+from config import SECTIONS, CamModelConfig, Config, NoDiffusionConfig, PaperDiffusionConfig
 from data.pair import MAX_SIDE, MIN_SIDE
 from utils.errors import ConfigError
 
@@ -31,7 +31,7 @@ INTERVALS = {
     "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
     "model.embedding model.dim model.finest_context model.channels model.hidden model.code "
-    "model.refine_channels "
+    "model.refine_channels model.attention model.heads "
     "model.residual_layers diffusion.steps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
@@ -255,6 +255,8 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
         if len(rates) != 2 or rates[0] > rates[1]:
             yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
         return
+    if isinstance(model, CamModelConfig) and (model.height % STRIDE or model.width % STRIDE):
+        yield f"model.height and model.width are {model.height} and {model.width}; they must be multiples of {STRIDE}."
     if not isinstance(diffusion, PaperDiffusionConfig):
         return
     if model.codec == "cdc" and model.fusion != "none":
@@ -285,6 +287,9 @@ def _conflicts(config: Any) -> Iterator[str]:
     fields = "shapes" if crop.shapes else "height and width"
     for height, width in crop.crops():
         size = f"The training crop is {width}x{height}"
+        model = config.model
+        if isinstance(model, CamModelConfig) and (height, width) != (model.height, model.width):
+            yield f"{size}, but codec {model.codec} is made for {model.width}x{model.height} alone: set both alike."
         if height % STRIDE or width % STRIDE:
             yield f"{size}; data.augment.{fields} must be multiples of {STRIDE}."
         if loss.ms_ssim_weight > 0 and min(height, width) < MS_SSIM_MIN_EDGE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ class LDMIC(Peer):
     convolution stand for each transposed one, the slope of their LeakyReLU is 1/4, and scales are indices of tables.
 
     Traps avoided. Estimated bits are those of the file: context and symbols are the same in both. No state depends on
-    the batch or the image's size. The last of the checkpoints is not chosen on `test`.
+    the batch or the image's size. The best checkpoint is chosen on `val`, not on `test`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -57,8 +59,7 @@ class LDMIC(Peer):
         ]
         widths = (4 * c, 10 * c // 3, 8 * c // 3, 2 * c)
         head = [
-            LayerSpec(a, b, kernel=1, activation="leaky_relu" if b != 2 * c else "none")
-            for a, b in zip(widths, widths[1:], strict=False)
+            LayerSpec(a, b, kernel=1, activation="leaky_relu" if b != 2 * c else "none") for a, b in pairwise(widths)
         ]
         h_s = CheckerboardSynthesis(layers, head, c, self.levels)
         self.entropy = Checkerboard(c, c, PaperHyperAnalysis(c, (c, c, c)), h_s, self.levels, GAINS)
@@ -103,10 +104,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         """Both (B, channels, h, w) -> the same shape."""
-        q, k, v = (
-            t.float().flatten(2).unflatten(1, (HEADS, -1))
-            for t in (self.query(own), self.key(other), self.value(other))
-        )
+        parts = (self.query(own), self.key(other), self.value(other))
+        q, k, v = (part.float().flatten(2).unflatten(1, (HEADS, -1)) for part in parts)
         with full_precision(own.device):
             summary = v @ k.softmax(-1).transpose(-1, -2)  # (B, heads, value, key)
             found = (summary @ q.softmax(-2)).flatten(1, 2).unflatten(-1, own.shape[2:])

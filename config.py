@@ -760,7 +760,7 @@ def _all_rates(preset: Callable[[], Config]) -> Callable[[], Config]:
 
     def variable_rate() -> Config:
         config = preset()
-        model = replace(config.model, variable_rate=True)  # type: ignore[call-arg]
+        model = replace(config.model, variable_rate=True)  # type: ignore[arg-type]
         return replace(config, name=f"{config.name}_vr", model=model)
 
     variable_rate.__name__ = f"{preset.__name__}_vr"

@@ -19,19 +19,9 @@ from config import (
 )
 
 METHODS = (
-    *("demo", "dicm_paper", "dicm_no_side", "cdc_eps", "cdc_x"),
-    *(
-        "ndic_bls17",
-        "ndic_bls17_vr",
-        "ndic_bmshj18",
-        "ndic_bmshj18_vr",
-        "ndic_cam",
-        "ldmic",
-        "ldmic_vr",
-        "dsin",
-        "ndsc",
-    ),
-)
+    "demo", "dicm_paper", "dicm_no_side", "cdc_eps", "cdc_x", "ndic_bls17", "ndic_bls17_vr", "ndic_bmshj18",
+    "ndic_bmshj18_vr", "ndic_cam", "ldmic", "ldmic_vr", "dsin", "ndsc",
+)  # fmt: skip
 """To test a new method, add its preset."""
 SMALL: dict[type, dict[str, Any]] = {
     ModelConfig: {f.name: getattr(tiny_config().model, f.name) for f in dataclasses.fields(ModelConfig)},

@@ -121,9 +121,8 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     ),
     "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
     "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
-    **{codec: _PEER for codec, kinds in SECTIONS.items() if kinds["diffusion"] is NoDiffusionConfig},
 }
-"""model.codec ("": every one) -> when its settings are read."""
+"""model.codec ("": every one) -> when its settings are read; codecs without diffusion have _PEER."""
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:
@@ -178,7 +177,7 @@ def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
     defaults = flat(Config(**{name: kind() for name, kind in SECTIONS[config.model.codec].items()}))
     return {
         name: (values[name], defaults[name], rule.otherwise)
-        for rule in READ_IF[""] + READ_IF[config.model.codec]
+        for rule in READ_IF[""] + READ_IF.get(config.model.codec, _PEER)
         if not rule.read(config)
         for name in rule.fields.split()
         if name in values and values[name] != defaults[name]

@@ -207,15 +207,10 @@ class NdicModelConfig:
 
 
 @dataclass(frozen=True)
-class CamModelConfig:
+class CamModelConfig(NdicModelConfig):
     """Architecture of the published codec `ndic_cam`, whose weights depend on the size of images."""
 
-    codec: Literal["ndic_cam"] = "ndic_cam"
-    fusion: Literal["published"] = "published"
-    variable_rate: bool = False
-    """Whether gain units give all rates, which no paper has; otherwise one model a lambda."""
-    channels: int = 192
-    """Of every layer and latent."""
+    codec: Literal["ndic_cam"] = "ndic_cam"  # type: ignore[assignment]
     height: int = 128
     width: int = 256
     """Of all images in pixels, multiples of 64."""

@@ -51,17 +51,15 @@ class NDIC(Peer):
     model, e_side and g_s alone.
 
     Loss: bpp of y + lambda 255^2 (MSE of x + MSE of x_side) + bpp of y_side and of w, which are never sent and act as
-    regularisation: they are in the aux loss, and reach e_side and side_task alone. At a lambda they lessen what the
-    side image's task costs, so they are kept, as published.
+    regularisation: they are in the aux loss, and reach e_side and side_task alone.
 
-    Departures. The decoder is trained on y rounded straight-through, and is given noise by nobody; published, on y
-    with uniform noise. Files are real; h_s is exact in integers: nearest upsampling and a 5x5 convolution stand for
+    Departures. The decoder is trained on y rounded straight-through; published, on y with uniform noise. Files are real; h_s is exact in integers: nearest upsampling and a 5x5 convolution stand for
     each transposed one, and its outputs are indices of scale tables. The prior has one more filter (61 parameters a
     channel for 43). Adam is not amsgrad. The flip of training swaps the views, which keeps the disparity's sign.
 
-    Traps avoided. The first releases used one transposed convolution twice. The hyper-analysis began with a ReLU of
-    |y|, which does nothing, and two linear layers in a row: one 3x3 convolution remains, without activation, so that
-    counts agree. Images are rounded, not truncated; PSNR is the mean over images.
+    Traps avoided. The first releases used one transposed convolution twice. A ReLU of |y|, which does nothing, is left
+    out; that no activation follows the first convolution of the hyper-analysis is as released. Images are rounded, not
+    truncated; PSNR is the mean over images.
     """
 
     stride = STRIDE

@@ -53,9 +53,10 @@ class NDIC(Peer):
     Loss: bpp of y + lambda 255^2 (MSE of x + MSE of x_side) + bpp of y_side and of w, which are never sent and act as
     regularisation: they are in the aux loss, and reach e_side and side_task alone.
 
-    Departures. The decoder is trained on y rounded straight-through; published, on y with uniform noise. Files are real; h_s is exact in integers: nearest upsampling and a 5x5 convolution stand for
-    each transposed one, and its outputs are indices of scale tables. The prior has one more filter (61 parameters a
-    channel for 43). Adam is not amsgrad. The flip of training swaps the views, which keeps the disparity's sign.
+    Departures. The decoder is trained on y rounded straight-through; published, on y with uniform noise. Files are
+    real; h_s is exact in integers: nearest upsampling and a 5x5 convolution stand for each transposed one, and its
+    outputs are indices of scale tables. The prior has one more filter (61 parameters a channel for 43). Adam is not
+    amsgrad. The flip of training swaps the views, which keeps the disparity's sign.
 
     Traps avoided. The first releases used one transposed convolution twice. A ReLU of |y|, which does nothing, is left
     out; that no activation follows the first convolution of the hyper-analysis is as released. Images are rounded, not

@@ -678,89 +678,45 @@ def cdc_x() -> Config:
 
 
 # ---------------------------------------------------------------- published codecs without diffusion
+# `accelerate launch train.py --preset NAME`; each one's file in `modules/published/` says what is published and what
+# differs. One model a lambda (--loss.lmbda), but for the presets NAME_vr, whose gain units no paper has. Published
+# curves are those of KITTI Stereo at 128x256. Where steps are not published, those here are ours.
 
+_NO_DIFFUSION = NoDiffusionConfig()
 _PEER_TRAIN = replace(_PAPER_TRAIN, batch_size=1, lr=1e-4, decay=100_000, lr_floor=0.01)
-
-
-def ndic_bls17() -> Config:
-    """NDIC with a factorized prior (`modules/published/ndic.py`). 16.3 M parameters, of which decoding needs 9.6 M.
-
-    accelerate launch train.py --preset ndic_bls17 [--data.dataset cityscapes] [--loss.lmbda LAMBDA]
-
-    One model a lambda, published from 2e-5 to 5.6e-3; Adam 1e-4, batch 1, until the validation loss rests. Published
-    steps are unknown; those here are ours. Expect the published curve (KITTI, PSNR): 0.109 bpp 23.80, 0.217 25.77.
-    """
-    return Config("ndic_bls17", _PAPER_DATA, NdicModelConfig(), NoDiffusionConfig(), LossConfig(), _PEER_TRAIN)
-
-
-def ndic_bmshj18() -> Config:
-    """NDIC with a scale hyperprior. 25.0 M parameters. Published lambdas: 2e-4 to 4.8e-3; otherwise as `ndic_bls17`.
-
-    Expect the published curve (KITTI, PSNR): 0.089 bpp 22.70, 0.227 25.80.
-    """
-    model = NdicModelConfig("ndic_bmshj18")
-    return Config("ndic_bmshj18", _PAPER_DATA, model, NoDiffusionConfig(), LossConfig(), _PEER_TRAIN)
-
-
-def ndsc() -> Config:
-    """NDSC, the "8x" model (`modules/published/ndsc.py`). 2.6 M parameters.
-
-    accelerate launch train.py --preset ndsc --model.bits BITS
-
-    The rate is BITS / 64 bpp exactly, whatever lambda. Published: batch 32, Adam 5e-4 (2e-4 from 6 bits on), about 50 k
-    steps for this batch. Expect, with the prior that is left out here (KITTI, PSNR): 0.098 bpp 24.69, 0.128 25.64.
-    """
-    train = replace(_PAPER_TRAIN, steps=50_000, batch_size=32, lr=2e-4, decay=10_000, lr_floor=0.1, val_every=5_000)
-    return Config("ndsc", _PAPER_DATA, NdscModelConfig(), NoDiffusionConfig(), LossConfig(lmbda=0.01), train)
-
-
-def dsin() -> Config:
-    """DSIN (`modules/published/dsin.py`). 10.1 M parameters.
-
-    accelerate launch train.py --preset dsin --loss.lmbda LAMBDA
-
-    Published: a target rate in place of lambda, and the auto-encoder alone first; Adam 1e-4, batch 1, 300 k steps.
-    Expect the published curve (KITTI, PSNR): 0.121 bpp 20.94, 0.253 22.33, 0.465 23.86.
-    """
-    loss = LossConfig(lmbda=10.0, distortion="l1")
-    train = replace(_PEER_TRAIN, steps=300_000)
-    return Config("dsin", _PAPER_DATA, DsinModelConfig(), NoDiffusionConfig(), loss, train)
-
-
-def ldmic() -> Config:
-    """LDMIC-fast, one-sided (`modules/published/ldmic.py`). 20.3 M parameters.
-
-    accelerate launch train.py --preset ldmic --loss.lmbda LAMBDA
-
-    Published: lambda 2048 on images in [0, 1], here 0.0315; Adam 1e-4 halved every 100 of 400 epochs, batch 16, crops
-    of 256x256 of other data sets. Expect: nothing comparable is published.
-    """
-    train = replace(_PEER_TRAIN, steps=200_000, batch_size=16)
-    return Config("ldmic", _PAPER_DATA, NdicModelConfig("ldmic"), NoDiffusionConfig(), LossConfig(lmbda=0.0315), train)
-
-
-def ndic_cam() -> Config:
-    """NDIC-CAM (`modules/published/ndic_cam.py`), at 128x256 alone. 25.0 M parameters.
-
-    accelerate launch train.py --preset ndic_cam --loss.lmbda LAMBDA
-
-    Adam 1e-4, batch 1, as NDIC. Published for MS-SSIM only: `--loss.ms-ssim-weight 65025 --loss.distortion-weight 0`
-    with lambdas from 3e-5 to 6.2e-4; MSE trains it as well. Expect that curve (KITTI, MS-SSIM): 0.127 bpp 14.31 dB.
-    """
-    return Config("ndic_cam", _PAPER_DATA, CamModelConfig(), NoDiffusionConfig(), LossConfig(), _PEER_TRAIN)
-
-
-def _all_rates(preset: Callable[[], Config]) -> Callable[[], Config]:
-    """The preset NAME_vr: one training gives all rates."""
-
-    def variable_rate() -> Config:
-        config = preset()
-        model = replace(config.model, variable_rate=True)  # type: ignore[arg-type]
-        return replace(config, name=f"{config.name}_vr", model=model)
-
-    variable_rate.__name__ = f"{preset.__name__}_vr"
-    variable_rate.__doc__ = f"`{preset.__name__}` with gain units, which its paper does not have: all rates at once."
-    return variable_rate
+_PEERS = (
+    # 16.3 M parameters, of which coding needs 9.6 M. Published lambdas 2e-5 to 5.6e-3; Adam, batch 1, until the
+    # validation loss rests. Published PSNR: 0.109 bpp 23.80, 0.217 bpp 25.77.
+    Config("ndic_bls17", _PAPER_DATA, NdicModelConfig(), _NO_DIFFUSION, LossConfig(), _PEER_TRAIN),
+    # 25.0 M parameters. Published lambdas 2e-4 to 4.8e-3. Published PSNR: 0.089 bpp 22.70, 0.227 bpp 25.80.
+    Config("ndic_bmshj18", _PAPER_DATA, NdicModelConfig("ndic_bmshj18"), _NO_DIFFUSION, LossConfig(), _PEER_TRAIN),
+    # 25.0 M parameters, at 128x256 alone. Published for MS-SSIM only: --loss.ms-ssim-weight 65025
+    # --loss.distortion-weight 0 with lambdas from 3e-5 to 6.2e-4. Published MS-SSIM: 0.127 bpp 14.31 dB.
+    Config("ndic_cam", _PAPER_DATA, CamModelConfig(), _NO_DIFFUSION, LossConfig(), _PEER_TRAIN),
+    # LDMIC-fast for one sent view. 20.3 M parameters. Published: lambda 2048 on images in [0, 1], here 0.0315; Adam
+    # 1e-4 halved every 100 of 400 epochs, batch 16, crops of 256x256 of other data sets. No comparable curve.
+    Config(
+        "ldmic", _PAPER_DATA, NdicModelConfig("ldmic"), _NO_DIFFUSION, LossConfig(lmbda=0.0315),
+        replace(_PEER_TRAIN, steps=200_000, batch_size=16),
+    ),
+    # 10.1 M parameters. Published: a target rate in place of lambda, and the auto-encoder alone first; 300 k steps.
+    # Published PSNR: 0.121 bpp 20.94, 0.253 bpp 22.33, 0.465 bpp 23.86.
+    Config(
+        "dsin", _PAPER_DATA, DsinModelConfig(), _NO_DIFFUSION, LossConfig(lmbda=10.0, distortion="l1"),
+        replace(_PEER_TRAIN, steps=300_000),
+    ),
+    # The "8x" model, 2.6 M parameters; the rate is --model.bits / 64 bpp, whatever lambda. Published: batch 32, Adam
+    # 5e-4 (2e-4 from 6 bits on), about 50 k steps. Published PSNR, with a prior: 0.098 bpp 24.69, 0.128 bpp 25.64.
+    Config(
+        "ndsc", _PAPER_DATA, NdscModelConfig(), _NO_DIFFUSION, LossConfig(lmbda=0.01),
+        replace(_PAPER_TRAIN, steps=50_000, batch_size=32, lr=2e-4, decay=10_000, lr_floor=0.1, val_every=5_000),
+    ),
+)  # fmt: skip
+_PEERS += tuple(
+    replace(preset, name=f"{preset.name}_vr", model=replace(preset.model, variable_rate=True), loss=LossConfig())
+    for preset in _PEERS
+    if isinstance(preset.model, NdicModelConfig)
+)
 
 
 PRESETS: dict[str, Callable[[], Config]] = {
@@ -768,9 +724,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     for preset in (
         demo, small, small_kitti, small_mean, small_one_step, small_no_side, small_no_side_mean,
         small_no_side_one_step, base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
-        ndic_bls17, ndic_bmshj18, ndic_cam, ldmic, dsin, ndsc,
-        *map(_all_rates, (ndic_bls17, ndic_bmshj18, ndic_cam, ldmic)),
     )
-}  # fmt: skip
+} | {preset.name: lambda preset=preset: preset for preset in _PEERS}  # fmt: skip
 DEFAULT = "demo"
 """What `train.py` trains without `--preset`: on any machine, without data."""

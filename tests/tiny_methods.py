@@ -8,7 +8,6 @@ from typing import Any
 from tiny import tiny_config
 
 from config import (
-    PRESETS,
     CamModelConfig,
     Config,
     DsinModelConfig,
@@ -17,6 +16,7 @@ from config import (
     NdscModelConfig,
     PaperModelConfig,
 )
+from utils.configio import preset_named
 
 METHODS = (
     "demo", "dicm_paper", "dicm_no_side", "cdc_eps", "cdc_x", "ndic_bls17", "ndic_bls17_vr", "ndic_bmshj18",
@@ -36,7 +36,7 @@ SMALL: dict[type, dict[str, Any]] = {
 
 def tiny_method(preset: str) -> Config:
     """A preset in its tiny size, on 64x64 crops of a folder, without pretrained networks in its loss."""
-    config, tiny = PRESETS[preset](), tiny_config()
+    config, tiny = preset_named(preset), tiny_config()
     model = dataclasses.replace(config.model, **SMALL[type(config.model)])
     loss = dataclasses.replace(config.loss, perceptual="none", perceptual_weight=0.0)
     train = dataclasses.replace(tiny.train, ema=config.train.ema)

@@ -31,7 +31,7 @@ INTERVALS = {
     "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
     "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
     "model.embedding model.dim model.finest_context model.channels model.hidden model.code "
-    "model.refine_channels model.attention model.heads "
+    "model.refine_channels model.attention model.heads model.height model.width "
     "model.residual_layers diffusion.steps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "

@@ -14,6 +14,7 @@ from tiny import smooth_pair, tiny_config
 import config
 from modules import codec
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.configio import preset_named
 from utils.configrules import validate
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "new_method.md"
@@ -36,7 +37,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_example_trains_and_codes(example: ModuleType, tmp_path: Path) -> None:
     from test_every_method import train_a_step
 
-    settings = config.PRESETS["example"]()
+    settings = preset_named("example")
     validate(settings, settings)
     model = replace(settings.model, channels=8)
     settings = replace(settings, data=tiny_config().data, model=model)

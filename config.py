@@ -684,7 +684,7 @@ def cdc_x() -> Config:
 
 _NO_DIFFUSION = NoDiffusionConfig()
 _PEER_TRAIN = replace(_PAPER_TRAIN, batch_size=1, lr=1e-4, decay=100_000, lr_floor=0.01)
-_PEERS = (
+_PEERS: tuple[Config, ...] = (
     # 16.3 M parameters, of which coding needs 9.6 M. Published lambdas 2e-5 to 5.6e-3; Adam, batch 1, until the
     # validation loss rests. Published PSNR: 0.109 bpp 23.80, 0.217 bpp 25.77.
     Config("ndic_bls17", _PAPER_DATA, NdicModelConfig(), _NO_DIFFUSION, LossConfig(), _PEER_TRAIN),

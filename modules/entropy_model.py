@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from modules.coder import END_BYTES, MAX_SYMBOL_BYTES
+from modules.coder import END_BYTES, MAX_SYMBOL_BYTES, ProbabilityTables
 from modules.integer import KNOT_SPACING
 from modules.noise import Draws
 from utils.errors import BitstreamError, CheckpointError
@@ -67,6 +67,16 @@ def digest_of(head: bytes, tensors: Sequence[Tensor]) -> bytes:
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().numpy().astype("<i4").tobytes())
     return digest.digest()
+
+
+def checked_tables(frequencies: Tensor) -> ProbabilityTables:
+    """The coder's tables (tables, K); CheckpointError for frequencies that are none."""
+    try:
+        return ProbabilityTables(frequencies.cpu().numpy())
+    except ValueError as error:
+        raise CheckpointError(
+            f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
+        ) from error
 
 
 class EntropyModel(nn.Module, ABC):

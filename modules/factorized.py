@@ -13,11 +13,10 @@ from torch import Tensor
 from modules.coder import PRECISION, ProbabilityTables, SymbolDecoder, SymbolEncoder, quantise_pmf
 from modules.derived import Derived
 from modules.entropy import flat
-from modules.entropy_model import GAIN_BITS, Coded, GainedModel, Quantised, digest_of
+from modules.entropy_model import GAIN_BITS, Coded, GainedModel, Quantised, checked_tables, digest_of
 from modules.integer import ACTIVATION_BITS, KNOT_SPACING, quantise
 from modules.likelihoods import LIKELIHOOD_BOUND, Y_LIMIT, FactorizedPrior, lower_bound, round_ste
 from modules.noise import Draws
-from utils.errors import CheckpointError
 
 
 class Factorized(GainedModel):
@@ -139,12 +138,7 @@ class Factorized(GainedModel):
 
     def _checked_tables(self) -> ProbabilityTables:
         self.check_gain()
-        try:
-            return ProbabilityTables(self.frequencies.cpu().numpy())
-        except ValueError as error:
-            raise CheckpointError(
-                f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
-            ) from error
+        return checked_tables(self.frequencies)
 
     def _integers(self) -> list[Tensor]:
         return [self.frequencies, self.medians, self.inverse_gain]

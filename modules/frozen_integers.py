@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modules.coder import ProbabilityTables
 from modules.derived import Derived
-from modules.entropy_model import GainedModel, digest_of
+from modules.entropy_model import GainedModel, checked_tables, digest_of
 from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, IntegerSynthesis, quantise
 from modules.likelihoods import (
     LIKELIHOOD_BOUND,
@@ -93,13 +93,7 @@ class FrozenIntegers(GainedModel):
 
     def _checked_tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
         self.check_exact()
-        try:
-            z, y = (ProbabilityTables(table.cpu().numpy()) for table in (self.z_frequencies, self.y_frequencies))
-        except ValueError as error:
-            raise CheckpointError(
-                f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
-            ) from error
-        return z, y
+        return checked_tables(self.z_frequencies), checked_tables(self.y_frequencies)
 
     def _integers(self) -> list[Tensor]:
         """All that decides how a file is read, besides the layers' shapes; in the order of `identity`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tiny import tiny_config
+import torch
+from tiny import batch_of_pairs, tiny_config
 
 from config import (
     CamModelConfig,
@@ -16,6 +17,9 @@ from config import (
     NdscModelConfig,
     PaperModelConfig,
 )
+from modules.codec import Codec, build_codec
+from modules.losses import objective
+from modules.noise import Draws
 from utils.configio import preset_named
 
 METHODS = (
@@ -32,6 +36,7 @@ SMALL: dict[type, dict[str, Any]] = {
     NdscModelConfig: {"hidden": 8, "code": 8, "residual_layers": 1},
 }
 """The fields that make a family's model small."""
+SIZE = (64, 64)
 
 
 def tiny_method(preset: str) -> Config:
@@ -41,3 +46,20 @@ def tiny_method(preset: str) -> Config:
     loss = dataclasses.replace(config.loss, perceptual="none", perceptual_weight=0.0)
     train = dataclasses.replace(tiny.train, ema=config.train.ema)
     return dataclasses.replace(config, data=tiny.data, model=model, loss=loss, train=train)
+
+
+def train_a_step(config: Config, steps: int = 1, lr: float = 1e-3) -> tuple[Codec, list[float]]:
+    """A codec after some steps on one batch with fixed noise, in training mode, and the loss at each."""
+    torch.manual_seed(0)
+    codec = build_codec(config).train()
+    optimizer = torch.optim.Adam(codec.parameters(), lr=lr)
+    x, side = batch_of_pairs(2, *SIZE)
+    losses = []
+    for _ in range(steps):
+        output = codec(x, side, Draws([Draws.key(0, i) for i in range(2)]))
+        loss, _ = objective(output, config.loss, codec.variable_rate, None, 0)
+        optimizer.zero_grad()
+        (loss + (output.aux if output.aux is not None else 0)).backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return codec, losses

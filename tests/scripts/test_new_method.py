@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from tiny import smooth_pair, tiny_config
+from tiny_methods import train_a_step
 
 import config
 from modules import codec
@@ -35,8 +36,6 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_example_trains_and_codes(example: ModuleType, tmp_path: Path) -> None:
-    from test_every_method import train_a_step
-
     settings = preset_named("example")
     validate(settings, settings)
     model = replace(settings.model, channels=8)

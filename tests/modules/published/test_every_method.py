@@ -11,11 +11,10 @@ import pytest
 import torch
 from evaluation_files import options, summary_of, write_checkpoint
 from tiny import batch_of_pairs, smooth_pair
-from tiny_methods import METHODS, tiny_method
+from tiny_methods import METHODS, SIZE, tiny_method, train_a_step
 
 from config import Config
-from modules.codec import Codec, build_codec
-from modules.losses import objective
+from modules.codec import Codec
 from modules.noise import Draws
 from utils.checkpoint import load_checkpoint
 from utils.configio import read_config, to_dict
@@ -23,28 +22,9 @@ from utils.configrules import validate
 from utils.errors import BitstreamError
 from utils.evaluation.pipeline import evaluate
 
-SIZE = (64, 64)
-
 
 def rate_of(codec: Codec) -> float | None:
     return 0.5 if codec.variable_rate else None
-
-
-def train_a_step(config: Config, steps: int = 1, lr: float = 1e-3) -> tuple[Codec, list[float]]:
-    """A codec after some steps on one batch with fixed noise, in training mode, and the loss at each."""
-    torch.manual_seed(0)
-    codec = build_codec(config).train()
-    optimizer = torch.optim.Adam(codec.parameters(), lr=lr)
-    x, side = batch_of_pairs(2, *SIZE)
-    losses = []
-    for _ in range(steps):
-        output = codec(x, side, Draws([Draws.key(0, i) for i in range(2)]))
-        loss, _ = objective(output, config.loss, codec.variable_rate, None, 0)
-        optimizer.zero_grad()
-        (loss + (output.aux if output.aux is not None else 0)).backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return codec, losses
 
 
 @pytest.fixture(scope="module", params=METHODS)

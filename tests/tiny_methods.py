@@ -15,6 +15,7 @@ from config import (
     ModelConfig,
     NdicModelConfig,
     NdscModelConfig,
+    PaperDiffusionConfig,
     PaperModelConfig,
 )
 from modules.codec import Codec, build_codec
@@ -40,12 +41,15 @@ SIZE = (64, 64)
 
 
 def tiny_method(preset: str) -> Config:
-    """A preset in its tiny size, on 64x64 crops of a folder, without pretrained networks in its loss."""
+    """A preset in its tiny size, on 64x64 crops of a folder, in few steps, without pretrained networks in its loss."""
     config, tiny = preset_named(preset), tiny_config()
     model = dataclasses.replace(config.model, **SMALL[type(config.model)])
     loss = dataclasses.replace(config.loss, perceptual="none", perceptual_weight=0.0)
     train = dataclasses.replace(tiny.train, ema=config.train.ema)
-    return dataclasses.replace(config, data=tiny.data, model=model, loss=loss, train=train)
+    diffusion = config.diffusion
+    if isinstance(diffusion, PaperDiffusionConfig):
+        diffusion = dataclasses.replace(diffusion, steps=2)
+    return dataclasses.replace(config, data=tiny.data, model=model, diffusion=diffusion, loss=loss, train=train)
 
 
 def train_a_step(config: Config, steps: int = 1, lr: float = 1e-3) -> tuple[Codec, list[float]]:

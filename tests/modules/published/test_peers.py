@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,9 +23,11 @@ from modules.published.dsin import synthetic
 from modules.published.layers import GDN
 from modules.published.ndic import NDIC
 from modules.published.ndic_cam import maps, tokens
+from utils.checkpoint import save_checkpoint
 from utils.configio import preset_named
 from utils.configrules import validate
 from utils.errors import BitstreamError, CheckpointError, ConfigError
+from utils.evaluation.plan import describe_models
 
 X, X_SIDE = batch_of_pairs(2)
 CAM_WITHOUT_EFFECT = 3 * 1_572_864 + 14_403 + 2 * 8_256
@@ -286,3 +289,16 @@ def test_ldmic_uses_one_encoder_for_both_views() -> None:
     x_side = X_SIDE.clone().requires_grad_()
     gradient: Tensor = torch.autograd.grad(codec.reconstruct(torch.zeros(2, 8, 4, 4), x_side).sum(), x_side)[0]
     assert gradient.any() and torch.equal(task.x, X)
+
+
+def test_ndsc_models_of_several_codebooks_are_one_curve(tmp_path: Path) -> None:
+    paths = []
+    for bits in (5, 3):
+        config = changed("ndsc", "model", bits=bits)
+        codec = build_codec(config)
+        codec.freeze()
+        paths.append(str(tmp_path / f"{bits}.safetensors"))
+        save_checkpoint(Path(paths[-1]), codec, config, 1)
+    models = describe_models(paths)
+    assert [model.label for model in models] == ["ndsc", "ndsc"]
+    assert models[1].place < models[0].place

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from config import Config, DiffusionConfig, LossConfig, ModelConfig
 from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask
 from modules.diffusion import Process, ddim
-from modules.entropy import Coded, Hyperprior
+from modules.entropy import Hyperprior
+from modules.entropy_model import Coded
 from modules.fusion import FusionSynthesis
 from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws, sampler_noise
@@ -140,7 +141,7 @@ class DiffusionCodec(Codec):
         rate = _rate_of(level)
         y = self.g_a(_channels_last(2 * x - 1), rate)
         coded = self.entropy(y, level, draws)
-        output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
+        output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.loss())
 
         # 2. The context of both tasks, from y_hat and x_side; some samples have the null input instead of x_side.
         present = draws.keeps_side(self.side_dropout)

@@ -48,7 +48,7 @@ def resolve(precision: str, device_type: str) -> str:
 
 def compile_networks(codec: Codec, *, fullgraph: bool = False, dynamic: bool | None = None) -> None:
     """Compile every network of both halves when it is first called; the entropy coder is no work of torch."""
-    for network in (*(child for child in codec.children() if child is not codec.entropy), codec.entropy.h_a):
+    for network in (*(child for child in codec.children() if child is not codec.entropy), *codec.entropy.networks()):
         network.compile(fullgraph=fullgraph, dynamic=dynamic)
 
 
@@ -62,7 +62,7 @@ def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     precision = resolve(train.precision, "cpu" if cpu else "cuda")
     parallel = DistributedDataParallelKwargs(
         find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.
-        broadcast_buffers=False,  # Training changes none.
+        broadcast_buffers=False,  # The first process's are saved, and a codebook broadcasts its own.
     )
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # The others wait while one process validates.
     try:

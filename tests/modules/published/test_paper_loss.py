@@ -22,6 +22,7 @@ COMMAND = """--preset dicm_paper --name dicm --model.dim 8 --model.finest-contex
 --diffusion.steps 2 --train.steps 3 --train.decay 0 --train.batch-size 2 --train.log-every 1"""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_accelerate")
 def test_trains_with_lpips_vgg_and_its_evaluation_knows_it(tmp_path: Path) -> None:
     require_weights("vgg16")

@@ -31,7 +31,7 @@ def warped_back(views: Views) -> tuple[np.ndarray, np.ndarray]:
 
 def test_disparity_moves_x_to_x_side() -> None:
     source = WarpedSource("val", height=64, width=256)
-    for index in range(8):
+    for index in range(3):
         views = source.make(index, alike=True)
         value, usable = warped_back(views)
         error = np.abs(value - views.x)[usable]
@@ -68,6 +68,7 @@ def test_a_foreground_hides_the_columns_to_its_left() -> None:
     assert close(x[6:14, 30:46], card)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(64, 256), (32, 1024)])
 def test_largest_disparity_spans_its_range_in_proportion_to_the_width(height: int, width: int) -> None:
     source = WarpedSource(height=height, width=width)

@@ -37,6 +37,7 @@ def coded(colour: tuple[int, int, int]) -> tuple[int, int]:
     return len(data), int(abs(x_hat.astype(int) - torch.tensor(colour).numpy()).max())
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason=TODAY)
 def test_flat_pictures_of_27_colours_are_small_and_right() -> None:
     found = [coded(colour) for colour in COLOURS]

@@ -58,6 +58,7 @@ def test_the_baselines_decoder_is_as_large_and_sees_no_side_image() -> None:
     assert parameters(baseline, "g_a", "entropy") == parameters(ours, "g_a", "entropy")
 
 
+@pytest.mark.slow
 def test_consecutive_rate_levels_leave_no_gap() -> None:
     """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/decisions.md: 2 %)."""
     codec = load_checkpoint(CHECKPOINTS / "small").codec

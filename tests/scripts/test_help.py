@@ -13,6 +13,7 @@ SCRIPTS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_help(script, tmp_path):
     done = python("-W", "error::SyntaxWarning", script, "--help", cwd=tmp_path, env={"COLUMNS": "100"})

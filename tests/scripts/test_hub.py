@@ -39,6 +39,7 @@ def run(folder: Path, program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "arguments"), [("small", []), ("codec", [str(ROOT / "checkpoints" / "small")])])
 def test_a_codec_beside_modules_of_the_same_names(entry: str, arguments: list[str], elsewhere: Path) -> None:
     assert run(elsewhere, f"REPO, ENTRY, ARGS = {str(ROOT)!r}, {entry!r}, {arguments!r}\n{USE}").endswith("fine\n")
@@ -50,6 +51,7 @@ def test_every_released_checkpoint_is_listed(elsewhere: Path) -> None:
     assert {*RELEASED, "codec"} <= set(listed)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs_as_printed(elsewhere: Path) -> None:
     example = next(part for part in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     example = example.replace('"PATH_TO_THIS_REPOSITORY"', repr(str(ROOT))) + "\nassert x_hat.shape == x.shape\n"

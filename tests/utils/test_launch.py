@@ -82,6 +82,7 @@ def test_two_processes_started_by_hand_meet() -> None:
         assert [(done.returncode, done.stdout) for done in ends] == 2 * [(0, "on\n")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["train.py --preset demo --cpu --runs", "evaluate.py --ckpt checkpoints/small --out"]
 )

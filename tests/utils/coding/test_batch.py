@@ -85,6 +85,7 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config) -> Path:
     return write_untrained(tmp_path_factory.mktemp("ckpt"), tiny)
 
 
+@pytest.mark.slow
 def test_folders_of_images_there_and_back(ckpt, tmp_path, capsys):
     left, right, files, decoded = (tmp_path / name for name in ("left", "right", "files", "decoded"))
     for number in range(3):

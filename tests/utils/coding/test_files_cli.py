@@ -182,6 +182,7 @@ def test_images_beyond_max_pixels_are_refused(command, ckpt, views, stream, tmp_
     assert command("decompress", stream, out, *side, "--max-pixels", 50 * 67)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_real_script_ends_with_status_1_and_one_line(ckpt: Path, tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.bin", b"")
     done = python(ROOT / "scripts" / "decompress.py", empty, "out.png", "--ckpt", ckpt, cwd=tmp_path)

@@ -35,6 +35,7 @@ def test_init_starts_from_a_checkpoint_under_this_configuration(folder_data: Pat
         trainer(config_on(folder_data, "other", model={"fusion": "add"}), tmp_path, init=str(tmp_path / "source"))
 
 
+@pytest.mark.slow
 def test_a_run_knows_what_it_was_started_from(folder_data: Path, tmp_path: Path) -> None:
     for name, seed in (("first", 5), ("other", 6)):
         trainer(config_on(folder_data, name, train={"steps": 2, "seed": seed}), tmp_path).train()
@@ -91,6 +92,7 @@ def test_a_refused_command_leaves_no_run_that_refuses_the_right_one(folder_data:
     assert trainer(part, tmp_path, init=str(tmp_path / "whole")).step == 0
 
 
+@pytest.mark.slow
 def test_a_denoiser_trained_alone_leaves_gamma_0_as_it_was(folder_data: Path, tmp_path: Path) -> None:
     trainer(config_on(folder_data, "first"), tmp_path).train()
     config = config_on(folder_data, "second", train={"parts": "denoiser", "steps": 2})

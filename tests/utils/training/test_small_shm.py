@@ -46,6 +46,7 @@ def with_64_megabytes(command: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "fits"), [(4, True), (48, False)])  # 6 MB a batch, and 75 MB.
 def test_four_workers_fit_or_one_sentence_says_what_is_full(folder_data: Path, size: int, fits: bool) -> None:
     done = with_64_megabytes(shlex.join([sys.executable, "-c", LOAD, str(folder_data), str(size)]))

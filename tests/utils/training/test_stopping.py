@@ -49,6 +49,7 @@ def test_a_signal_finishes_the_step_saves_and_the_same_command_goes_on(folder_da
     assert metrics(tmp_path, "whole") == metrics(tmp_path, "stopped")
 
 
+@pytest.mark.slow
 def test_a_signal_breaks_a_validation_off_and_a_resumed_run_begins_with_it(folder_data: Path, tmp_path: Path) -> None:
     config = config_on(folder_data, "whole", train={"save_every": 100, "val_every": 2})
     trainer(config, tmp_path).train()

@@ -6,9 +6,11 @@ same variables make accelerate wait for processes that nobody starts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+import threading
 import time
 
 import torch.distributed
@@ -86,10 +88,36 @@ def _lacking(host: str, port: int, rank: int, size: int, served: bool) -> str | 
         return f"nobody answers at MASTER_ADDR {host}, port {port} ({error.strerror or error})"
     if served:
         return None
-    store = _store if _store is not None else TCPStore(host, port, is_master=False, wait_for_workers=False)
-    store.set(f"launch/{rank}", "here")
-    absent = [other for other in range(size) if not store.check([f"launch/{other}"])] if rank == 0 else []
+    if _store is None:
+        other = f"what answers at MASTER_ADDR {host}, port {port}, is no process of this command"
+        return None if _announced(host, port, rank) else other
+    _store.set(_sign(rank), "here")
+    absent = [other for other in range(size) if not _store.check([_sign(other)])]
     return f"rank {', '.join(map(str, absent))} of {size} did not come" if absent else None
+
+
+def _announced(host: str, port: int, rank: int) -> bool:
+    """Whether rank 0's store has been told that this process is there.
+
+    Asked in a thread, for another program at that port may never say a word, and no timeout of TCPStore ends that.
+    """
+    told: list[bool] = []
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # The other program's answer is no store's.
+            store = TCPStore(host, port, is_master=False, wait_for_workers=False)
+            store.set(_sign(rank), "here")
+            told.append(store.check([_sign(rank)]))
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    thread.join(NOTICE)
+    return told == [True]
+
+
+def _sign(rank: int) -> str:
+    """Under this name the store holds that a process has come."""
+    return f"launch/{rank}"
 
 
 def _number(name: str) -> int:

@@ -68,6 +68,16 @@ def test_processes_that_nobody_starts_are_not_waited_for(rank, said, monkeypatch
     assert capsys.readouterr().err.startswith("waiting: ")
 
 
+def test_another_program_at_the_port_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": silent.getsockname()[1]}
+        for name, value in place.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(ConfigError, match=r"is no process of this command.*`unset WORLD_SIZE RANK`"):
+            launch.check_launch(cpu=True)
+
+
 @pytest.mark.parametrize("alone", [{}, {"WORLD_SIZE": "1"}, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}])
 def test_one_process_goes_on(alone: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in alone.items():

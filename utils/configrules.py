@@ -58,12 +58,17 @@ class Rule:
     otherwise: str
 
 
+def _sources(config: Config) -> set[str]:
+    """Every source that is read from its own root, by training, validation or evaluation."""
+    data = config.data
+    return {data.dataset} | {part.source for part in (*data.mix, *data.val) if not part.root}
+
+
 READ_IF: dict[str, tuple[Rule, ...]] = {
     "": (  # Every codec.
-        Rule("data.kitti_root data.protocol", lambda c: "kitti" in c.data.sources(), "since kitti is no source"),
-        Rule("data.cityscapes_root", lambda c: "cityscapes" in c.data.sources(), "since cityscapes is no source"),
-        Rule("data.folder_root", lambda c: "folder" in c.data.sources(), "since folder is no source"),
-        Rule("data.warped_root", lambda c: "warped" in c.data.sources(), "since warped is no source"),
+        Rule("data.kitti_root data.protocol", lambda c: "kitti" in _sources(c), "since kitti is no source"),
+        Rule("data.cityscapes_root", lambda c: "cityscapes" in _sources(c), "since cityscapes is no source"),
+        Rule("data.folder_root", lambda c: "folder" in _sources(c), "since folder is no source"),
         Rule("data.root", lambda c: any(part.root for part in (*c.data.mix, *c.data.val)), "without a set below it"),
         Rule("data.augment.height data.augment.width", lambda c: not c.data.augment.shapes, "with data.augment.shapes"),
         Rule(
@@ -125,9 +130,8 @@ def flat(settings: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
-    left, right = flat(a), flat(b)
+def differences(left: dict[str, Any], right: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> both values, where two flat configurations differ; None: a codec without that setting."""
     both = {name: (left.get(name), right.get(name)) for name in left | right}
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
@@ -174,20 +178,9 @@ def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
     }
 
 
-def effective(config: Config) -> Config:
-    """The configuration with every setting that nothing reads at its default: equal ones are the same experiment."""
-    for name, (_, default, _) in unread(config).items():
-        *sections, field = name.split(".")
-        config = _with(config, sections, field, default)
-    return config
-
-
-def _with(config: Any, sections: list[str], field: str, value: Any) -> Any:
-    if sections:
-        return dataclasses.replace(
-            config, **{sections[0]: _with(getattr(config, sections[0]), sections[1:], field, value)}
-        )
-    return dataclasses.replace(config, **{field: value})
+def effective(config: Config) -> dict[str, Any]:
+    """`flat` with every setting that nothing reads at its default: equal ones are the same experiment."""
+    return flat(config) | {name: default for name, (_, default, _) in unread(config).items()}
 
 
 def _always_noisy(d: Any) -> bool:

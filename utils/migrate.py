@@ -38,7 +38,8 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError for a value that this version can no longer express.
     """
-    for change in (sections_of_a_family, parts_that_train, settings_that_became_constants, sets_of_pictures):
+    changes = (sections_of_a_family, parts_that_train, settings_that_became_constants, sets_of_pictures, one_root_less)
+    for change in changes:
         values = change(values)
     return values
 
@@ -97,7 +98,7 @@ def settings_that_became_constants(values: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "warped_root": "", "cache": 0}
+_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "cache": 0}
 _NEW_IN_AUGMENT: dict[str, Any] = {
     "shapes": [],
     **dict.fromkeys(("hue", "gray", "neon", "permute", "flat", "text"), 0.0),
@@ -139,3 +140,11 @@ def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
                 )
     data = _NEW_IN_DATA | data | {"mix": mix, "augment": _NEW_IN_AUGMENT | augment}
     return values | {"data": data}
+
+
+def one_root_less(values: dict[str, Any]) -> dict[str, Any]:
+    """2026-11-29: data.warped_root is gone, since a set of data.mix has a root; where data lie changes no experiment."""
+    data = values.get("data")
+    if not isinstance(data, dict) or "warped_root" not in data:
+        return values
+    return values | {"data": {name: value for name, value in data.items() if name != "warped_root"}}

@@ -35,7 +35,6 @@ FREE_TO_CHANGE = (
     "data.kitti_root",
     "data.cityscapes_root",
     "data.folder_root",
-    "data.warped_root",
     "data.workers",
     "data.cache",
     "data.val_limit",

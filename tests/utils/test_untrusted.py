@@ -77,8 +77,7 @@ def test_what_a_configuration_may_ask_for(fields: dict[str, Any], words: str) ->
 
 def test_every_preset_is_within_the_bounds_and_can_be_outlined() -> None:
     """Built on the meta device, as a file's configuration is before its weights are read."""
-    for preset in config.PRESETS.values():
-        own = preset()
+    for own in config.PRESETS.values():
         assert parse_config(json.dumps(to_dict(own))) == own
         with torch.device("meta"):
             codec = build_codec(own)

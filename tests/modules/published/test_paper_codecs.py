@@ -72,7 +72,7 @@ def steps_of(codec: Codec) -> int:
 )
 def test_parameter_counts_are_the_published_ones(preset: str, millions: float) -> None:
     with torch.device("meta"):
-        codec = build_codec(PRESETS[preset]())
+        codec = build_codec(PRESETS[preset])
     assert sum(p.numel() for p in codec.parameters()) == pytest.approx(millions * 1e6, rel=0.01)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
     assert parts["unet"] == pytest.approx(39.9e6, rel=0.01)
@@ -82,7 +82,7 @@ def test_parameter_counts_are_the_published_ones(preset: str, millions: float) -
 
 
 def test_presets_have_the_published_settings() -> None:
-    dicm, cdc_x = PRESETS["dicm_paper"](), PRESETS["cdc_x"]()
+    dicm, cdc_x = PRESETS["dicm_paper"], PRESETS["cdc_x"]
     assert (dicm.diffusion.prediction, dicm.diffusion.timesteps, dicm.diffusion.steps) == ("epsilon", 20_000, 200)
     assert (dicm.diffusion.gamma, dicm.loss.lmbda, dicm.loss.perceptual) == (0.8, 0.0025, "lpips_vgg")
     assert (dicm.train.lr, dicm.train.batch_size, dicm.train.clip, dicm.train.ema) == (3e-5, 4, 1.0, 0.0)

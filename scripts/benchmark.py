@@ -305,8 +305,9 @@ def main() -> None:
     import torch
     from tqdm import tqdm
 
+    from utils.files import write_json
     from utils.outputs import refuse_overwriting
-    from utils.run import environment, write_json
+    from utils.run import environment
 
     refuse_overwriting([arguments.json], [arguments.ckpt])
     if arguments.threads:

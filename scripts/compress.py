@@ -51,10 +51,9 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from data.images import read_image
-    from utils.checkpoint import find_model_file, load_checkpoint
+    from utils.checkpoint import find_model_file
     from utils.coding.batch import check_workers
-    from utils.coding.batch_coding import RateChoice, compress_folder
-    from utils.coding.limits import set_tile_rows
+    from utils.coding.batch_coding import RateChoice, compress_folder, load_encoder
     from utils.errors import ConfigError
     from utils.files import write_whole
     from utils.images import to_float
@@ -74,9 +73,7 @@ def main() -> int:
     refuse_overwriting([arguments.file], [arguments.image, find_model_file(arguments.ckpt)])
     refuse_lost_pictures([arguments.file])
     image = read_image(arguments.image)
-    codec = load_checkpoint(arguments.ckpt).codec
-    choice.check(codec, arguments.ckpt)
-    set_tile_rows(codec, arguments.tile_rows)
+    codec = load_encoder(arguments.ckpt, choice, arguments.tile_rows)
     height, width = image.shape[:2]
     pixels = height * width
     x = to_float(image)

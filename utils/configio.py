@@ -141,7 +141,9 @@ def describe(config: Config, preset: Config) -> str:
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
     lines = [yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).rstrip(), "parameters:"]
     lines += [f"  {name}: {n / 1e6:.3f} M" for name, n in count.items()]
-    changed = [f"{name} = {now} (preset: {before})" for name, (before, now) in differences(flat(preset), flat(config)).items()]
+    changed = [
+        f"{name} = {now} (preset: {before})" for name, (before, now) in differences(flat(preset), flat(config)).items()
+    ]
     last = f"differs from preset {preset.name} in: {', '.join(changed)}" if changed else f"as preset {preset.name}"
     return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M", last])
 

@@ -143,7 +143,7 @@ def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_root_less(values: dict[str, Any]) -> dict[str, Any]:
-    """2026-11-29: data.warped_root is gone, since a set of data.mix has a root; where data lie changes no experiment."""
+    """2026-11-29: data.warped_root is gone, since a set has a root; where data lie changes no experiment."""
     data = values.get("data")
     if not isinstance(data, dict) or "warped_root" not in data:
         return values

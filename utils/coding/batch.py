@@ -6,7 +6,6 @@ with their number.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -22,12 +21,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tqdm import tqdm
 
 from utils.errors import ConfigError, DataError, ProjectError
-from utils.files import write_whole
 
 DEAD = "the process that worked on it died; if memory ran out, lower --workers"
 
@@ -119,31 +117,6 @@ def files_by_stem(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
             names = f"{other.name!a} and {path.name!a} in {folder}"
             raise DataError(f"{names} differ only in their ending or Unicode form, so results would clash; rename one.")
     return found
-
-
-def keep_settings(folder: Path, name: str, settings: dict[str, Any]) -> Path:
-    """Make `folder` and write its settings file; if one is there with other settings, or another file of that name,
-    raise ConfigError."""
-    path = folder / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
-            return path
-        before = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"The folder {folder} cannot be made or read ({error.strerror}); choose another.") from None
-    except ValueError:
-        raise ConfigError(f"{path} is damaged, or is not of this command; choose another folder.") from None
-    if before != settings:
-        if not isinstance(before, dict) or not before.keys() & settings.keys():
-            raise ConfigError(f"{path} is not of this command; choose another folder.")
-        changed = next((key for key in settings if before.get(key) != settings[key]), "format")
-        raise ConfigError(
-            f"{folder} was begun with {changed} {before.get(changed)}, and now it is {settings.get(changed)}; choose "
-            f"another folder, or delete {path} and what was made with it, to make everything anew."
-        )
-    return path
 
 
 _task: Task

@@ -14,9 +14,8 @@ import numpy as np
 from data.pair import PairSource
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
-from utils.files import replacing
+from utils.files import replacing, write_json
 from utils.metrics import METRICS, MetricSuite
-from utils.run import write_json
 
 FORMAT = 1
 
@@ -111,14 +110,6 @@ def write_csv(path: Path, results: Results) -> None:
         for point in results.points:
             head = [point.codec, point.checkpoint, point.lmbda, point.rate, point.steps, point.gamma, point.side]
             for row in results.rows[point.key]:
-                place = [
-                    row.id,
-                    results.groups[row.index],
-                    row.height,
-                    row.width,
-                    row.bytes,
-                    row.bpp,
-                    row.bpp_estimated,
-                ]
-                values = [row.metrics.get(name) for name in metrics]
-                writer.writerow([*head, *place, row.encode_ms, row.decode_ms, *values])
+                size = [row.id, results.groups[row.index], row.height, row.width, row.bytes]
+                times = [row.bpp, row.bpp_estimated, row.encode_ms, row.decode_ms]
+                writer.writerow([*head, *size, *times, *(row.metrics.get(name) for name in metrics)])

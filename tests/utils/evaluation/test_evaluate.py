@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 from accelerate.state import PartialState
 from evaluation_files import GROUPS, options, summary_of, write_split
 
-import evaluate as command
 from data.images import read_image
 from data.sources import open_source
+from evaluate import parse
 from utils.checkpoint import load_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError, ProjectError
 from utils.evaluation import anchors, pipeline
@@ -27,6 +27,7 @@ from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.store import Row, Store
 from utils.metrics import METRICS
+from utils.report.rd import curves
 from utils.training.validation import psnr, to_float, to_uint8
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ckpt: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", os.devnull)
         PartialState._reset_state()
-        assert evaluate(options(ckpt, out)) == out
+        assert evaluate(options(ckpt, out), "python evaluate.py --ckpt x") == out
     return out
 
 
@@ -207,7 +208,7 @@ def test_metrics_that_become_available_are_added_without_decoding_again(
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("rates", (0.25,)), ("gamma", 0.5), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)]
+    ("field", "value"), [("rates", (0.25,)), ("gamma", (0.5,)), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)]
 )
 def test_other_settings_in_the_same_folder_are_refused(
     ckpt: Path, tmp_path_factory: pytest.TempPathFactory, quick: None, field: str, value: Any
@@ -216,7 +217,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     out = tmp_path_factory.getbasetemp() / "shared_settings"
     if not out.exists():
         evaluate(options(ckpt, out, **fields))
-    with pytest.raises(ConfigError, match=r"another --out"):
+    with pytest.raises(ConfigError, match="another output folder"):
         evaluate(options(ckpt, out, **fields | {field: value}))
 
 
@@ -235,7 +236,7 @@ def test_the_default_folder_tells_settings_apart(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fields: dict[str, Any] = {"side": "correct", "anchors": ("none",), "limit": 1}
-    outs = [evaluate(replace(options(ckpt, tmp_path, rates=(rate,), **fields), out=None)) for rate in (0.0, 1.0, 0.0)]
+    outs = [evaluate(options(ckpt, None, rates=(rate,), **fields)) for rate in (0.0, 1.0, 0.0)]
     assert outs[0] == outs[2] != outs[1]
     assert outs[0] is not None and outs[0].parent == Path("results") and outs[0].name.startswith("tiny-folder-val-")
 
@@ -268,17 +269,28 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- the command line
-def test_what_the_command_line_does_not_say_is_left_to_the_options() -> None:
-    assert vars(command.parse(["--ckpt", "a", "b"])) == {"ckpt": ["a", "b"]}
-    given = vars(command.parse(["--ckpt", "a", "--rates", "0", "1", "--metrics", "fid", "--split", "test"]))
-    asked = pipeline.Options(command="", **given)
-    assert (asked.rates, asked.metrics, asked.split, asked.size) == ([0, 1], ["fid"], "test", "protocol")
+def test_each_steps_with_each_gamma_is_a_curve_of_the_same_files(ckpt: Path, tmp_path: Path, quick: None) -> None:
+    words = "--ckpt x --steps 4 1 --gamma 0.5 0 --rates 0 1 --side correct --anchors none --limit 2"
+    asked = Namespace(**vars(parse(words.split())) | {"ckpt": [str(ckpt)], "out": str(tmp_path), "device": "cpu"})
+    evaluate(asked)
+    points = summary_of(tmp_path)["points"]
+    decodings = [(1, 0.0), (1, 0.5), (4, 0.0), (4, 0.5)]
+    assert [(p["steps"], p["gamma"], p["rate"]) for p in points] == [(*d, rate) for d in decodings for rate in (0, 1)]
+    named = ("1 step, gamma 0", "1 step, gamma 0.5", "4 steps, gamma 0", "4 steps, gamma 0.5")
+    found = {curve.label: curve for curve in curves(points, "psnr")}
+    assert list(found) == [f"ours, {words}" for words in named]
+    assert len({curve.bpp for curve in found.values()}) == 1, "the files are the same"
+    assert len({curve.values for curve in found.values()}) >= 3, "at gamma 0 all numbers of steps may agree"
+    rows = images_of(tmp_path)
+    assert [(int(r["steps"]), float(r["gamma"])) for r in rows] == [d for d in decodings for _ in range(2 * 2)]
+    page = (tmp_path / "report.html").read_text()
+    assert "rate 0, 4 steps, gamma 0.5" in page and "Bj\u00f8ntegaard" in page
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "match"),
     [
-        ({"ckpt": ("nowhere",)}, CheckpointError, "no checkpoint at nowhere"),
+        ({"ckpt": ["nowhere"]}, CheckpointError, "no checkpoint at nowhere"),
         ({"data_root": "nowhere"}, DataError, "nowhere"),
         ({"split": "test"}, DataError, "test"),
         ({"dataset": "kitti"}, DataError, "kitti"),
@@ -298,7 +310,7 @@ def test_wrong_arguments_are_sentences(
     ckpt: Path, tmp_path: Path, fields: dict[str, Any], error: type[ProjectError], match: str
 ) -> None:
     with pytest.raises(error, match=match) as caught:
-        evaluate(replace(options(ckpt, tmp_path / "out"), **fields))
+        evaluate(options(ckpt, tmp_path / "out", **fields))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "summary.json").exists()
 

@@ -145,8 +145,8 @@ def test_a_model_without_side_dropout(tiny: Config, tmp_path: Path) -> None:
     ("request_", "match"),
     [
         (Request(rates=(1.5,)), "--rates"),
-        (Request(steps=0), "--steps"),
-        (Request(gamma=2.0), "--gamma"),
+        (Request(steps=[0]), "--steps"),
+        (Request(gamma=[2.0]), "--gamma"),
         (Request(side="shuffled"), "another group"),
     ],
 )

@@ -64,3 +64,17 @@ def test_settings_of_decoding_have_columns_where_they_differ(
         "| ours | 0.5 | 1 | correct | 0.1250 | 20.5 |",
         "| jpeg | 0.2 |  |  | 0.1250 | 20.2 |",
     ]
+
+
+def test_the_number_of_images_stands_beside_fid_and_a_dagger_has_its_footnote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halves = {"n": 18, "value": 45.8, "originals": 134.0}
+    metrics = {"dists": {"mean": 0.1, "note": "Trained on it."}, "fid": {"value": 42.0, "n": 36, "halves": halves}}
+    points = [point("ours", 0.5, metrics=metrics)]
+    lines = printed(points, "--metrics dists fid", tmp_path, monkeypatch, capsys)
+    assert lines[2] == "| method | rate | side image | bpp | dists | fid (n = 36) |"
+    assert lines[4] == "| ours | 0.5 | correct | 0.1250 | 0.1 † | 42 |"
+    assert "FID is of n = 36 images and can be compared with nothing but FIDs of the same images" in lines[6]
+    assert "18 images each, are 134.0 apart" in lines[6]
+    assert lines[8] == "† Trained on it."

@@ -117,7 +117,7 @@ def _write(
 ) -> None:
     from utils.report.figures import write_figures
     from utils.report.page import write_report
-    from utils.report.text import fid_sentence, points_lines
+    from utils.report.tables import footnotes, markdown, points_rows
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)
@@ -128,9 +128,8 @@ def _write(
     write_report(out / "report.html", results, source, store)
     write_summary(out / "summary.json", summary)
     names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
-    print(
-        "\n".join([*points_lines(summary["points"], names, intervals=False), fid_sentence(summary["points"])]).rstrip()
-    )
+    table = markdown(points_rows(summary["points"], names, intervals=False))
+    print(*table, *footnotes(summary["points"], names), sep="\n")
 
 
 def _anchors(names: Sequence[str]) -> list[str]:

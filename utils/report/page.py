@@ -15,34 +15,37 @@ from utils.files import write_whole
 from utils.metrics.info import METRICS, SIX
 from utils.report import rd
 from utils.report.figures import embedded
-from utils.report.pictures import CROP, pictures
+from utils.report.pictures import CROP, main_points, pictures
 from utils.report.style import CSS
 from utils.report.tables import (
-    differences_table,
-    meanings,
-    milliseconds,
-    missing_list,
+    differences_rows,
+    footnotes,
+    html,
     number,
     paired_difference,
     percent,
-    points_table,
-    side_table,
+    points_rows,
+    reasons,
+    side_rows,
     signed,
 )
-from utils.report.text import fid_sentence
 
 
 def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
     """Write report.html: self-contained, images embedded losslessly."""
     points = results.summary["points"]
-    found = rd.with_intervals(points, rd.Images.of_results(results))
+    names = [info.name for info in rd.metrics_of(points)]
+    found = rd.with_intervals(points, rd.Images.of_csv(path.with_name("images.csv"), results.summary))
+    foot = "".join(f'<p class="foot">{escape(note)}</p>' for note in rd.notes_of(points, names))
+    side = side_rows(results)
+    meanings = [(METRICS[name].label, METRICS[name].meaning) for name in points[0]["metrics"]]
     sections = [
         ("Other metrics", "", _others(points)),
-        ("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
-        ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(found)}</div>'),
-        ("What the side image is worth", _SIDE, _side(results)),
+        ("All points", _POINTS, f'<div class="points">{html(points_rows(points, names, full=True))}</div>{foot}'),
+        ("Bjøntegaard differences", _BD, html(differences_rows(found, full=True)) if found else ""),
+        ("What the side image is worth", _SIDE, f'<div class="side">{html(side)}</div>' if side[1:] else ""),
         ("Pictures", _pictures_lead(source), pictures(results, source, store)),
-        ("What each number means", "", f"<dl>{meanings(points)}</dl>"),
+        ("What each metric means", "docs/protocol.md says more.", _listing(meanings)),
         ("What could not be measured", "", _missing(results)),
         ("How this was made", "", _environment(results.summary["environment"])),
     ]
@@ -62,24 +65,25 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
 
 
 _POINTS = (
-    "Small figures are 95 % intervals by a bootstrap over groups; under <i>estimated</i>, how much the files exceed "
-    "the entropy model's estimate."
+    "bpp is 8 × the bytes of a file, header and checksum included, by its pixels. Small figures are 95 % intervals by "
+    "a bootstrap over groups, since images of one recording are no independent samples; under <i>estimated</i>, how "
+    "much the files exceed the entropy model's estimate. Milliseconds are the median over images, without file access."
 )
 _BD = (
-    "Bold: rate at equal quality (negative means fewer bits). Below: quality at equal rate. Each is averaged over the "
-    "part that both curves cover, given as a share of the shorter curve."
+    "Rate at equal quality (negative means fewer bits). Below: its 95 % interval, and quality at equal rate. Each is "
+    "averaged over the part that both curves cover, given as a share of the shorter curve."
 )
 _SIDE = (
-    "The same files, decoded with different side images; the sender knows none of them. Coloured: the change from the "
-    "correct side image, and for metrics of single images its paired 95 % interval."
+    "The same files, decoded with different side images, of which the sender knows none: correct, none (the learned "
+    "null input), shuffled (another group's), jpeg:Q. Below: the change from the correct one, and for metrics of "
+    "single images its paired 95 % interval."
 )
 
 
 def _six(points: Sequence[Mapping[str, Any]]) -> str:
     """The six panels, and what a reader must know of them."""
-    notes = sorted({e["note"] for p in points for name in SIX if "note" in (e := p["metrics"].get(name, {}))})
     text = "Every point is measured from files that were written, read back and decoded. Bars are 95 % intervals. "
-    text += " ".join([fid_sentence(points), *(f"† {note}" for note in notes)])
+    text += " ".join(footnotes(points, SIX))
     image = f'<img src="{embedded(points, SIX)}" alt="LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp">'
     return f'<figure class="curves">{image}<figcaption>{escape(text)}</figcaption></figure>'
 
@@ -119,10 +123,8 @@ def _header(results: Results) -> str:
 def _cards(results: Results, differences: Sequence[rd.Difference]) -> str:
     """The first of our curves in the figures that papers give: BD-rates, and perception at the rate of an anchor."""
     points = results.summary["points"]
-    mine = [i for i, p in enumerate(results.points) if p.codec == _methods(results)[0]]
-    main = [i for i in mine if results.points[i].side == results.points[mine[0]].side]
-    main.sort(key=lambda i: points[i]["bpp"])
-    middle = main[(len(main) - 1) // 2]
+    main = main_points(results, _methods(results)[0])
+    middle = results.points.index(main[(len(main) - 1) // 2])
     point = points[middle]
     rows = results.rows[results.points[middle].key]
     mean_bytes = sum(row.bytes for row in rows) / len(rows)
@@ -135,8 +137,7 @@ def _cards(results: Results, differences: Sequence[rd.Difference]) -> str:
         (
             f"{point['bpp']:.3f} bpp",
             f"the middle point: {mean_bytes:,.0f} bytes a file, {percent(100 * over)} to the estimate; "
-            f"{milliseconds(point['encode_ms'])} ms to encode an image, {milliseconds(point['decode_ms'])} ms to "
-            f"decode it ({steps})",
+            f"{point['encode_ms']:.0f} ms to encode an image, {point['decode_ms']:.0f} ms to decode it ({steps})",
         ),
     ]
     return f'<div class="cards">{"".join(f"<div class=card><b>{a}</b><span>{b}</span></div>" for a, b in cards)}</div>'
@@ -197,13 +198,6 @@ def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
     return []
 
 
-def _side(results: Results) -> str:
-    table = side_table(results)
-    if table:
-        return f'<div class="side">{table}</div>'
-    return "<p>This evaluation decoded every file with one kind of side image only.</p>"
-
-
 def _pictures_lead(source: PairSource) -> str:
     image = source[0].x
     crop = f" Images are larger than shown: these are centre crops of {CROP[0]}×{CROP[1]} at their own pixels."
@@ -218,7 +212,8 @@ def _pictures_lead(source: PairSource) -> str:
 
 
 def _missing(results: Results) -> str:
-    items = missing_list(results.summary["points"])
+    found = reasons(results.summary["points"])
+    items = "".join(f"<li><b>{escape(', '.join(labels))}</b>: {escape(text)}</li>" for text, labels in found.items())
     items += "".join(f"<li>{escape(note)}</li>" for note in results.summary["environment"].get("notes", []))
     return f'<ul class="missing">{items}</ul>' if items else ""
 
@@ -241,5 +236,10 @@ def _environment(facts: Mapping[str, Any]) -> str:
         ("Packages", packages),
         *((rd.ANCHOR_LABELS[name], text) for name, text in facts.get("anchors", {}).items()),
     ]
-    listing = "".join(f"<dt>{escape(term)}</dt><dd>{escape(str(text))}</dd>" for term, text in lines)
-    return f"<pre>{escape(facts.get('command', ''))}</pre><dl>{listing}</dl>"
+    return f"<pre>{escape(facts.get('command', ''))}</pre>{_listing(lines)}"
+
+
+def _listing(lines: Sequence[tuple[str, Any]]) -> str:
+    """Terms and their descriptions."""
+    items = "".join(f"<dt>{escape(term)}</dt><dd>{escape(str(text))}</dd>" for term, text in lines)
+    return f"<dl>{items}</dl>"

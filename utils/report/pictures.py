@@ -44,7 +44,9 @@ def _scene(results: Results, source: PairSource, store: Store, index: int) -> st
     cells += [
         _reconstruction(results, store, point, results.rows[point.key][index])
         for point in results.points
-        if point.side in ("none", "shuffled") and point not in _main(results, point.codec)
+        if point.side in ("none", "shuffled") and point.model is not None
+        for main in [main_points(results, point.codec)]
+        if point not in main and (point.steps, point.gamma) == (main[0].steps, main[0].gamma)
     ]
     columns = max(2, 1 + len(anchors), min(4, len(cells)))
     rows = [_row(cells, columns)]
@@ -66,10 +68,10 @@ def _row(cells: list[str], columns: int) -> str:
     return f'<div class="row n{columns}">{"".join(cells)}</div>'
 
 
-def _main(results: Results, codec: str) -> list[Point]:
-    """The points of one of our curves with its main side image, by rate."""
+def main_points(results: Results, codec: str) -> list[Point]:
+    """The points of one of our codecs with the first decoding and side image, by rate."""
     mine = [p for p in results.points if p.codec == codec]
-    main = [p for p in mine if p.side == mine[0].side]
+    main = [p for p in mine if (p.side, p.steps, p.gamma) == (mine[0].side, mine[0].steps, mine[0].gamma)]
     return sorted(main, key=lambda p: float(np.mean([row.bpp for row in results.rows[p.key]])))
 
 
@@ -77,7 +79,7 @@ def _shown(results: Results) -> list[Point]:
     """The smallest, middle and largest point of each of our curves."""
     shown = []
     for codec in dict.fromkeys(p.codec for p in results.points if p.model is not None):
-        main = _main(results, codec)
+        main = main_points(results, codec)
         shown += [main[i] for i in sorted({0, (len(main) - 1) // 2, len(main) - 1})]
     return shown
 

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from utils.errors import DataError
 from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
-from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.info import METRICS, MetricInfo
 
@@ -38,8 +37,8 @@ class Curve:
 
     codec: str
     side: str | None
-    steps: int | None
-    gamma: float | None
+    decoding: str
+    """What of steps and gamma sets it apart from the codec's other curves, for example ", 4 steps"."""
     bpp: tuple[float, ...]
     values: tuple[float, ...]
     intervals: tuple[tuple[float, float] | None, ...]
@@ -54,10 +53,14 @@ class Curve:
         return self.codec in ANCHOR_LABELS
 
     @property
+    def method(self) -> str:
+        """Name of the codec with this decoding."""
+        return ANCHOR_LABELS.get(self.codec, self.codec) + self.decoding
+
+    @property
     def label(self) -> str:
         """Name in a legend."""
-        name = ANCHOR_LABELS.get(self.codec, self.codec)
-        return name if self.side in (None, "correct") else f"{name}, side {self.side}"
+        return self.method + ("" if self.side in (None, "correct") else f", side {self.side}")
 
 
 RateInterval = Callable[[str, Curve, Curve], tuple[float, float] | None]
@@ -112,6 +115,17 @@ def counts_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
     return ",".join(sorted({count_of(point["metrics"].get(metric)) for point in points} - {""}))
 
 
+def images_of(points: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The words n = 36 for a metric of sets, whose figures need them; "" for others, or where points differ in n."""
+    counts = {point["metrics"].get(metric, {}).get("n") for point in points} - {None}
+    return f"n = {counts.pop()}" if METRICS[metric].scope == "set" and len(counts) == 1 else ""
+
+
+def notes_of(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """The footnotes of what is marked with a †: metrics that share a network with a model's training loss."""
+    return sorted({e["note"] for p in points for name in metrics if "note" in (e := p["metrics"].get(name, {}))})
+
+
 def metrics_of(points: Sequence[Mapping[str, Any]]) -> list[MetricInfo]:
     """The metrics that at least one point has a figure for."""
     return [
@@ -129,9 +143,9 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
     grouped: dict[tuple[Any, ...], list[int]] = {}
     for place, point in enumerate(points):
         if value_of(point["metrics"].get(metric)) is not None:
-            grouped.setdefault((point["codec"], point["side"], point["steps"], point["gamma"]), []).append(place)
+            grouped.setdefault((point["codec"], point["side"], _decoding(points, point)), []).append(place)
     result = []
-    for (codec, side, steps, gamma), places in grouped.items():
+    for (codec, side, decoding), places in grouped.items():
         bpp = {place: float(points[place]["metrics"][metric].get("bpp", points[place]["bpp"])) for place in places}
         places = sorted(places, key=lambda place: bpp[place])
         entries = [points[place]["metrics"][metric] for place in places]
@@ -139,8 +153,7 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
             Curve(
                 codec,
                 side,
-                steps,
-                gamma,
+                decoding,
                 tuple(bpp[place] for place in places),
                 tuple(float(value_of(entry) or 0.0) for entry in entries),
                 tuple(interval_of(entry) for entry in entries),
@@ -149,6 +162,13 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
             )
         )
     return result
+
+
+def _decoding(points: Sequence[Mapping[str, Any]], point: Mapping[str, Any]) -> str:
+    mine = [other for other in points if other["codec"] == point["codec"]]
+    differ = {name for name in ("steps", "gamma") if len({other[name] for other in mine}) > 1}
+    steps = f", {point['steps']} step{'s' * (point['steps'] != 1)}" if "steps" in differ else ""
+    return steps + (f", gamma {point['gamma']:g}" if "gamma" in differ else "")
 
 
 def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
@@ -248,20 +268,6 @@ class Images:
     groups: Sequence[str]
     bpp: NDArray[np.float64]
     metrics: Mapping[str, NDArray[np.float64]]
-
-    @classmethod
-    def of_results(cls, results: Results) -> Images:
-        """Of a sweep that has just ended."""
-        rows = [results.rows[point.key] for point in results.points]
-        names = {name for of_point in rows for row in of_point for name in row.metrics}
-        return cls(
-            results.groups,
-            np.array([[row.bpp for row in of_point] for of_point in rows]),
-            {
-                name: np.array([[row.metrics.get(name, np.nan) for row in of_point] for of_point in rows])
-                for name in names
-            },
-        )
 
     @classmethod
     def of_csv(cls, path: Path, summary: Mapping[str, Any]) -> Images:

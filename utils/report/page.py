@@ -16,7 +16,6 @@ from utils.metrics.info import METRICS, SIX
 from utils.report import rd
 from utils.report.figures import embedded
 from utils.report.pictures import CROP, main_points, pictures
-from utils.report.style import CSS
 from utils.report.tables import (
     differences_rows,
     footnotes,
@@ -56,10 +55,11 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
         text = f'<p class="lead">{lead}</p>' if lead else ""
         body += f'<section id="s{i}"><h2>{name}</h2>{text}{content}</section>'
     title = f"Evaluation: {escape(_methods_text(results))}"
+    css = Path(__file__).with_name("style.css").read_text()
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style></head><body>{body}</body></html>\n"
+        f"<title>{title}</title><style>{css}</style></head><body>{body}</body></html>\n"
     )
     write_whole(path, page.encode("utf-8", "backslashreplace"))
 

@@ -1,9 +1,8 @@
-"""An evaluation's tables: rows of cells, which `html` prints for the report and `markdown` for documents."""
+"""An evaluation's tables: rows of cells, which the report and, by `markdown`, terminals and documents show."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -53,23 +52,6 @@ def markdown(rows: Rows) -> list[str]:
     texts = [[cell if isinstance(cell, str) else " ".join(filter(None, cell)) for cell in row] for row in rows]
     head, *body = (f"| {' | '.join(row)} |" for row in texts)
     return [head, "|" + "---|" * len(rows[0]), *body]
-
-
-def html(rows: Rows) -> str:
-    """An HTML table that scrolls by itself; a line parts rows of different first cells."""
-    titles = "".join(f'<th scope="col">{escape(str(title))}</th>' for title in rows[0])
-    body = ""
-    for place, row in enumerate(rows[1:], 1):
-        start = " class=start" if place > 1 and row[0] != rows[place - 1][0] else ""
-        cells = [_html_cell(row[0], "th"), *(_html_cell(cell, "td") for cell in row[1:])]
-        body += f"<tr{start}>{''.join(cells)}</tr>"
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _html_cell(cell: Cell, tag: str) -> str:
-    text, small = cell if isinstance(cell, tuple) else (cell, "")
-    small = f"<small>{escape(small)}</small>" if small else ""
-    return f"<{tag}{' scope=row' * (tag == 'th')}>{escape(text)}{small}</{tag}>"
 
 
 def points_rows(points: Points, metrics: Sequence[str], *, intervals: bool = True, full: bool = False) -> Rows:

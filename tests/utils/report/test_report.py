@@ -178,7 +178,7 @@ def test_what_is_missing_is_said_with_its_reason(page: str) -> None:
 def test_every_number_has_a_meaning_and_the_command_is_there(page: str) -> None:
     for term in ("PSNR", "FID"):
         assert f"<dt>{term}</dt>" in page
-    assert "python evaluate.py --ckpt &#x27;runs/x &amp; y&#x27;" in page
+    assert "python evaluate.py --ckpt &#39;runs/x &amp; y&#39;" in page
 
 
 def test_pictures_are_embedded_without_loss(page: str) -> None:

@@ -15,7 +15,7 @@ from utils.errors import DataError
 def main() -> None:
     """See the module."""
     from utils.metrics.info import SIX
-    from utils.report.rd import Images, with_intervals
+    from utils.report.rd import Images, differences
     from utils.report.tables import differences_rows, footnotes, markdown, points_rows
 
     parser = Parser(__doc__)
@@ -39,7 +39,7 @@ def main() -> None:
     if args.only != "points":
         chosen = [p | {"metrics": {n: p["metrics"][n] for n in args.metrics if n in p["metrics"]}} for p in points]
         images = Images.of_csv(args.summary.with_name("images.csv"), summary)
-        lines += ["", *markdown(differences_rows(with_intervals(chosen, images)))]
+        lines += ["", *markdown(differences_rows(differences(chosen, images)))]
     print("\n".join(lines).rstrip())
 
 

@@ -50,10 +50,10 @@ def write_untrained(folder: Path, config: Config, data_root: Path | str = "nowhe
     return write_checkpoint(folder, codec, config, data_root)
 
 
-def options(ckpt: Path, out: Path | None, **fields: Any) -> Namespace:
+def options(checkpoint: Path, out: Path | None, **fields: Any) -> Namespace:
     """What `python evaluate.py --ckpt CKPT` asks for, into `out`, on the CPU; `fields` replace the rest."""
     own = {"out": out and str(out), "device": "cpu"}
-    return Namespace(**vars(parse(["--ckpt", str(ckpt)])) | own | fields)
+    return Namespace(**vars(parse(["--ckpt", str(checkpoint)])) | own | fields)
 
 
 def summary_of(out: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     summary = results.summary
     points, environment = summary["points"], {"notes": [], "command": ""} | summary["environment"]
     names = [info.name for info in rd.metrics_of(points)]
-    found = rd.with_intervals(points, rd.Images.of_csv(path.with_name("images.csv"), summary))
+    found = rd.differences(points, rd.Images.of_csv(path.with_name("images.csv"), summary))
     others = [name for name in names if name not in SIX]
     sizes = sorted({(row.height, row.width) for row in next(iter(results.rows.values()))})
     most = "×".join(map(str, sizes[-1]))

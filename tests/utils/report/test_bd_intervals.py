@@ -16,7 +16,7 @@ from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row
 from utils.evaluation.summary import Results, write_csv
-from utils.report.rd import Difference, Images, with_intervals
+from utils.report.rd import Difference, Images, differences
 from utils.report.tables import differences_rows
 
 GROUPS = list("aabbbccddd")
@@ -65,7 +65,7 @@ def images_of(of: Results) -> Images:
 
 
 def found_in(of: Results) -> dict[str, Difference]:
-    return {d.metric: d for d in with_intervals(of.summary["points"], images_of(of))}
+    return {d.metric: d for d in differences(of.summary["points"], images_of(of))}
 
 
 def test_a_gain_that_all_recordings_share_is_certain() -> None:
@@ -99,7 +99,7 @@ def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
     mine = images_of(of)
     others = Images(mine.groups[:9], mine.bpp[:, :9], {name: values[:, :9] for name, values in mine.metrics.items()})
     points = of.summary["points"]
-    some, without_it = ({d.metric: d for d in with_intervals(points, images)} for images in (mine, others))
+    some, without_it = ({d.metric: d for d in differences(points, images)} for images in (mine, others))
     assert some["ssim"].rate_interval == pytest.approx(without_it["ssim"].rate_interval)
     assert some["psnr"].rate_interval != pytest.approx(without_it["psnr"].rate_interval)
 
@@ -108,7 +108,7 @@ def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}, without=2)
     write_csv(tmp_path / "images.csv", of)
     read = Images.of_csv(tmp_path / "images.csv", of.summary)
-    assert with_intervals(of.summary["points"], read) == list(found_in(of).values())
+    assert differences(of.summary["points"], read) == list(found_in(of).values())
     shorter = of.summary | {"points": of.summary["points"][1:]}
     other = results(dict.fromkeys("abcd", 0.8), without=2).summary
     for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):

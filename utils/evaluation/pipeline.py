@@ -144,17 +144,12 @@ def _device(name: str | None, state: PartialState) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device is {name!r}; choose cpu, cuda or cuda:N.") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"--device is {name}, but torch finds no CUDA device here; use --device cpu.")
-        if state.num_processes > 1:
-            return torch.device(state.device)
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(f"--device is {name}, but there are only {torch.cuda.device_count()} CUDA devices.")
-    elif device.type != "cpu":
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device is {name!r}; choose cpu, cuda or cuda:N.")
-    return device
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device is {name}, but torch finds {torch.cuda.device_count()} CUDA devices; use cpu.")
+    return torch.device(state.device) if device.type == "cuda" and state.num_processes > 1 else device
 
 
 def _open(options: Namespace, models: Sequence[Model]) -> PairSource:

@@ -40,7 +40,7 @@ def test_recognises_photographs_only_with_its_normalisation(network, monkeypatch
 
 
 def test_folding_and_padding_equal_the_package(network):
-    package = effnet._load(network.variant)
+    package = effnet._load()
     x = torch.rand(2, 3, 97, 131, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(network.logits(x), package((x * 255 - 127) / 128), atol=1e-3)
@@ -51,8 +51,8 @@ def test_taps(network):
     features = network(x)
     for name, tap in features.items():
         stride = STRIDES[name]
-        assert tap.shape == (1, CHANNELS[network.variant][name], -(-65 // stride), -(-90 // stride))
-    some = EfficientNetFeatures(network.variant, ["stage3", "stage1"])
+        assert tap.shape == (1, CHANNELS[name], -(-65 // stride), -(-90 // stride))
+    some = EfficientNetFeatures(["stage3", "stage1"])
     assert list(some(x)) == ["stage1", "stage3"]
     assert torch.equal(some(x)["stage3"], features["stage3"])
 
@@ -66,7 +66,5 @@ def test_frozen_and_differentiable(network):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="lite9"):
-        EfficientNetFeatures("lite9")
     with pytest.raises(ValueError, match="stage8"):
-        EfficientNetFeatures("lite0", ["stage8"])
+        EfficientNetFeatures(["stage8"])

@@ -36,9 +36,8 @@ class AugmentConfig:
     permute: float = 0.0
     """Probability, in both views alike, of turned hues, no colour, 1.5 to 4 times stronger ones, permuted channels."""
     flat: float = 0.0
-    """Probability that nearly one colour fills the crop or a large part of it."""
     text: float = 0.0
-    """Probability of a patch with text."""
+    """Probability that nearly one colour fills the crop or a large part of it, and of a patch with text."""
     exposure: float = 0.0
     white_balance: float = 0.0
     """Half-width of the uniform range around 1 of a gain of each view alone, and of one of each of its channels."""
@@ -114,11 +113,7 @@ class DataConfig:
 
     def root_of(self, part: MixConfig) -> str | None:
         """The root of a set, None for one that needs none."""
-        return str(Path(self.root, part.root)) if part.root else self.source_root(part.source)
-
-    def source_root(self, source: str) -> str | None:
-        """The root of a source itself, None for one that needs none."""
-        return getattr(self, f"{source}_root", None) or None
+        return str(Path(self.root, part.root)) if part.root else getattr(self, f"{part.source}_root", None)
 
 
 @dataclass(frozen=True)
@@ -136,9 +131,8 @@ class ModelConfig:
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
-    """Channels of y."""
     hyper: int = 96
-    """Channels of z."""
+    """Channels of y and of z."""
     hyper_width: int = 0
     """Features of h_s before its last layer, which the exact integers make dear; 0: as many as y has channels."""
     shortcut: bool = False
@@ -183,9 +177,8 @@ class DiffusionConfig:
     perceptual_floor: float = 0.0
     """The weight of the perceptual term is floor + (1 - floor) x gamma, and of the critic in it gamma."""
     steps: int = 1
-    """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
-    """Standard deviation of the noise that decoding starts from, unless the receiver chooses."""
+    """Decoding steps, and standard deviation of the noise they start from, unless the receiver chooses."""
 
 
 @dataclass(frozen=True)
@@ -305,16 +298,12 @@ class Config:
 
 
 _PAPER: dict[str, type] = {"model": PaperModelConfig, "diffusion": PaperDiffusionConfig, "loss": PaperLossConfig}
-SECTIONS: dict[str, dict[str, type]] = {
-    "diffusion": {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig},
-    "cdc": _PAPER,
-    "dicm": _PAPER,
-}
+_OURS: dict[str, type] = {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig}
+SECTIONS = {"diffusion": _OURS, "cdc": _PAPER, "dicm": _PAPER}
 """model.codec -> the types of its sections."""
 
 
 # ---------------------------------------------------------------- what presets share
-
 # Stage 1 spends most of its time on the transforms and on alignment; the denoiser sees half as many samples.
 _STAGE_1 = DiffusionConfig(start_fraction=0.75, denoise_fraction=0.25)
 
@@ -375,22 +364,21 @@ _SMALL_MEAN_LOSS = replace(_MEAN_LOSS, disparity_weight=0.05)
 _SMALL_TRAIN = TrainConfig(
     steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
 )
-_SMALL_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
-_SMALL_ONE_STEP_TRAIN = TrainConfig(
+# Of `small`; `base` has numbers of its own.
+_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
+_ONE_STEP_TRAIN = TrainConfig(
     steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
 )
 # Without x_side, for what it brings: same data, steps and code; a decoder of the same size, since the channels that
 # `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts).
-_NO_SIDE_DATA = replace(_SMALL_DATA, mismatched=0.0)
-_NO_SIDE_STAGE_2_DATA = replace(_SMALL_STAGE_2_DATA, mismatched=0.0)
+_NO_SIDE_DATA, _NO_SIDE_STAGE_2_DATA = (replace(data, mismatched=0.0) for data in (_SMALL_DATA, _SMALL_STAGE_2_DATA))
 _NO_SIDE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000)
 _NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
 
 _BASE_DATA = DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8)
 _BASE_MODEL = ModelConfig(
-    fusion="correlation", shortcut=True, latent=320, hyper=160, embedding=256,
-    analysis_channels=(128, 256, 384), analysis_blocks=(2, 3, 3),
-    side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
+    fusion="correlation", shortcut=True, latent=320, hyper=160, embedding=256, analysis_channels=(128, 256, 384),
+    analysis_blocks=(2, 3, 3), side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
     synthesis_blocks=(2, 2, 2), unet_channels=(160, 288, 448), unet_blocks=(2, 2, 3),
 )  # fmt: skip
 
@@ -404,12 +392,9 @@ _PAPER_TRAIN = TrainConfig(  # DICM's; CDC's differ by what its presets replace.
 )  # fmt: skip
 
 # ---------------------------------------------------------------- presets
-# `accelerate launch train.py --preset NAME`, with the options beside each. What stands without a time or a result has
-# not been measured yet.
-
+# `accelerate launch train.py --preset NAME`, with the options beside each. What has no result is not measured yet.
 _PRESETS = (
-    # A tiny codec on data that needs no download, in minutes on a CPU. 600 steps show that training, files and resuming
-    # work; expect no quality worth reporting.
+    # Tiny, on data that needs no download: minutes on a CPU show that every part works; expect no quality.
     Config(
         name="demo",
         data=DataConfig(
@@ -434,17 +419,13 @@ _PRESETS = (
         replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4),
     ),
     # --init runs/small, then --init runs/small_mean: stage 2.
-    Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, _SMALL_MEAN_LOSS, _SMALL_MEAN_TRAIN),
-    Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN),
+    Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, _SMALL_MEAN_LOSS, _MEAN_TRAIN),
+    Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),
     # Without x_side; stage 2 --init runs/small_no_side, then --init runs/small_no_side_mean.
     Config("small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, _STAGE_1, _NO_SIDE_LOSS, _SMALL_TRAIN),
-    Config("small_no_side_mean", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN),
-    Config(
-        "small_no_side_one_step", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS,
-        _SMALL_ONE_STEP_TRAIN,
-    ),
-    # At most 60 M parameters, for GPUs; Cityscapes by --data.dataset cityscapes. Stage 2 --init runs/base, then
-    # --init runs/base_mean.
+    Config("small_no_side_mean", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _MEAN_TRAIN),
+    Config("small_no_side_one_step", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),
+    # At most 60 M parameters, for GPUs. Stage 2 --init runs/base, then --init runs/base_mean.
     Config(
         "base", _BASE_DATA, _BASE_MODEL, DiffusionConfig(), LossConfig(lambda_max=0.1, rate_warmup=5000),
         TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995),
@@ -457,26 +438,21 @@ _PRESETS = (
         "base_one_step", _BASE_DATA, _BASE_MODEL, _ONE_STEP, _ONE_STEP_LOSS,
         TrainConfig(steps=30_000, batch_size=32, lr=1e-4, warmup=20, decay=29_950, ema=0.9995, parts="denoiser"),
     ),
-    # The published codecs (`modules/published/`), without the mistakes of their released code. One model a beta
-    # (--loss.lmbda BETA); published is batch 4 a GPU: --train.batch-size 4 x GPUs. They need the weights of LPIPS-VGG
-    # (--loss.perceptual none --loss.perceptual-weight 0 trains without). Times are estimated from operation counts, for
-    # one A100 at 8 TFLOP/s, never measured. Nothing comparable is published but DICM's curve.
-    # 81 M parameters, 2.3 TFLOP a step, 32 hours. Expect, on Cityscapes, the published curve (read off a figure): 0.088
-    # bpp FID 10.8, DISTS .075, PSNR 29.1; 0.106 bpp 10.2, .067, 29.5; 0.174 bpp 7.9, .057, 31.1.
+    # The published codecs, without the mistakes of their released code; `modules/published/` says what to expect. One
+    # model a beta (--loss.lmbda BETA); published is batch 4 a GPU: --train.batch-size 4 x GPUs. They need the weights
+    # of LPIPS-VGG (--loss.perceptual none --loss.perceptual-weight 0 trains without).
     Config("dicm_paper", _PAPER_DATA, PaperModelConfig("dicm"), PaperDiffusionConfig(), _PAPER_LOSS, _PAPER_TRAIN),
-    # Without x_side, one codec, one view, all else equal. 53.6 M parameters, 1.05 TFLOP a step, 15 hours. DICM's
-    # "without w" (Cityscapes, 0.129 bpp: FID 126, 26.2 dB, off a figure) may not have been retrained.
+    # Without x_side: one codec, one view, all else equal.
     Config(
         "dicm_no_side", _PAPER_DATA, PaperModelConfig("dicm", fusion="none"), PaperDiffusionConfig(), _PAPER_LOSS,
         _PAPER_TRAIN,
     ),
-    # Epsilon-prediction, on x alone. 53.6 M parameters, 1.05 TFLOP a step, 37 hours. The paper trains on Vimeo-90k at
-    # 256x256, which is no source here; beta is DICM's.
+    # Epsilon-prediction, on x alone; beta is DICM's.
     Config(
         "cdc_eps", _PAPER_DATA, PaperModelConfig("cdc", fusion="none"), PaperDiffusionConfig(), _PAPER_LOSS,
         replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000),
     ),
-    # x-prediction: a handful of steps decode. 53.9 M parameters, 1.22 TFLOP a step, 42 hours.
+    # x-prediction: a handful of steps decode.
     Config(
         "cdc_x", _PAPER_DATA, PaperModelConfig("cdc", fusion="none", finest_context=64),
         PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0),

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from config import MixConfig
 from data import sources
 from data.pair import PairSource
 from utils.checkpoint import find_model_file
@@ -172,7 +173,7 @@ def _open(options: Namespace, models: Sequence[Model]) -> PairSource:
     source = sources.open_source(
         name,
         split=options.split,
-        root=options.data_root or first.source_root(name),
+        root=_root(options, models, name),
         size=options.size,
         protocol=first.protocol,
         limit=options.limit,
@@ -180,6 +181,11 @@ def _open(options: Namespace, models: Sequence[Model]) -> PairSource:
     if len(source) > MAX_PAIRS:
         raise ConfigError(f"The {options.split} split of {name} has no end; say how many pairs with --limit N.")
     return source
+
+
+def _root(options: Namespace, models: Sequence[Model], name: Any) -> str | None:
+    """Where the data lie: what the command line says, or the checkpoint."""
+    return options.data_root or models[0].config.data.root_of(MixConfig(name, name))
 
 
 def _settings(
@@ -191,7 +197,7 @@ def _settings(
     precision: str,
 ) -> dict[str, Any]:
     """What the rows of an output folder depend on."""
-    root = options.data_root or models[0].config.data.source_root(source.name)
+    root = _root(options, models, source.name)
     pairs = hashlib.sha256(repr((list(source.ids), list(source.groups))).encode())
     return {
         "checkpoints": [[model.label, model.digest[:16]] for model in models],

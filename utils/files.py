@@ -79,8 +79,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either whole or as it was. Raises OutputError."""
-    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Write JSON so that the file is either whole or as it was. Raises OutputError; ValueError for infinite numbers."""
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def sync(path: Path) -> None:

@@ -23,21 +23,9 @@ from utils.files import sha256, write_json, write_whole, writing
 from utils.outputs import refuse_foreign_folder
 
 FREE_TO_CHANGE = (
-    "train.steps",
-    "train.decay",
-    "train.log_every",
-    "train.val_every",
-    "train.save_every",
-    "train.keep",
-    "train.accumulation",
-    "train.compile",
-    "data.root",
-    "data.kitti_root",
-    "data.cityscapes_root",
-    "data.folder_root",
-    "data.workers",
-    "data.cache",
-    "data.val_limit",
+    *("train.steps", "train.decay", "train.log_every", "train.val_every", "train.save_every", "train.keep"),
+    *("train.accumulation", "train.compile", "data.root", "data.kitti_root", "data.cityscapes_root"),
+    *("data.folder_root", "data.workers", "data.cache", "data.val_limit"),
 )
 """Fields that may differ when a run is resumed."""
 

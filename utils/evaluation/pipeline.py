@@ -24,8 +24,9 @@ from utils.evaluation import anchors
 from utils.evaluation.code import code_digest
 from utils.evaluation.plan import Model, Point, Request, describe_models, plan_points
 from utils.evaluation.store import Store, refuse_losses
-from utils.evaluation.summary import Results, summarise, write_csv, write_summary
+from utils.evaluation.summary import Results, summarise, write_csv
 from utils.evaluation.sweep import Sweep
+from utils.files import write_json
 from utils.launch import check_launch
 from utils.metrics import SIX, MetricSuite, select
 from utils.run import environment
@@ -127,7 +128,7 @@ def _write(
     caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
     write_figures(summary["points"], out, caption)
     write_report(out / "report.html", results, source, store)
-    write_summary(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
     names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
     table = markdown(points_rows(summary["points"], names, intervals=False))
     print(*table, *footnotes(summary["points"], names), sep="\n")

@@ -78,6 +78,13 @@ class Point:
     """Place of the checkpoint in the list of models; None for an anchor."""
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """What sets it apart, as summary.json and images.csv name it."""
+        names = ("codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side")
+        values = (self.codec, self.checkpoint, self.lmbda, self.rate, self.steps, self.gamma, self.side)
+        return dict(zip(names, values, strict=True))
+
+    @property
     def quality(self) -> int:
         """The quality setting of an anchor."""
         assert self.rate is not None
@@ -181,9 +188,13 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
             curve = [point for points_of_one in of_members for point in points_of_one]
             points += curve
             if request.side is None and members[0].codec.needs_side:
-                extras, reasons = _side_variants(members[0], groups)
-                points += [replace(curve[(len(curve) - 1) // 2], side=side) for side in extras]
-                notes += reasons
+                variants = {NONE: _why_not_none(members[0]), SHUFFLED: can_shuffle(groups)}
+                points += [
+                    replace(curve[(len(curve) - 1) // 2], side=side) for side, why in variants.items() if not why
+                ]
+                notes += [
+                    f"{label} has no point with the side image {side}: {why}" for side, why in variants.items() if why
+                ]
     return points, list(dict.fromkeys(notes))
 
 
@@ -199,18 +210,8 @@ def _points_by_decoding(models: Sequence[Model], model: Model, request: Request)
     ]
 
 
-def _side_variants(model: Model, groups: Sequence[str]) -> tuple[list[str], list[str]]:
-    variants, notes = [], []
-    if model.codec.accepts_no_side:
-        variants.append(NONE)
-    else:
-        notes.append(f"{model.label} has no point without a side image: it was trained without side dropout.")
-    reason = can_shuffle(groups)
-    if reason is None:
-        variants.append(SHUFFLED)
-    else:
-        notes.append(f"{model.label} has no point with shuffled side images: {reason}")
-    return variants, notes
+def _why_not_none(model: Model) -> str | None:
+    return None if model.codec.accepts_no_side else "it was trained without side dropout, so it has no null input."
 
 
 def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> None:

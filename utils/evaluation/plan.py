@@ -189,12 +189,9 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
             points += curve
             if request.side is None and members[0].codec.needs_side:
                 variants = {NONE: _why_not_none(members[0]), SHUFFLED: can_shuffle(groups)}
-                points += [
-                    replace(curve[(len(curve) - 1) // 2], side=side) for side, why in variants.items() if not why
-                ]
-                notes += [
-                    f"{label} has no point with the side image {side}: {why}" for side, why in variants.items() if why
-                ]
+                for side, why_not in variants.items():
+                    points += [] if why_not else [replace(curve[(len(curve) - 1) // 2], side=side)]
+                    notes += [f"{label} has no point with the side image {side}: {why_not}"] if why_not else []
     return points, list(dict.fromkeys(notes))
 
 

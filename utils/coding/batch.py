@@ -149,17 +149,13 @@ def _run(job: Job) -> Outcome:
     return _task.run(job)
 
 
-def _pool(task: Task, workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (pickle.dumps(task),))
-
-
 def outcomes(task: Task, jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
     """The outcome of every job, as they end. A process that dies takes only the job with it that killed it."""
-    waiting = iter(jobs)
-    left = len(jobs)
+    waiting, left = iter(jobs), len(jobs)
+    spawn, pickled = multiprocessing.get_context("spawn"), pickle.dumps(task)
     while left:
         suspects: list[Job] = []
-        with _pool(task, min(workers, left)) as pool:
+        with ProcessPoolExecutor(min(workers, left), spawn, _start, (pickled,)) as pool:
             running: dict[Future[Outcome], Job] = {}
             try:
                 while not suspects:
@@ -180,17 +176,10 @@ def outcomes(task: Task, jobs: Sequence[Job], workers: int) -> Iterator[Outcome]
                 suspects.append(job)  # It was refused, so it is not among those that were running.
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+        # Which of the jobs that were under way killed a process is seen when each runs alone.
         for job in [*suspects, *running.values()]:
             left -= 1
-            yield _alone(task, job)
-
-
-def _alone(task: Task, job: Job) -> Outcome:
-    with _pool(task, 1) as pool:
-        try:
-            return pool.submit(_run, job).result()
-        except BrokenProcessPool:
-            return Outcome(job, "failed", f"{job.source}: {DEAD}.")
+            yield Outcome(job, "failed", f"{job.source}: {DEAD}.") if len(jobs) == 1 else next(outcomes(task, [job], 1))
 
 
 def run_batch(task: Task, jobs: Sequence[Job], workers: int, folder: Path, lost: Sequence[str] = ()) -> int:

@@ -306,7 +306,6 @@ SECTIONS = {"diffusion": _OURS, "cdc": _PAPER, "dicm": _PAPER}
 # ---------------------------------------------------------------- what presets share
 # Stage 1 spends most of its time on the transforms and on alignment; the denoiser sees half as many samples.
 _STAGE_1 = DiffusionConfig(start_fraction=0.75, denoise_fraction=0.25)
-
 # Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared. Mean: the image of gamma 0,
 # which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a perceptual distance take most of
 # the weight of the squared error. Without noise (start_fraction 1) there is no second task, and the denoiser rests.
@@ -322,7 +321,6 @@ _ONE_STEP_LOSS = LossConfig(
     lambda_max=0.1, distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet",
     perceptual_weight=4000.0, adversarial_weight=0.08,
 )  # fmt: skip
-
 _SMALL_DATA = DataConfig(
     dataset="folder", mismatched=0.05, workers=1, cache=1024, val_limit=4,
     mix=(
@@ -360,11 +358,12 @@ _SMALL_MODEL = ModelConfig(
     analysis_channels=(64, 144, 208), synthesis_channels=(72, 144, 208),
 )  # fmt: skip
 _SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
+_SMALL_KITTI_LOSS = LossConfig(lambda_max=0.1, disparity_weight=0.05)  # The full rate term from the first step.
 _SMALL_MEAN_LOSS = replace(_MEAN_LOSS, disparity_weight=0.05)
 _SMALL_TRAIN = TrainConfig(
     steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
 )
-# Of `small`; `base` has numbers of its own.
+_SMALL_KITTI_TRAIN = replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
 _MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
 _ONE_STEP_TRAIN = TrainConfig(
     steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
@@ -381,15 +380,25 @@ _BASE_MODEL = ModelConfig(
     analysis_blocks=(2, 3, 3), side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
     synthesis_blocks=(2, 2, 2), unet_channels=(160, 288, 448), unet_blocks=(2, 2, 3),
 )  # fmt: skip
+_BASE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=5000)
+_BASE_TRAIN = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
+_BASE_MEAN_TRAIN = TrainConfig(steps=20_000, batch_size=32, lr=1e-4, warmup=20, decay=19_950, ema=0.9995)
+_BASE_ONE_STEP_TRAIN = replace(_BASE_MEAN_TRAIN, steps=30_000, decay=29_950, parts="denoiser")
 
 _PAPER_DATA = DataConfig(dataset="kitti", protocol="ndic", workers=4)
+_ONE_VIEW = PaperModelConfig("cdc", fusion="none")
+_EPSILON = PaperDiffusionConfig()  # Its defaults: epsilon, linear in 20,000 levels, 200 steps, gamma 0.8.
+_CDC_X = PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0)
 _PAPER_LOSS = PaperLossConfig(
     lmbda=0.0025, distortion="l1", distortion_weight=0.1, perceptual="lpips_vgg", perceptual_weight=0.9
 )
-_PAPER_TRAIN = TrainConfig(  # DICM's; CDC's differ by what its presets replace.
+_CDC_X_LOSS = replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2")
+_PAPER_TRAIN = TrainConfig(  # DICM's.
     steps=400_000, batch_size=4, lr=3e-5, warmup=0, decay=85_000, lr_floor=0.5, ema=0.0, precision="no",
     val_every=20_000, save_every=5_000,
 )  # fmt: skip
+_CDC_EPS_TRAIN = replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000)
+_CDC_X_TRAIN = replace(_CDC_EPS_TRAIN, lr=5e-5, lr_floor=0.2, ema=0.9999)
 
 # ---------------------------------------------------------------- presets
 # `accelerate launch train.py --preset NAME`, with the options beside each. What has no result is not measured yet.
@@ -413,11 +422,8 @@ _PRESETS = (
     ),
     # At most 12 M parameters, encoder and decoder together; one file for every rate. All with --data.root DIR.
     Config("small", _SMALL_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_TRAIN),
-    # --init runs/small: adapted to KITTI, at the full rate term from the first step.
-    Config(
-        "small_kitti", _SMALL_KITTI_DATA, _SMALL_MODEL, _STAGE_1, replace(_SMALL_LOSS, rate_warmup=0),
-        replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4),
-    ),
+    # --init runs/small: adapted to KITTI.
+    Config("small_kitti", _SMALL_KITTI_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_KITTI_LOSS, _SMALL_KITTI_TRAIN),
     # --init runs/small, then --init runs/small_mean: stage 2.
     Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, _SMALL_MEAN_LOSS, _MEAN_TRAIN),
     Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),
@@ -426,39 +432,18 @@ _PRESETS = (
     Config("small_no_side_mean", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _MEAN_TRAIN),
     Config("small_no_side_one_step", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),
     # At most 60 M parameters, for GPUs. Stage 2 --init runs/base, then --init runs/base_mean.
-    Config(
-        "base", _BASE_DATA, _BASE_MODEL, DiffusionConfig(), LossConfig(lambda_max=0.1, rate_warmup=5000),
-        TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995),
-    ),
-    Config(
-        "base_mean", _BASE_DATA, _BASE_MODEL, _MEAN, _MEAN_LOSS,
-        TrainConfig(steps=20_000, batch_size=32, lr=1e-4, warmup=20, decay=19_950, ema=0.9995),
-    ),
-    Config(
-        "base_one_step", _BASE_DATA, _BASE_MODEL, _ONE_STEP, _ONE_STEP_LOSS,
-        TrainConfig(steps=30_000, batch_size=32, lr=1e-4, warmup=20, decay=29_950, ema=0.9995, parts="denoiser"),
-    ),
+    Config("base", _BASE_DATA, _BASE_MODEL, DiffusionConfig(), _BASE_LOSS, _BASE_TRAIN),
+    Config("base_mean", _BASE_DATA, _BASE_MODEL, _MEAN, _MEAN_LOSS, _BASE_MEAN_TRAIN),
+    Config("base_one_step", _BASE_DATA, _BASE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _BASE_ONE_STEP_TRAIN),
     # The published codecs, without the mistakes of their released code; `modules/published/` says what to expect. One
     # model a beta (--loss.lmbda BETA); published is batch 4 a GPU: --train.batch-size 4 x GPUs. They need the weights
     # of LPIPS-VGG (--loss.perceptual none --loss.perceptual-weight 0 trains without).
-    Config("dicm_paper", _PAPER_DATA, PaperModelConfig("dicm"), PaperDiffusionConfig(), _PAPER_LOSS, _PAPER_TRAIN),
+    Config("dicm_paper", _PAPER_DATA, PaperModelConfig("dicm"), _EPSILON, _PAPER_LOSS, _PAPER_TRAIN),
     # Without x_side: one codec, one view, all else equal.
-    Config(
-        "dicm_no_side", _PAPER_DATA, PaperModelConfig("dicm", fusion="none"), PaperDiffusionConfig(), _PAPER_LOSS,
-        _PAPER_TRAIN,
-    ),
-    # Epsilon-prediction, on x alone; beta is DICM's.
-    Config(
-        "cdc_eps", _PAPER_DATA, PaperModelConfig("cdc", fusion="none"), PaperDiffusionConfig(), _PAPER_LOSS,
-        replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000),
-    ),
-    # x-prediction: a handful of steps decode.
-    Config(
-        "cdc_x", _PAPER_DATA, PaperModelConfig("cdc", fusion="none", finest_context=64),
-        PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0),
-        replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2"),
-        replace(_PAPER_TRAIN, steps=1_000_000, lr=5e-5, decay=900_000, lr_floor=0.2, ema=0.9999),
-    ),
+    Config("dicm_no_side", _PAPER_DATA, replace(_ONE_VIEW, codec="dicm"), _EPSILON, _PAPER_LOSS, _PAPER_TRAIN),
+    # CDC on x alone, by epsilon-prediction; beta is DICM's. By x-prediction a handful of steps decode.
+    Config("cdc_eps", _PAPER_DATA, _ONE_VIEW, _EPSILON, _PAPER_LOSS, _CDC_EPS_TRAIN),
+    Config("cdc_x", _PAPER_DATA, replace(_ONE_VIEW, finest_context=64), _CDC_X, _CDC_X_LOSS, _CDC_X_TRAIN),
 )  # fmt: skip
 PRESETS = {preset.name: preset for preset in _PRESETS}
 DEFAULT = "demo"

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -205,13 +208,36 @@ def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
     codec.entropy.thaw()
 
 
-def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file. Raises CheckpointError if it is damaged or something else."""
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file. Raises CheckpointError if it is damaged or something else, in the block as well."""
     try:
         with safe_open(file, framework="pt") as handle:
-            return dict(handle.metadata() or {}), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, struct.error, ValueError) as error:
+            yield handle
+    except (SafetensorError, OSError, struct.error, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{file} is no readable safetensors file ({error}); fetch or train it again.") from error
+
+
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file. Raises CheckpointError if it is damaged or something else."""
+    with _opened(file) as handle:
+        return dict(handle.metadata() or {}), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+
+
+def read_outline(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The same with the tensors on the meta device: names, types and shapes without their data.
+
+    Raises CheckpointError for types that no model file has, too.
+    """
+    outline = {}
+    with _opened(file) as handle:
+        for name in handle.keys():  # noqa: SIM118
+            part = handle.get_slice(name)
+            kind = str(part.get_dtype())
+            if kind not in _TYPES:
+                raise CheckpointError(f"{file} has {name} as {kind}, which no checkpoint uses; fetch it again.")
+            outline[name] = torch.empty(part.get_shape(), dtype=_TYPES[kind], device="meta")
+        return dict(handle.metadata() or {}), outline
 
 
 def parse_config(text: str) -> Config:
@@ -226,23 +252,3 @@ def parse_config(text: str) -> Config:
     config = read_config(values, fill=True)
     check_codec(config)
     return config
-
-
-def read_outline(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata of a safetensors file, and its tensors on the meta device: names, types and shapes without their data.
-
-    Raises CheckpointError if the file is damaged, something else, or holds types that no model file has.
-    """
-    outline = {}
-    try:
-        with safe_open(file, framework="pt") as handle:
-            metadata = dict(handle.metadata() or {})
-            for name in handle.keys():  # noqa: SIM118
-                part = handle.get_slice(name)
-                kind = str(part.get_dtype())
-                if kind not in _TYPES:
-                    raise CheckpointError(f"{file} has {name} as {kind}, which no checkpoint uses; fetch it again.")
-                outline[name] = torch.empty(part.get_shape(), dtype=_TYPES[kind], device="meta")
-    except (SafetensorError, OSError, struct.error, ValueError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{file} is no readable safetensors file ({error}); fetch or train it again.") from error
-    return metadata, outline

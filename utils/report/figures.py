@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.files import replacing
 from utils.metrics.info import METRICS, SIX
-from utils.report.rd import ANCHOR_LABELS, Curve, counts_of, curves, images_of
+from utils.report.rd import ANCHOR_LABELS, Curve, counts_of, curves, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,13 +78,8 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
 
 
 def _panel(axes: Axes, points: Points, name: str) -> None:
-    info, found = METRICS[name], curves(points, name)
-    entries = [point["metrics"].get(name) for point in points]
-    unit = f" ({info.unit})" if info.unit else ""
-    of = f", {n}" if (n := images_of(points, name)) else ""
-    mark = " †" if any(entry is not None and "note" in entry for entry in entries) else ""
-    arrow = "\u2191" if info.higher_is_better else "\u2193"
-    axes.set_title(f"{info.label}{unit} {arrow}{mark}{of}{counts_of(points, name)}", fontsize=10)
+    found = curves(points, name)
+    axes.set_title(heading(points, name) + counts_of(points, name), fontsize=10)
     if not found:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color="#777777")
         axes.set(xticks=[], yticks=[])

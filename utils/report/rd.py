@@ -123,6 +123,14 @@ def notes_of(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> lis
     return sorted({e["note"] for p in points for name in metrics if "note" in (e := p["metrics"].get(name, {}))})
 
 
+def heading(points: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """A metric's label, unit, better direction, † if a note belongs to it, and the number of images if it has one."""
+    info = METRICS[metric]
+    unit, arrow = f" ({info.unit})" if info.unit else "", "\u2191" if info.higher_is_better else "\u2193"
+    n = images_of(points, metric)
+    return f"{info.label}{unit} {arrow}{' †' * bool(notes_of(points, [metric]))}{n and f', {n}'}"
+
+
 def metrics_of(points: Sequence[Mapping[str, Any]]) -> list[MetricInfo]:
     """The metrics that at least one point has a figure for."""
     return [

@@ -15,6 +15,7 @@ from utils.report.rd import (
     Difference,
     count_of,
     curves,
+    heading,
     images_of,
     interval_of,
     metrics_of,
@@ -61,6 +62,7 @@ def points_rows(points: Points, metrics: Sequence[str], *, intervals: bool = Tru
     """
     settings = [name for name in ("steps", "gamma") if len({p[name] for p in points if p.get(name) is not None}) > 1]
     heads = [f"{name} ({n})" if (n := images_of(points, name)) else name for name in metrics]
+    heads = [heading(points, name) for name in metrics] if full else heads
     more = ["bpp estimated", "ms to encode", "ms to decode"] if full else []
     rows: Rows = [["method", "rate", *settings, "side image", "bpp", *more, *heads]]
     for point in points:
@@ -101,7 +103,7 @@ def side_rows(results: Results) -> Rows:
     """The same files with different side images: figures, and the paired change from the correct side image."""
     points = results.summary["points"]
     metrics = [info.name for info in metrics_of(points)]
-    rows: Rows = [["files", "side image", "bpp", *metrics]]
+    rows: Rows = [["files", "side image", "bpp", *(heading(points, name) for name in metrics)]]
     same = ("codec", "checkpoint", "lambda", "rate", "steps", "gamma")
     for base, correct in enumerate(points):
         others = [j for j, p in enumerate(points) if j != base and all(p[key] == correct[key] for key in same)]

@@ -61,7 +61,8 @@ class Sweep:
             mine = [point for point in points if point.model == place]
             if self._uncoded(mine):
                 codec = model.codec.to(device)
-                set_tile_rows(codec, tile_rows)
+                if tile_rows is not None:
+                    set_tile_rows(codec, tile_rows)
                 set_decoding_precision(codec, precision)
                 coder = ModelCoder(codec, device)
                 coder.warm_up(self._source[0].x, mine[0])

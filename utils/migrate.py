@@ -57,7 +57,7 @@ def settings_that_went(values: dict[str, Any]) -> dict[str, Any]:
         kept = {}
         for name, value in fields.items():
             setting = f"{section}.{name}"
-            if value != only.get(setting, value):
+            if setting in only and value != only[setting]:
                 raise ConfigError(
                     f"{setting} is {value}, and this version has only {only[setting]}; use the version of this project "
                     "that wrote it."

@@ -289,7 +289,7 @@ def test_settings_that_were_read_still_count(tmp_path: Path) -> None:
         RunFolder(tmp_path, PRESETS["small"], writes=True)
     values = as_before(PRESETS["small"])
     values["loss"]["lambda_on"] = "rate"
-    with pytest.raises(ConfigError, match=r"loss\.lambda_on is not a field"):
+    with pytest.raises(ConfigError, match=r"loss.lambda_on is rate, and this version has only distortion"):
         read_config(values)
 
 

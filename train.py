@@ -178,13 +178,15 @@ class Trainer:
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one micro-batch, and its parts."""
-        # x and x_side (B, 3, H, W) in [0, 1]; every random number follows from the run's seed and the sample's index.
+        # 1. x and x_side (B, 3, H, W) in [0, 1]; random numbers follow from the run's seed and each sample's index.
         device = self.accelerator.device
         x, x_side = (batch[name].to(device, non_blocking=True).float() / 255 for name in ("x", "x_side"))
         keys = [Draws.key(self.config.train.seed, int(i)) for i in batch["index"]]
         draws = Draws(keys, device, batch["has_side"])
+        # 2. The codec: estimated bits of x, and estimates of x by its denoising tasks (`DiffusionCodec.forward`).
         with self.accelerator.autocast():
             output = self.model(x, x_side, draws)
+        # 3. L = R + lambda D and further terms (`modules/losses.py`), and the codec's own (`CodecOutput.aux`).
         disparity = batch["disparity"].to(device, non_blocking=True) if "disparity" in batch else None
         settings = (self.config.loss, self.codec.variable_rate, self.perceptual, self.step)
         loss, parts = objective(output, *settings, disparity)

@@ -1,10 +1,10 @@
-"""The file format: a header of 4 bytes at common image sizes, a 24-bit check, and the entropy coder's payload.
+"""The file format: a header of 7 bytes at common image sizes, and the entropy coder's payload. `pack` writes a file.
 
-byte 0      format number (high 4 bits, 0xD for format 1) and size code (low 4 bits)
-0 to 6      if the size code is 0: height and width as little-endian base-128 varints
+1 byte      format number (high 4 bits, 0xD for format 1) and size code (low 4 bits)
+0, 2 to 4   if the size code is 0: height and width as little-endian base-128 varints
 1 byte      rate level, 0 (smallest file) to 255
-2 bytes     model tag: from the integers that define the entropy model
-3 bytes     check: first 24 bits of SHA-256 over model identity, all header bytes above, and the payload
+2 bytes     model tag: the first 2 bytes of the model's identity, a hash of the integers of its entropy model
+3 bytes     check: the first 3 bytes of SHA-256 over the identity, all header bytes above, and the payload
 rest        payload
 
 docs/format.md specifies it byte by byte, payload included. One image size has one header: a size that has a code is

@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 from config import Config
 from modules.bitstream import MAX_EDGE, MIN_EDGE, Bitstream, pack, unpack
-from modules.entropy import Coded, Hyperprior
+from modules.entropy_model import Coded, EntropyModel
 from modules.noise import Draws, payload_seed
 from modules.transforms import HYPER_STRIDE
 from utils.errors import BitstreamError
@@ -66,8 +68,8 @@ class CodecOutput:
     y_hat: Tensor
     tasks: list[DenoisingTask] = field(default_factory=list)
     aux: Tensor | None = None
-    """Loss of the bottlenecks' quantiles and of entropy models whose bits are never sent; no other part learns from
-    it."""
+    """Loss of the quantiles of the prior of z, and of entropy models whose bits are never sent; no other part learns
+    from it."""
     offsets: list[Tensor] = field(default_factory=list)
     """Where x_side was matched, of codecs that align it, fine to coarse: (B, 1, H/4, W/4) and so on, in positions of
     their scale to the right, float32; minus the disparity for a left x. They mean nothing where `has_side` is False."""
@@ -88,7 +90,11 @@ class Codec(nn.Module, ABC):
     needs_side: bool
     lmbda: float | None
     """Lambda of a fixed-rate model (cdc's and dicm's beta), None for a variable-rate one."""
-    entropy: Hyperprior
+    entropy: EntropyModel
+    stride: int = HYPER_STRIDE
+    """Image pixels for each position of the coarsest latent that is coded; images are padded to a multiple of it."""
+    only_size: tuple[int, int] | None = None
+    """The only (height, width) of images that the codec can have; None: any."""
     default_steps: int = 1
     default_gamma: float = 0.0
     sender: tuple[str, ...] = ("g_a", "entropy")
@@ -100,6 +106,8 @@ class Codec(nn.Module, ABC):
     it: the entropy model's integers are the same in every format."""
     tile_rows: int | None = 1024
     """Rows of an image coded at a time (`modules/tiling.py`) by families that can; None: all. Memory grows with it."""
+    walk: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    """Goes through the strips of an image and the steps of decoding. A program that shows progress replaces it."""
 
     @abstractmethod
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
@@ -131,9 +139,14 @@ class Codec(nn.Module, ABC):
     def code(self, x: Tensor, rate: float | None) -> Coded:
         """x (3, H, W) in [0, 1] -> its quantised latent at this rate."""
         _check_image("x", x)
+        if self.only_size not in (None, tuple(x.shape[1:])):
+            raise ValueError(
+                f"The image is {x.shape[2]}x{x.shape[1]}, but the weights of {self.name} are made for "
+                "{1}x{0} alone: crop or resize it.".format(*self.only_size or ())
+            )
         device = next(self.parameters()).device
         level = torch.tensor([self.level(rate)], device=device)
-        return self.analyse(pad(x[None].to(device), HYPER_STRIDE), level)
+        return self.analyse(pad(x[None].to(device), self.stride), level)
 
     def compress(self, x: Tensor, rate: float | None = None) -> bytes:
         """x (3, H, W) in [0, 1], H and W 16 to 4096 -> the bytes of a file."""
@@ -162,8 +175,8 @@ class Codec(nn.Module, ABC):
 
     def decode_latent(self, stream: Bitstream) -> Tensor:
         """The y_hat (1, M, h, w) that a file carries, on the codec's device. Raises BitstreamError."""
-        z_size = (-(-stream.height // HYPER_STRIDE), -(-stream.width // HYPER_STRIDE))
-        return self.entropy.decode(stream.payload, z_size, stream.level).to(next(self.parameters()).device)
+        size = (-(-stream.height // self.stride), -(-stream.width // self.stride))
+        return self.entropy.decode(stream.payload, size, stream.level).to(next(self.parameters()).device)
 
     @torch.no_grad()
     def decompress(
@@ -178,9 +191,11 @@ class Codec(nn.Module, ABC):
     ) -> Tensor:
         """The bytes of a file and x_side (3, H, W) in [0, 1] -> x_hat (3, H, W) in [0, 1].
 
-        x_side None: the learned null input, for codecs that have one. `seed` replaces the seed that the file carries.
-        Larger images than `max_pixels` are refused before memory is taken for them. Raises BitstreamError for bytes
-        that are no file of this model, whoever made them, and ValueError for arguments out of range.
+        `steps`: calls of the denoiser. `gamma` in [0, 1]: standard deviation of the noise that decoding starts from, 0
+        for the mean image and 1 for a realistic one. None: the checkpoint's own. x_side None: the learned null input,
+        for codecs that have one. `seed` replaces the seed that the file carries. Larger images than `max_pixels` are
+        refused before memory is taken for them. Raises BitstreamError for bytes that are no file of this model, whoever
+        made them, and ValueError for arguments out of range.
         """
         steps = self.default_steps if steps is None else steps
         gamma = self.default_gamma if gamma is None else gamma
@@ -202,7 +217,7 @@ class Codec(nn.Module, ABC):
                     f"The side image is {x_side.shape[2]}x{x_side.shape[1]}, but the file holds an image of "
                     f"{stream.width}x{stream.height}; rectified views are equally large."
                 )
-            x_side = pad(x_side[None].to(device), HYPER_STRIDE)
+            x_side = pad(x_side[None].to(device), self.stride)
         # 3. The latent: exact integers on the CPU, so that it is the encoder's y_hat to the bit.
         y_hat = self.decode_latent(stream)
         # 4. The image, from y_hat, x_side and noise that follows from the file.
@@ -228,6 +243,12 @@ BUILDERS = {
     "diffusion": "modules.diffusion_codec",
     "dicm": "modules.published.dicm",
     "cdc": "modules.published.cdc",
+    "ndic_bls17": "modules.published.ndic",
+    "ndic_bmshj18": "modules.published.ndic",
+    "ndic_cam": "modules.published.ndic_cam",
+    "ldmic": "modules.published.ldmic",
+    "ndsc": "modules.published.ndsc",
+    "dsin": "modules.published.dsin",
 }
 """model.codec -> the module whose `build(config)` makes it; imported when asked for, since it imports this one."""
 

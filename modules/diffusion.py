@@ -9,9 +9,9 @@ the network sees is the t of this process, in training and in sampling alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -133,17 +133,23 @@ def step_times(process: Process, steps: int) -> Tensor:
 
 
 def ddim(
-    process: Process, predict: Callable[[Tensor, Tensor], Tensor], x_start: Tensor, steps: int, clip: bool = True
+    process: Process,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    x_start: Tensor,
+    steps: int,
+    clip: bool = True,
+    walk: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Tensor:
     """DDIM (Song, Meng, Ermon 2021, eq. 12 with eta = 0): from x_1 = x_start (B, 3, H, W) to x0.
 
     `predict` (x_t, t (B,)) -> the network's prediction; it is called `steps` times.
 
-    With `clip`, each x0 is brought into [-1, 1] before the next step, as in training data.
+    With `clip`, each x0 is brought into [-1, 1] before the next step, as in training data. `walk` goes through the
+    steps; see `Codec.walk`.
     """
     x_t = x_start
     times = step_times(process, steps).to(x_start.device)
-    for now, after in pairwise(times):
+    for now, after in walk([*pairwise(times)]):
         t, s = now.expand(len(x_t)), after.expand(len(x_t))
         # Estimate x0 at t, then x_s = alpha(s) x0 + sigma(s) n with the noise n that x_t holds beside that x0.
         x0 = process.to_x0(x_t, predict(x_t, t).float(), t)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from config import Config, DiffusionConfig, LossConfig, ModelConfig
 from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask
 from modules.diffusion import Process, ddim
-from modules.entropy import Coded, Hyperprior
+from modules.entropy import Hyperprior
+from modules.entropy_model import Coded
 from modules.fusion import FusionSynthesis
 from modules.integer import IntegerSynthesis, LayerSpec
 from modules.noise import Draws, sampler_noise
@@ -36,7 +37,7 @@ def build(config: Config) -> DiffusionCodec:
 
 @dataclass
 class Context:
-    """What y_hat and x_side tell the denoiser: features from fine to coarse, and a first image in about [-1, 1]."""
+    """What y_hat and x_side tell the denoiser: features from fine to coarse, and the mean image in about [-1, 1]."""
 
     features: list[Tensor]
     mean: Tensor
@@ -49,11 +50,11 @@ class Context:
 
 
 class DiffusionCodec(Codec):
-    """Hyperprior latent + fused side features as context of a one-to-N-step diffusion decoder, at every rate.
+    """y_hat and features of x_side are the context of a diffusion decoder of one to N steps, at every rate.
 
     `modules/codec.py` has the diagram. The sender: `g_a` and `entropy`. The receiver: `entropy`, `e_side`, `g_s` (which
-    fuses), `mean` and `unet`. The denoiser predicts x0. Two denoising tasks are trained on one context: the start of
-    decoding (t = 1, noise of standard deviation gamma), and a random noise level. `gamma` conditions the network.
+    fuses), `mean` (the mean image) and `unet`, the denoiser, which predicts x0. Two denoising tasks are trained on one
+    context: the start of decoding (t = 1, noise of standard deviation gamma), and a random noise level.
     """
 
     def __init__(
@@ -125,11 +126,11 @@ class DiffusionCodec(Codec):
         def strip_of_y(strip: Strip) -> Tensor:
             return self.g_a(_channels_last(2 * x[:, :, strip.start : strip.stop] - 1), rate).float()
 
-        return self.entropy(by_strips(strip_of_y, x.shape[2], self.tile_rows, STRIDE), level)
+        return self.entropy(by_strips(strip_of_y, x.shape[2], self.tile_rows, STRIDE, self.walk), level)
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
         """See Codec; sizes must be multiples of 64. Both denoising tasks are to find the same x."""
-        if draws is None:
+        if draws is None:  # Not training: the latent as coded.
             level = torch.round(rate * (LEVELS - 1)).long() if rate is not None else _zeros(x).long()
             coded = self.analyse(x, level)
             return CodecOutput(coded.bits, _rate_of(level), coded.y_hat)
@@ -140,7 +141,7 @@ class DiffusionCodec(Codec):
         rate = _rate_of(level)
         y = self.g_a(_channels_last(2 * x - 1), rate)
         coded = self.entropy(y, level, draws)
-        output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.prior.loss())
+        output = CodecOutput(coded.bits, rate, coded.y_hat, aux=self.entropy.loss())
 
         # 2. The context of both tasks, from y_hat and x_side; some samples have the null input instead of x_side.
         present = draws.keeps_side(self.side_dropout)
@@ -233,13 +234,13 @@ class DiffusionCodec(Codec):
     def _estimate_x0(self, x_t: Tensor, t: Tensor, gamma: Tensor, rate: Tensor, context: Context) -> Tensor:
         """x0 (B, 3, H, W) float32 as the denoiser estimates it from x_t, whose noise has the deviation gamma sigma(t).
 
-        The network F works on the difference from the context's own image (Karras et al. 2022, eq. 7, around a mean):
+        The network F works on the difference from the mean image (Karras et al. 2022, eq. 7, around a mean):
 
             x0 = mean + c_skip (x_t - alpha mean) + c_out w F(c_in (x_t - alpha mean); t, gamma, rate, context)
 
-        so that neither what the context tells nor what x_t shows at low noise has to pass through F. The weight
-        w = alpha + (1 - alpha) gamma is gamma at t = 1: the image at gamma 0 is the mean itself, and what makes an
-        image realistic has weights of its own.
+        so that neither the mean image nor what x_t shows at low noise has to pass through F. The weight
+        w = alpha + (1 - alpha) gamma is gamma at t = 1: the image at gamma 0 is the mean image, and F has only to learn
+        what makes it realistic.
         """
         c_in, c_skip, c_out = self._precondition(t, gamma)
         alpha, _ = self.process.alpha_sigma(t)
@@ -271,9 +272,9 @@ class DiffusionCodec(Codec):
             def predict(x_t: Tensor, t: Tensor) -> Tensor:
                 return self._estimate_x0(x_t, t, gammas, rate, context)
 
-            return (ddim(self.process, predict, noise[None, :, rows].to(device), steps) + 1) / 2
+            return (ddim(self.process, predict, noise[None, :, rows].to(device), steps, walk=self.walk) + 1) / 2
 
-        return by_strips(strip_of_image, shape[1], self.tile_rows)
+        return by_strips(strip_of_image, shape[1], self.tile_rows, walk=self.walk)
 
 
 def _rate_of(level: Tensor) -> Tensor:

@@ -5,14 +5,12 @@ Both ends must have the same mean, scale and tables to the bit; `modules/integer
 
 from __future__ import annotations
 
-import hashlib
-from abc import abstractmethod
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modules.coder import ProbabilityTables
 from modules.derived import Derived
+from modules.entropy_model import GainedModel, checked_tables, digest_of
 from modules.integer import ACTIVATION_BITS, ACTIVATION_LIMIT, IntegerSynthesis, quantise
 from modules.likelihoods import (
     LIKELIHOOD_BOUND,
@@ -26,11 +24,8 @@ from modules.likelihoods import (
 )
 from utils.errors import CheckpointError
 
-GAIN_BITS = 20
-"""Fractional bits of an inverse gain."""
 
-
-class FrozenIntegers(nn.Module):
+class FrozenIntegers(GainedModel):
     """The integers of an entropy model: tables of z and y, medians of z, inverse gains, and the layers of h_s.
 
     `freeze` derives them, a checkpoint stores them, `thaw` checks loaded ones. Exactness at both ends of h_s:
@@ -45,36 +40,25 @@ class FrozenIntegers(nn.Module):
     z_frequencies: Tensor
     z_medians: Tensor
     y_frequencies: Tensor
-    inverse_gain: Tensor
-    frozen: Tensor
 
-    def __init__(self, latent: int, hyper: int, levels: int, mean_before_gain: bool) -> None:
-        super().__init__()
-        self.latent, self.hyper, self.levels = latent, hyper, levels
-        self.mean_before_gain = mean_before_gain
+    def __init__(
+        self, latent: int, hyper: int, levels: int, gains: tuple[float, float], mean_before_gain: bool
+    ) -> None:
+        super().__init__(latent, levels, gains)
+        self.hyper, self.mean_before_gain = hyper, mean_before_gain
         self._likelihood_low = LowerBound(LIKELIHOOD_BOUND)
         self.register_buffer("z_frequencies", torch.zeros(hyper, 2 * Z_LIMIT + 1, dtype=torch.int32))
         self.register_buffer("z_medians", torch.zeros(hyper, dtype=torch.int32))
         self.register_buffer("y_frequencies", torch.zeros(SCALES, 2 * Y_LIMIT + 1, dtype=torch.int32))
-        self.register_buffer("inverse_gain", torch.zeros(levels, latent, dtype=torch.int32))
-        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
         self._tables: Derived[tuple[ProbabilityTables, ProbabilityTables]] = Derived()
         self._identity: Derived[bytes] = Derived()
 
-    @abstractmethod
-    def gain(self, level: Tensor) -> Tensor:
-        """(B,) integer rate levels -> (B, M, 1, 1) float gains."""
-
     @torch.no_grad()
     def freeze(self) -> None:
-        """Derive every integer the coder depends on from the float weights; call after training and before coding.
-
-        Raises CheckpointError for weights whose integers do not fit or could make sums inexact.
-        """
+        """See EntropyModel."""
         self.h_s.freeze()
         self.z_medians.copy_(quantise(self.prior.medians(), ACTIVATION_BITS, "The medians of z"))
-        gain = self.gain(torch.arange(self.levels, device=self.z_medians.device))[:, :, 0, 0].cpu().double()
-        self.inverse_gain.copy_(torch.floor(2**GAIN_BITS / gain + 0.5).clamp(1, 2**31 - 1).to(torch.int32))
+        self.freeze_gain()
         self.check_exact()
         self.z_frequencies.copy_(z_table(self.prior, self.z_medians))
         self.y_frequencies.copy_(y_table())
@@ -82,11 +66,8 @@ class FrozenIntegers(nn.Module):
         self.tables()
 
     def thaw(self) -> None:
-        """Check loaded integers and set the float weights of h_s from them. Raises CheckpointError."""
-        if not bool(self.frozen):
-            raise CheckpointError(
-                "The checkpoint's entropy model was never frozen, so it has no tables; save it again."
-            )
+        """See EntropyModel; the float weights of h_s follow from its integers."""
+        self.require_saved_frozen()
         self._likelihood_low.bound.fill_(LIKELIHOOD_BOUND)  # A constant of this module, whatever a file says.
         self.tables()
         self.h_s.thaw()
@@ -99,10 +80,7 @@ class FrozenIntegers(nn.Module):
                 "The medians of z are beyond the range of activations, so sums could lose exactness and files would "
                 "not decode everywhere; lower the learning rate and train again."
             )
-        if bool((self.inverse_gain < 1).any()):
-            raise CheckpointError(
-                "The checkpoint's gain table has entries below 1; it is damaged: fetch or train it again."
-            )
+        self.check_gain()
 
     def tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
         """The coder's tables for z (one a channel) and y (one a scale).
@@ -110,21 +88,12 @@ class FrozenIntegers(nn.Module):
         Everything that codes, saves or loads asks for them, so this is where the integers are checked, again whenever
         one of them has changed. Raises CheckpointError.
         """
-        if not bool(self.frozen):
-            raise RuntimeError(
-                "Call freeze() before coding: the integer tables have not been derived from the weights."
-            )
+        self.require_frozen()
         return self._tables.get(self._integers(), self._checked_tables)
 
     def _checked_tables(self) -> tuple[ProbabilityTables, ProbabilityTables]:
         self.check_exact()
-        try:
-            z, y = (ProbabilityTables(table.cpu().numpy()) for table in (self.z_frequencies, self.y_frequencies))
-        except ValueError as error:
-            raise CheckpointError(
-                f"The checkpoint's probability tables are damaged ({error}); fetch or train it again."
-            ) from error
-        return z, y
+        return checked_tables(self.z_frequencies), checked_tables(self.y_frequencies)
 
     def _integers(self) -> list[Tensor]:
         """All that decides how a file is read, besides the layers' shapes; in the order of `identity`."""
@@ -133,15 +102,11 @@ class FrozenIntegers(nn.Module):
         return tables + [tensor for layer in layers for tensor in (layer.weight_int, layer.bias_int)]
 
     def identity(self) -> bytes:
-        """SHA-256 over everything that decides how a file is read: two models with equal identity read equal y_hat."""
+        """See EntropyModel."""
         return self._identity.get(self._integers(), self._digest)
 
     def _digest(self) -> bytes:
-        digest = hashlib.sha256(b"mean_before_gain;" if self.mean_before_gain else b"")
-        for layer in self.h_s.convolutions():
-            spec = layer.spec
-            digest.update(f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};".encode())
-        for tensor in self._integers():
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.cpu().numpy().astype("<i4").tobytes())
-        return digest.digest()
+        head = "mean_before_gain;" if self.mean_before_gain else ""
+        for spec in (layer.spec for layer in self.h_s.convolutions()):
+            head += f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};"
+        return digest_of(head.encode(), self._integers())

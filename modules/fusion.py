@@ -1,6 +1,11 @@
-"""Fusion of the decoded latent with the side image: the synthesis transform g_s, conditioned at every scale.
+"""Fusion of y_hat with x_side: the synthesis transform g_s, which takes features of x_side in at every scale.
 
 The views are rectified, so a point of x lies on the same row of x_side, some pixels to the left (for a left x).
+
+A new kind of fusion is a module for one scale, called as `CorrelationFuse.forward` is: features of y_hat and of x_side
+and the matches of the next coarser scale in, features and matches out. `FusionSynthesis` makes one a scale, by the
+kind's name, which stands in FusionKind and in `config.ModelConfig.fusion`; `utils/configrules.py` says which of the
+model's settings a kind reads.
 """
 
 from __future__ import annotations
@@ -92,8 +97,8 @@ class RowAttention(nn.Module):
 class Gate(nn.Module):
     """How far to trust what the side image offers at each position, in (0, 1); open at first.
 
-    It sees both sides of the comparison, so a wrong side image, or a point that only one camera sees, can be shut out;
-    with `evidence` also how sure the match is.
+    It compares h with what x_side offers, so a wrong side image, or a point that only one camera sees, can be shut
+    out; with `evidence` it also sees how sure the match is.
     """
 
     def __init__(self, channels: int, hidden: int = 32, evidence: bool = False) -> None:
@@ -113,7 +118,7 @@ class Gate(nn.Module):
 
 
 class Refine(nn.Module):
-    """A correction of an offset, of at most MAX_CORRECTION positions, from what the warp by it brought; 0 at first."""
+    """A correction of an offset, of at most MAX_CORRECTION positions, from the features that it warped; 0 at first."""
 
     def __init__(self, channels: int, hidden: int = 32) -> None:
         super().__init__()
@@ -131,12 +136,12 @@ class Refine(nn.Module):
 class Fuse(nn.Module):
     """One scale's fusion: h + projected side features (`add`), + row attention, or both.
 
-    `aligned` has both; where it does not attend, the matches of the next coarser scale steer a warp of the side
-    features, which costs no scores; and a gate weighs the sum. `coarse_maps`: how many matches that scale has for each
-    position, of which the mean is taken, weighted by confidence and learned trust.
+    `aligned` has both. Where it does not attend, the side features are warped by the matches of the next coarser scale,
+    and a gate weighs the sum. `coarse_maps`: how many matches a position has there, one for each head; their mean is
+    taken, weighted by confidence and learned trust.
 
-    `pixel_aligned` adds, at the finest scale, what features of 4x4 pixels cannot do: a match is corrected to a fraction
-    of a position by comparing h with what the warp brought, and the side image itself is moved by that, pixel by pixel.
+    `pixel_aligned` adds two things at the finest scale, whose features cover 4x4 pixels. A match is corrected to a
+    fraction of a position by comparing h with the warped features. The side image itself is warped by it.
     """
 
     def __init__(
@@ -212,7 +217,7 @@ class CorrelationFuse(nn.Module):
             matches, rows_off = self.correct(h, side, coarse.finer())
             offered = self.project(warp(side, matches.offset, rows_off))
             if self.project_picture is not None:
-                # 1/4: the pixels as well, each by its own match, which lies linearly between those of the positions.
+                # 1/4: the pixels as well, each by its own match, linear between the matches of the positions.
                 places = PATCH * torch.cat([matches.offset, rows_off], dim=1)
                 by_pixel = F.interpolate(places, scale_factor=PATCH, mode="bilinear").split(1, dim=1)
                 offered = offered + self.project_picture(F.pixel_unshuffle(warp(image, *by_pixel), PATCH))

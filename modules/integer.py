@@ -160,11 +160,15 @@ class IntegerConv(nn.Module):
         fraction = ((level - left * KNOT_SPACING).to(bias.dtype) / KNOT_SPACING)[:, None]
         return bias[left] * (1 - fraction) + bias[left + 1] * fraction
 
+    def kernel(self) -> Tensor:
+        """The float weights that count."""
+        return self.weight
+
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """x (B, inputs, H, W) float, level (B,) int64 -> (B, outputs, upsample * H, upsample * W)."""
         if self.spec.upsample > 1:
             x = F.interpolate(x, scale_factor=self.spec.upsample, mode="nearest")
-        x = F.conv2d(x, self.weight, padding=self.spec.kernel // 2)
+        x = F.conv2d(x, self.kernel(), padding=self.spec.kernel // 2)
         x = x + self._level_bias(self.bias, level)[:, :, None, None]
         if self.spec.activation == "relu":
             return F.relu(x)
@@ -173,7 +177,7 @@ class IntegerConv(nn.Module):
     @torch.no_grad()
     def freeze(self, name: str = "an integer layer") -> None:
         """Derive the integers from the float weights; CheckpointError, which says `name`, if they do not fit."""
-        self.weight_int.copy_(quantise(self.weight, WEIGHT_BITS, f"The weights of {name}"))
+        self.weight_int.copy_(quantise(self.kernel(), WEIGHT_BITS, f"The weights of {name}"))
         self.bias_int.copy_(quantise(self.bias, ACTIVATION_BITS, f"The biases of {name}"))
 
     @torch.no_grad()
@@ -189,6 +193,14 @@ class IntegerConv(nn.Module):
         # max over the outputs of A S + 2^14 B + 2^15, in unbounded integers.
         half = 2 ** (WEIGHT_BITS + 1)
         return max((ACTIVATION_LIMIT - 1) * w + 2**WEIGHT_BITS * b + half for w, b in zip(weights, biases, strict=True))
+
+    def check_exact(self, name: str = "an integer layer") -> None:
+        """Raise CheckpointError, which says `name`, if some sum could reach 2^53 and so lose exactness."""
+        if (largest := self.largest_sum()) >= EXACT_LIMIT:
+            raise CheckpointError(
+                f"The weights of {name} are so large that a sum could reach 2^53 (up to 2^{math.log2(largest):.2f}) "
+                "and lose exactness, so files would not decode everywhere; lower the learning rate and train again."
+            )
 
     @torch.no_grad()
     def integer_forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -254,7 +266,7 @@ class IntegerSynthesis(nn.Module):
         """
         z_hat = z_hat.cpu().double()
         with torch.autocast("cpu", enabled=False):
-            for layer in self.convolutions():
+            for layer in IntegerSynthesis.convolutions(self):  # A subclass may have others, beside this chain.
                 z_hat = layer.integer_forward(z_hat, level.cpu())
         return z_hat
 
@@ -270,16 +282,7 @@ class IntegerSynthesis(nn.Module):
         for layer in self.convolutions():
             layer.thaw()
 
-    def largest_sums(self) -> list[int]:
-        """`IntegerConv.largest_sum` of each layer, in order."""
-        return [layer.largest_sum() for layer in self.convolutions()]
-
     def check_exact(self) -> None:
         """Raise CheckpointError if some sum of the integer path could reach 2^53 and so lose exactness."""
-        for i, largest in enumerate(self.largest_sums()):
-            if largest >= EXACT_LIMIT:
-                raise CheckpointError(
-                    f"The weights of hyper-synthesis layer {i} are so large that a sum could reach 2^53 (up to "
-                    f"2^{math.log2(largest):.2f}) and lose exactness, so files would not decode everywhere; lower the "
-                    "learning rate and train again."
-                )
+        for i, layer in enumerate(self.convolutions()):
+            layer.check_exact(f"hyper-synthesis layer {i}")

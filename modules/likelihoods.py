@@ -79,6 +79,18 @@ class FactorizedPrior(EntropyBottleneck):
         likelihood, _, _ = self._likelihood(flat)
         return likelihood.view(channels, batch, height, width).permute(1, 0, 2, 3)
 
+    def mass(self, low: Tensor, high: Tensor) -> Tensor:
+        """Mass of each channel's density between values (B, C, H, W)."""
+        batch, channels, height, width = low.shape
+        lower, upper = (
+            self._logits_cumulative(v.permute(1, 0, 2, 3).reshape(channels, 1, -1), stop_gradient=False)
+            for v in (low, high)
+        )
+        # Both arguments in the lower tail of the sigmoid, where float32 keeps small differences.
+        sign = -torch.sign(lower + upper).detach()
+        likelihood = (torch.sigmoid(sign * upper) - torch.sigmoid(sign * lower)).abs()
+        return likelihood.view(channels, batch, height, width).permute(1, 0, 2, 3)
+
     def medians(self) -> Tensor:
         """(C,)."""
         return self.quantiles[:, 0, 1]

@@ -7,7 +7,7 @@ it stand a few whole images (input, noise, output), whose bytes no strips can sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,13 +62,22 @@ def _weights(strip: Strip, height: int, stride: int) -> Tensor:
     return weights
 
 
-def by_strips(function: Callable[[Strip], Tensor], height: int, rows: int | None, stride: int = 1) -> Tensor:
-    """function(strip) -> (B, C, strip rows / stride, W), for every strip, as one (B, C, height / stride, W)."""
+def by_strips(
+    function: Callable[[Strip], Tensor],
+    height: int,
+    rows: int | None,
+    stride: int = 1,
+    walk: Callable[[Sequence[Strip]], Iterable[Strip]] = iter,
+) -> Tensor:
+    """function(strip) -> (B, C, strip rows / stride, W), for every strip, as one (B, C, height / stride, W).
+
+    `walk` goes through several strips; see `Codec.walk`.
+    """
     strips = row_strips(height, rows)
     if len(strips) == 1:
         return function(strips[0])
     whole: Tensor | None = None
-    for strip in strips:
+    for strip in walk(strips):
         part = function(strip)
         if whole is None:
             whole = part.new_zeros(*part.shape[:2], height // stride, part.shape[3])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import Parser, run
+from utils.cli import Parser, bar, run, with_bar
 
 
 def main() -> int:
@@ -54,8 +54,9 @@ def main() -> int:
     from utils.checkpoint import find_model_file
     from utils.coding.batch import check_workers
     from utils.coding.batch_coding import RateChoice, compress_folder, load_encoder
+    from utils.coding.limits import TRIES
     from utils.errors import ConfigError
-    from utils.files import write_whole
+    from utils.files import MANIFEST, write_whole
     from utils.images import to_float
     from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
 
@@ -70,15 +71,18 @@ def main() -> int:
         return compress_folder(
             arguments.image, arguments.file, arguments.ckpt, choice, workers, tile_rows=arguments.tile_rows
         )
-    refuse_overwriting([arguments.file], [arguments.image, find_model_file(arguments.ckpt)])
+    model = find_model_file(arguments.ckpt)
+    refuse_overwriting([arguments.file], [arguments.image, model, model.with_name(MANIFEST)])
     refuse_lost_pictures([arguments.file])
     image = read_image(arguments.image)
     codec = load_encoder(arguments.ckpt, choice, arguments.tile_rows)
+    codec.walk = with_bar("encoding", "strip")
     height, width = image.shape[:2]
     pixels = height * width
     x = to_float(image)
     if choice.has_budget:
-        data = choice.compress(codec, x)
+        with bar(TRIES, "rate levels", "level") as tries:
+            data = choice.compress(codec, x, tries.update)
         note = f"rate level {codec.unpack(data, pixels).level} of 255"
     else:
         coded = codec.code(x, arguments.rate)

@@ -19,7 +19,7 @@ say "pretrained weights of LPIPS, DISTS and FID (145 MB the first time)"
 "$PYTHON" scripts/fetch_weights.py || say "going on without them: the report says what it lacks"
 start=$SECONDS
 
-say "1/4 training the preset demo for ${DEMO_STEPS:-60} steps on synthetic streets and a real stereo pair -> $out/runs/demo"
+say "1/4 training the preset demo for ${DEMO_STEPS:-60} steps on pairs made from photographs and a real stereo pair -> $out/runs/demo"
 PYTHONWARNINGS=ignore "$PYTHON" -m accelerate.commands.launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     train.py --preset demo --runs "$out/runs" --train.steps "${DEMO_STEPS:-60}"
 say "training took $((SECONDS - start)) s"

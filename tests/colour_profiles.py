@@ -1,7 +1,5 @@
 """Small ICC profiles (ICC.1:2001) made for tests: displays by primaries and gamma, grays by gamma, printing inks."""
 
-from __future__ import annotations
-
 import struct
 
 import numpy as np

@@ -1,20 +1,24 @@
 """Fixtures that several test files share."""
 
-from __future__ import annotations
-
 import copy
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState, PartialState
 from evaluation_files import GROUPS, QUICK, write_checkpoint, write_split
-from image_files import SAMPLE, kitti_sample
+from image_files import kitti_sample
+from script_files import load_script
 from tiny import tiny_config, train_a_little, write_data
 
 from config import Config
 from modules.codec import Codec
+from utils import cli
+from utils.checkpoint import MODEL_FILE, save_checkpoint
+from utils.coding import batch
 from utils.evaluation import pipeline
 from utils.metrics import MetricSuite
 
@@ -54,7 +58,6 @@ def fresh_accelerate() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def kitti_protocol() -> Path:
     """The real KITTI sample at the protocol's size, train/val/test; skips where it is absent."""
-    assert SAMPLE.name
     return kitti_sample("protocol")
 
 
@@ -70,8 +73,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few metrics only, where the test is not about them."""
+    """A few metrics only, and no figures, where the test is not about them."""
     monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(QUICK, *rest))
+    monkeypatch.setattr("utils.report.figures.write_figures", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +88,46 @@ def evaluation_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config, tiny_codec: Codec, evaluation_data: Path) -> Path:
     """A checkpoint of `tiny_codec` that names `evaluation_data` as its data."""
     return write_checkpoint(tmp_path_factory.mktemp("ckpt"), tiny_codec, tiny, evaluation_data)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs scripts/NAME.py in this process and ends it as its own does: (exit status, stdout, stderr)."""
+
+    def run(name: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(load_script(name).main)
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def file(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> Path:
+    """A checkpoint of the tiny codec after step 80, which a test may alter."""
+    path = tmp_path / "folder" / MODEL_FILE
+    save_checkpoint(path, tiny_codec, tiny, 80)
+    return path
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders are worked on without processes, which take long to start."""
+
+    def outcomes(task: batch.Task, jobs: Sequence[batch.Job], workers: int) -> Iterator[batch.Outcome]:
+        task.start()
+        yield from map(task.run, jobs)
+
+    monkeypatch.setattr(batch, "outcomes", outcomes)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small images gain nothing from a second thread and lose much when the core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,7 +1,5 @@
 """A task for the tests of batches; its processes start in a moment, since it needs no torch."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Entropy models and latents for tests."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -25,6 +23,13 @@ def fresh(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
     )
     h_a = HyperAnalysis(LATENT, 8, (LATENT + 8) // 2)
     return Hyperprior(LATENT, 8, h_a, h_s, levels, gains=(2.0, 12.0), mean_before_gain=mean_before_gain)
+
+
+def frozen(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
+    """The same, ready to code."""
+    entropy = fresh(levels, mean_before_gain)
+    entropy.freeze()
+    return entropy
 
 
 def latent(batch: int = 4, size: int = 4, spread: float = 1.0) -> Tensor:

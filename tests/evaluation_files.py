@@ -1,7 +1,5 @@
 """Checkpoints and small data sets for the tests of evaluation and of the command-line coder."""
 
-from __future__ import annotations
-
 import csv
 import json
 from argparse import Namespace

@@ -1,7 +1,5 @@
 """Small made-up image files and folders of pairs for the data tests."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct
@@ -66,12 +64,13 @@ def mpo(*views: np.ndarray, kinds: tuple[int, ...] = (0x020002, 0x020002), mark:
     return first[:exif_end] + segment + first[exif_end:] + second
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png16(height: int = 24, width: int = 32) -> bytes:
     """A 16-bit RGB PNG, which Pillow can read but not write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     rows = (b"\0" + b"\x12\x34" * 3 * width) * height
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

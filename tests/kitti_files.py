@@ -1,7 +1,5 @@
 """Made-up copies of KITTI Stereo and Cityscapes: the real names and counts, the images tiny."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A decoder up to y_hat and the noise, written from docs/format.md alone: plain integers, nothing of this project."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Scripts of the project as modules, so that a test can call their functions in its own process."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path
@@ -19,3 +17,11 @@ def load_script(name: str) -> ModuleType:
     sys.modules[key] = module  # Dataclasses look for their module there.
     spec.loader.exec_module(module)
     return module
+
+
+def one_line(result: tuple[int, str, str]) -> str:
+    """The sentence of a command that failed; everything else about its end is checked."""
+    status, out, err = result
+    assert status == 1 and not out
+    assert err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n") and "Traceback" not in err
+    return err

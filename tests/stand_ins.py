@@ -1,7 +1,5 @@
 """Random weights of the right shapes, pinned for the time of a test, to see how weights are found and loaded."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

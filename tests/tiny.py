@@ -1,7 +1,5 @@
 """A codec so small that a test can build, train and run it in a moment, and images for it."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

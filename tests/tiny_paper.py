@@ -1,7 +1,5 @@
 """The published presets with 8 channels where they have 64."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from tiny import batch_of_pairs

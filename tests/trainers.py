@@ -1,7 +1,5 @@
 """Trainers of a tiny codec, as train.py makes them, and what they leave behind."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

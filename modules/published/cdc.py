@@ -8,7 +8,8 @@ from torch import Tensor
 from config import Config, PaperDiffusionConfig, PaperModelConfig
 from modules.codec import Codec, CodecOutput, DenoisingTask
 from modules.diffusion import Process, ddim
-from modules.entropy import Coded, Hyperprior
+from modules.entropy import Hyperprior
+from modules.entropy_model import Coded
 from modules.integer import IntegerSynthesis
 from modules.noise import Draws, sampler_noise
 from modules.published.transforms import PaperAnalysis, PaperHyperAnalysis, PaperSynthesis, hyper_synthesis_layers
@@ -89,7 +90,7 @@ class CDC(Codec):
         # One noise level t for each sample, uniform; the context is g_s(y_hat).
         t = self.process.sample_t(draws.uniform("t"))
         noise = draws.normal("noise", tuple(x.shape[1:]))
-        return [self.denoise(x, noise, t, self.g_s(y_hat))], self.entropy.prior.loss()
+        return [self.denoise(x, noise, t, self.g_s(y_hat))], self.entropy.loss()
 
     def denoise(self, x: Tensor, noise: Tensor, t: Tensor, contexts: list[Tensor]) -> DenoisingTask:
         """The denoising task for x (B, 3, H, W) in [0, 1] at noise levels t (B,)."""
@@ -133,5 +134,5 @@ class CDC(Codec):
             return self.unet(x_t, t, contexts)
 
         # As published: x0 is kept in range between steps by the x model, not by the epsilon models.
-        x_hat = ddim(self.process, predict, start, steps, clip=self.process.prediction != "epsilon")
+        x_hat = ddim(self.process, predict, start, steps, self.process.prediction != "epsilon", self.walk)
         return (x_hat + 1) / 2

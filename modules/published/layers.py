@@ -1,4 +1,4 @@
-"""Building blocks of the published CDC and DICM networks, shared by their transforms and their U-Net.
+"""Building blocks that published networks share: CDC and DICM, and Ballé's transforms in NDIC, CAM and LDMIC.
 
 Facts (kernel sizes, orders, activations) from Yang and Mandt, "Lossy Image Compression with Conditional Diffusion
 Models", NeurIPS 2023 (CDC), and from its descendant DICM, "Distributed Image Compression with Conditional Diffusion
@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from modules.likelihoods import lower_bound
 
 TIME_SLOPE = 0.2
 """Negative slope of the LeakyReLU through which the time embedding enters a block."""
@@ -113,3 +115,61 @@ def downsample(inputs: int, outputs: int) -> nn.Conv2d:
 def upsample(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     """(B, inputs, H, W) -> (B, outputs, 2H, 2W): 4x4 transposed convolution of stride 2."""
     return nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+
+
+# ------------------------------------------------ Ballé's transforms, which NDIC, CAM and LDMIC share
+
+GDN_PEDESTAL = 2.0**-36
+"""Added to what GDN stores the square root of, so that the square root has a finite slope at 0."""
+BETA_MIN = 1e-6
+"""Smallest beta of GDN, which keeps the root positive."""
+
+
+class GDN(nn.Module):
+    """Generalised divisive normalisation, and with `inverse` its approximate inverse.
+
+    y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2), and x_i = y_i sqrt(beta_i + sum_j gamma_ij y_j^2): Ballé, Laparra,
+    Simoncelli 2016 and 2017 (arXiv 1511.06281, 1611.01704). beta and gamma stay non-negative since their square roots
+    are what is learned; a bound passes gradients that would raise a value. They begin at 1 and 0.1 times the identity.
+    """
+
+    def __init__(self, channels: int, inverse: bool = False) -> None:
+        super().__init__()
+        self.inverse = inverse
+        self.beta = nn.Parameter((torch.ones(channels) + GDN_PEDESTAL).sqrt())
+        self.gamma = nn.Parameter((0.1 * torch.eye(channels) + GDN_PEDESTAL).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> the same shape, float32."""
+        with full_precision(x.device):
+            x = x.float()
+            beta = lower_bound(self.beta, (BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
+            gamma = lower_bound(self.gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
+            root = F.conv2d(x * x, gamma[:, :, None, None], beta)
+            return x * (root.sqrt() if self.inverse else root.rsqrt())
+
+
+def conv5(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    """(B, inputs, H, W) -> (B, outputs, H/2, W/2): 5x5 convolution of stride 2."""
+    return nn.Conv2d(inputs, outputs, 5, stride=2, padding=2, bias=bias)
+
+
+def deconv5(inputs: int, outputs: int, bias: bool = True) -> nn.ConvTranspose2d:
+    """(B, inputs, H, W) -> (B, outputs, 2H, 2W): 5x5 transposed convolution of stride 2."""
+    return nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1, bias=bias)
+
+
+def gdn_analysis(channels: int) -> nn.Sequential:
+    """Image (B, 3, H, W) -> y (B, channels, H/16, W/16): four conv5 with GDN between them."""
+    layers: list[nn.Module] = [conv5(3, channels)]
+    for _ in range(3):
+        layers += [GDN(channels), conv5(channels, channels)]
+    return nn.Sequential(*layers)
+
+
+def gdn_synthesis(inputs: int, channels: int) -> nn.Sequential:
+    """(B, inputs, h, w) -> image (B, 3, 16h, 16w), not clamped: four deconv5 with inverse GDN between them."""
+    layers: list[nn.Module] = []
+    for width in (inputs, channels, channels):
+        layers += [deconv5(width, channels), GDN(channels, inverse=True)]
+    return nn.Sequential(*layers, deconv5(channels, 3))

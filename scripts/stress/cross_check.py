@@ -81,7 +81,7 @@ def codec_as(setting: str, ckpt: str) -> Any:
     if setting == "compiled":
         torch._dynamo.config.cache_size_limit = 64  # Latents of different shapes each have their own graph.
         networks = [child for child in codec.children() if child is not codec.entropy]
-        for network in (*networks, codec.entropy.h_a):  # The entropy coder is no work of torch.
+        for network in (*networks, *codec.entropy.networks()):  # The entropy coder is no work of torch.
             network.compile(fullgraph=True, dynamic=True)
         h_s = codec.entropy.h_s
         h_s.integer_forward = torch.compile(h_s.integer_forward, fullgraph=True, dynamic=True)  # type: ignore

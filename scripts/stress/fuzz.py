@@ -177,10 +177,12 @@ def small_codec(folder: Path) -> Path:
 
     from config import PRESETS
     from modules.codec import build_codec
+    from modules.entropy import Hyperprior
     from utils.checkpoint import MODEL_FILE, save_checkpoint
 
     torch.manual_seed(0)
     codec = build_codec(PRESETS["demo"])
+    assert isinstance(codec.entropy, Hyperprior)
     with torch.no_grad():
         for parameter in codec.entropy.h_a.parameters():
             parameter.mul_(2)

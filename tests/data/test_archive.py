@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import pickle
 import zipfile
 from pathlib import Path
 
@@ -50,12 +49,6 @@ def test_names_that_lead_outside_are_refused(archive: Archive, name: str) -> Non
             call(name)
 
 
-def test_pickled_archive_reads(archive: Archive) -> None:
-    archive.read("top.txt")
-    copy = pickle.loads(pickle.dumps(archive))
-    assert copy.read("b/one.bin") == archive.read("b/one.bin")
-
-
 def _read_many(archive: Archive, names: list[str]) -> bool:
     return all(archive.read(name) == name.encode() * 100 for name in names * 50)
 
@@ -66,16 +59,6 @@ def test_two_processes_read_at_once(archive: Archive, method: str) -> None:
     names = ["b/two.bin", "b/one.bin", "a/c/three.bin"]
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.starmap(_read_many, [(archive, names)] * 2) == [True, True]
-
-
-def test_handle_is_reopened_after_a_fork(tmp_path: Path) -> None:
-    archive = open_archive(zip_folder(write(tmp_path / "r" / "a", b"1").parent, tmp_path / "r.zip"))
-    before = archive._handle()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if archive._handle() is not before else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert archive._handle() is before
 
 
 def test_zip_cut_short(tmp_path: Path) -> None:
@@ -99,8 +82,3 @@ def test_zip_with_escaping_members_is_refused(tmp_path: Path) -> None:
         archive.writestr("../../evil", "x")
     with pytest.raises(DataError, match="points outside"):
         open_archive(tmp_path / "evil.zip").files()
-
-
-def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder or zip file at .*nowhere"):
-        open_archive(tmp_path / "nowhere")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import encode, noise, write, zip_folder
+from image_files import noise, zip_folder
 from kitti_files import write_cityscapes
 from PIL import Image
+from sentences import sentence
 
 from data.files.cityscapes import EXPECTED
 from data.sources import open_source, verify
-from utils.errors import DataError
 
 NAMES = ["ulm_000001_000019", "aachen_000002_000019", "aachen_000001_000019", "bremen_000000_000019"]
 
@@ -32,14 +32,6 @@ def zipped(root: Path, target: Path) -> Path:
         zip_folder(target / "t", target / f"{tree}_trainvaltest.zip")
         shutil.rmtree(target / "t")
     return target
-
-
-def sentence(call) -> str:
-    with pytest.raises(DataError) as error:
-        call()
-    text = str(error.value)
-    assert "\n" not in text and text.endswith(".")
-    return text
 
 
 @pytest.mark.parametrize("form", ["folders", "zips", "left zip"])
@@ -89,15 +81,3 @@ def test_wrong_roots(root: Path, tmp_path: Path) -> None:
     assert "holds no *_leftImg8bit.png" in sentence(lambda: open_city(root, "test"))
     shutil.rmtree(root / "rightImg8bit")
     assert "neither the folder rightImg8bit" in sentence(lambda: open_city(root))
-
-
-def test_zip_cut_short(root: Path, tmp_path: Path) -> None:
-    folder = zipped(root, tmp_path / "zips")
-    path = folder / "rightImg8bit_trainvaltest.zip"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert "rightImg8bit_trainvaltest.zip" in sentence(lambda: open_city(folder))
-
-
-def test_bad_image_is_found_by_verify(root: Path) -> None:
-    write(root / "rightImg8bit/train/ulm/ulm_000001_000019_rightImg8bit.png", encode(noise(64, 64))[:-100])
-    assert "ulm_000001_000019_rightImg8bit.png is cut short" in sentence(lambda: verify(open_city(root)))

@@ -1,12 +1,12 @@
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
-from image_files import encode, noise, png16, write
+from image_files import chunk, encode, noise, png16, write
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from sentences import sentence
 
 from data.images import check_image, decode_image, read_image
 from utils.errors import DataError
@@ -54,7 +54,7 @@ def bomb() -> bytes:
     """A PNG of a few bytes that claims 60000x60000 pixels."""
     good = encode(noise())
     header = struct.pack(">II", 60000, 60000) + good[24:29]
-    return good[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + good[33:]
+    return good[:8] + chunk(b"IHDR", header) + good[33:]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF"])
@@ -63,13 +63,6 @@ def test_lossless_formats_give_the_stored_pixels(kind: str) -> None:
     data = encode(image, kind)
     np.testing.assert_array_equal(decode_image(data, "a"), image)
     assert decode_image(data, "a").flags.c_contiguous
-    assert check_image(io.BytesIO(data), "a") == (24, 32)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
-def test_lossy_formats_are_read(kind: str) -> None:
-    data = encode(noise(), kind)
-    assert decode_image(data, "a").shape == (24, 32, 3)
     assert check_image(io.BytesIO(data), "a") == (24, 32)
 
 
@@ -128,14 +121,10 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_file_is_one_sentence_in_both_checks(case: str) -> None:
     data, message = BAD[case]
-    for check in (
-        lambda: decode_image(data, "seq/000012.png"),
-        lambda: check_image(io.BytesIO(data), "seq/000012.png"),
-    ):
-        with pytest.raises(DataError) as error:
-            check()
-        text = str(error.value)
-        assert text.startswith("seq/000012.png ") and message in text and text.endswith(".") and "\n" not in text
+    name = "seq/000012.png"
+    for check in (lambda: decode_image(data, name), lambda: check_image(io.BytesIO(data), name)):
+        text = sentence(check, DataError)
+        assert text.startswith(f"{name} ") and message in text
 
 
 def test_damage_inside_a_png_is_found_by_decoding() -> None:

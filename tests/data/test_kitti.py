@@ -7,12 +7,11 @@ import pytest
 from image_files import encode, kitti_sample, noise, write, zip_folder
 from kitti_files import write_kitti
 from PIL import Image
+from sentences import sentence
 
-from data.files.archive import open_archive
 from data.files.geometry import Fit
-from data.files.kitti import FITS, PROTOCOLS, expected_pairs, missing_files
+from data.files.kitti import FITS, expected_pairs
 from data.sources import open_source, verify
-from utils.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -108,43 +107,12 @@ def test_layouts_of_a_root(tmp_path: Path, layout: str) -> None:
     verify(source)
 
 
-def test_one_folder_or_zip_alone(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path / "root", SOME)
-    for year, name in ((2012, "data_stereo_flow_multiview"), (2015, "data_scene_flow_multiview")):
-        zipped = zip_folder(root / name, tmp_path / f"{name}.zip")
-        shutil.copytree(root / name, tmp_path / "plain")
-        for path in (root / name, zipped, tmp_path / "plain"):
-            ids = open_kitti(path, "test").ids
-            assert ids and all(name.startswith(f"kitti{year}_testing") for name in ids), path
-        shutil.rmtree(tmp_path / "plain")
-
-
-def test_other_camera_names_are_accepted(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path, {(2015, "testing"): [1]})
-    testing = root / "data_scene_flow_multiview" / "testing"
-    for old, new in (("image_2", "colored_0"), ("image_3", "colored_1")):
-        (testing / old).rename(testing / new)
-    assert open_kitti(root, "test").ids == ["kitti2015_testing_000001_10"]
-
-
 def test_partial_copy_says_how_much(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_kitti(tmp_path, {(2015, "training"): range(150, 160)}, frames=[10])
     with caplog.at_level(logging.WARNING):
         train = open_kitti(root, "train")
     assert len(train) == 10 and "10 of 1396 pairs" in train.report and "10 of 1396" in caplog.text
     assert open_kitti(root, "val").ids == [f"kitti2015_training_{scene:06d}_10" for scene in range(155, 160)]
-
-
-def test_limit(whole: Path) -> None:
-    assert open_kitti(whole, "val", limit=3).ids == open_kitti(whole, "val").ids[:3]
-
-
-def sentence(call) -> str:
-    with pytest.raises(DataError) as error:
-        call()
-    text = str(error.value)
-    assert "\n" not in text and text.endswith(".")
-    return text
 
 
 def test_empty_split_is_a_sentence(tmp_path: Path) -> None:
@@ -205,15 +173,6 @@ def test_drives_of_the_development_kit(tmp_path: Path) -> None:
     assert "Line 1 of" in sentence(lambda: open_kitti(root, "train"))
 
 
-def test_missing_files_are_counted(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path, {(2015, "training"): range(1, 200)}, frames=[10, 11])
-    rows = {folder: (expected, missing) for folder, expected, missing in missing_files(open_archive(root), "ndic")}
-    assert rows["data_scene_flow_multiview/training/image_2"] == (400, ["000000_10.png", "000000_11.png"])
-    expected, missing = rows["data_stereo_flow_multiview/testing/ (left)"]
-    assert expected == len(missing) == 390
-    assert sum(expected for expected, _ in rows.values()) == 2 * 2 * (194 + 195 + 200 + 200)
-
-
 def test_centre_crop_is_torchvisions() -> None:
     from torchvision.transforms.functional import center_crop
 
@@ -221,29 +180,6 @@ def test_centre_crop_is_torchvisions() -> None:
         image = noise(height, width)
         expected = np.asarray(center_crop(Image.fromarray(image), [370, 740]))
         np.testing.assert_array_equal(Fit(crop=(370, 740))(image, "a"), expected)
-
-
-def test_protocols_name_only_scenes_that_exist() -> None:
-    for protocol in PROTOCOLS.values():
-        for block in (block for blocks in protocol.values() for block in blocks):
-            assert (
-                block.scenes[-1]
-                < {2012: {"training": 194, "testing": 195}, 2015: dict.fromkeys(("training", "testing"), 200)}[
-                    block.year
-                ][block.part]
-            )
-
-
-def test_real_sample() -> None:
-    root = kitti_sample("raw")
-    test, train = open_kitti(root, "test"), open_kitti(root, "train")
-    assert (len(test), len(train)) == (4, 8)
-    assert "4 of 395" in test.report and "8 of 1396" in train.report
-    verify(test)
-    assert test[0].x.shape == (128, 256, 3)
-    assert open_kitti(root, "test", size="full")[0].x.shape == (375, 1242, 3)
-    with pytest.raises(DataError, match="No pair of KITTI's val split"):
-        open_kitti(root, "val")
 
 
 @pytest.mark.parametrize(("part", "size", "split"), [("testing", "protocol", "test"), ("training", "train", "train")])

@@ -1,18 +1,13 @@
 """The KITTI sample is built from KITTI 2015's own files, picture by picture, and nothing else passes for it."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from image_files import SAMPLE, encode, noise
-from script_files import SCRIPTS
 
 from data.files import kitti_sample
 from data.files.kitti_sample import LIST, open_sample
@@ -81,7 +76,7 @@ def test_missing_scenes_are_named(two_scenes: Path, tmp_path: Path):
 
 
 @pytest.mark.skipif(not NATIVE.is_dir(), reason="the KITTI sample is not there")
-def test_the_script_builds_the_stored_sample(tmp_path: Path):
+def test_the_script_builds_the_stored_sample(command, tmp_path: Path):
     """From full-size pictures of the same drives in KITTI's own layout: the same pixels as the stored sample's."""
     names = {"test": sorted(p.name for p in (NATIVE / "test/left").iterdir())[:2]}
     names["val"] = sorted(p.name for p in (NATIVE / "val/left").iterdir())[:2]
@@ -91,9 +86,9 @@ def test_the_script_builds_the_stored_sample(tmp_path: Path):
         for name in found
     }
     root, out = write_scenes(tmp_path, scenes), tmp_path / "out"
-    command = [sys.executable, SCRIPTS / "prepare_kitti.py", root, "--sample", "--partial", "--splits", "val", "test"]
-    done = subprocess.run([*command, "--out", out], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    given = [root, "--sample", "--partial", "--splits", "val", "test", "--out", out]
+    status, _, err = command("prepare_kitti", *given)
+    assert status == 0, err
     for split, found in names.items():
         for name in found:
             for view in ("left", "right"):

@@ -1,55 +1,28 @@
-import runpy
-import subprocess
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
-from image_files import encode, kitti_sample, noise, write
+from image_files import encode, noise, write
 from kitti_files import write_cityscapes, write_kitti
 
 from data.files.packed import PackedSource
 from data.sources import open_source
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
-
-def run(
-    dataset: str, *arguments: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> tuple[int, str]:
+def prepare(command, dataset: str, *arguments: object) -> tuple[int, str]:
     """Exit status and all that the script prints."""
-    script = SCRIPTS / f"prepare_{dataset}.py"
-    monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(script), run_name="__main__")
-    out, err = capsys.readouterr()
-    return int(exit_.value.code or 0), out + err
+    status, out, err = command(f"prepare_{dataset}", *arguments)
+    return status, out + err
 
 
-@pytest.fixture
-def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    return lambda dataset, *arguments: run(dataset, *arguments, monkeypatch=monkeypatch, capsys=capsys)
-
-
-@pytest.mark.parametrize("dataset", ["kitti", "cityscapes"])
-def test_help_from_anywhere(dataset: str, tmp_path: Path) -> None:
-    script = SCRIPTS / f"prepare_{dataset}.py"
-    result = subprocess.run([sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0 and "--partial" in result.stdout
-
-
-def test_incomplete_download_is_counted_and_refused(prepare, tmp_path: Path) -> None:
+def test_incomplete_download_is_counted_and_refused(command, tmp_path) -> None:
     root = write_kitti(tmp_path / "raw", {(2015, "testing"): range(5, 200)}, frames=[10])
-    status, text = prepare("kitti", root, "--out", tmp_path / "out")
+    status, text = prepare(command, "kitti", root, "--out", tmp_path / "out")
     assert status == 1 and not (tmp_path / "out").exists()
     assert "data_scene_flow_multiview/testing/image_2: 195 of 200 images; missing: 000000_10.png" in text
     assert "data_stereo_flow_multiview/training/ (left): 0 of 388 images" in text
     assert text.strip().splitlines()[-1].startswith("error: The download lacks ")
 
 
-def test_whole_kitti(prepare, tmp_path: Path) -> None:
+def test_whole_kitti(command, tmp_path) -> None:
     root = write_kitti(tmp_path / "raw", frames=[10, 11])
-    status, text = prepare("kitti", root, "--out", tmp_path / "out", "--sizes", "full")
+    status, text = prepare(command, "kitti", root, "--out", tmp_path / "out", "--sizes", "full")
     assert status == 0, text
     for split, count in (("train", 1396), ("val", 45), ("test", 395)):
         packed = open_source("kitti", split=split, root=tmp_path / "out", size="full")
@@ -57,56 +30,42 @@ def test_whole_kitti(prepare, tmp_path: Path) -> None:
         assert packed.ids == open_source("kitti", split=split, root=root, size="full").ids
 
 
-def test_real_sample_to_caches(prepare, tmp_path: Path) -> None:
-    root = kitti_sample("raw")
-    status, text = prepare("kitti", root, "--out", tmp_path, "--partial")
-    assert status == 0 and "No pair of KITTI's val split" in text
-    for split, size in (("train", "train"), ("train", "protocol"), ("test", "protocol")):
-        packed, raw = (open_source("kitti", split=split, root=place, size=size) for place in (tmp_path, root))
-        assert isinstance(packed, PackedSource) and packed.ids == raw.ids and packed.report == raw.report
-        np.testing.assert_array_equal(packed[1].x_side, raw[1].x_side)
-
-
-def test_damaged_images_are_all_named(prepare, tmp_path: Path) -> None:
+def test_damaged_images_are_all_named(command, tmp_path) -> None:
     root = write_kitti(tmp_path / "raw", {(2015, "testing"): range(4)}, frames=[10])
     right = root / "data_scene_flow_multiview/testing/image_3"
     write(right / "000001_10.png", encode(noise(24, 40))[:-30])
     write(right / "000003_10.png", b"")
-    status, text = prepare("kitti", root, "--out", tmp_path / "out", "--partial", "--splits", "test", "--sizes", "full")
+    status, text = prepare(
+        command, "kitti", root, "--out", tmp_path / "out", "--partial", "--splits", "test", "--sizes", "full"
+    )
     assert status == 1 and not (tmp_path / "out").exists()
     assert "000001_10.png is cut short" in text and "000003_10.png is empty" in text
     assert "2 of 4 pairs of kitti's test split are damaged" in text.strip().splitlines()[-1]
 
 
-def test_check_decodes_and_writes_nothing(prepare, tmp_path: Path) -> None:
+def test_check_decodes_and_writes_nothing(command, tmp_path) -> None:
     root = write_kitti(tmp_path / "raw", {(2015, "testing"): range(2)}, frames=[10])
     options = ("--out", tmp_path / "out", "--partial", "--splits", "test", "--sizes", "full", "--check")
-    status, text = prepare("kitti", root, *options)
+    status, text = prepare(command, "kitti", root, *options)
     assert status == 0 and "Every image can be read" in text
     path = root / "data_scene_flow_multiview/testing/image_2/000001_10.png"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(bytes(data))
-    status, text = prepare("kitti", root, *options)
+    status, text = prepare(command, "kitti", root, *options)
     assert status == 1 and "image_2/000001_10.png is cut short or damaged" in text
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_of_the_wanted_splits(prepare, tmp_path: Path) -> None:
-    root = write_kitti(tmp_path / "raw", {(2015, "testing"): range(2)})
-    status, text = prepare("kitti", root, "--out", tmp_path / "out", "--partial", "--splits", "val")
-    assert status == 1 and "holds no pair of the splits val" in text
-
-
-def test_cityscapes(prepare, tmp_path: Path) -> None:
+def test_cityscapes(command, tmp_path) -> None:
     root = write_cityscapes(tmp_path / "raw", "val", ["ulm_0_0", "aachen_0_0"])
     write_cityscapes(tmp_path / "raw", "train", ["bonn_0_0"])
-    status, text = prepare("cityscapes", root, "--out", tmp_path / "out")
+    status, text = prepare(command, "cityscapes", root, "--out", tmp_path / "out")
     assert status == 1 and "leftImg8bit/val: 2 of 500 images" in text
-    status, text = prepare("cityscapes", root, "--out", tmp_path / "out", "--partial")
+    status, text = prepare(command, "cityscapes", root, "--out", tmp_path / "out", "--partial")
     assert status == 0, text
     packed = open_source("cityscapes", split="val", root=tmp_path / "out")
     assert isinstance(packed, PackedSource) and packed.groups == ["aachen", "ulm"]
     (root / "rightImg8bit/val/ulm/ulm_0_0_rightImg8bit.png").unlink()
-    status, text = prepare("cityscapes", root, "--out", tmp_path / "out", "--partial")
+    status, text = prepare(command, "cityscapes", root, "--out", tmp_path / "out", "--partial")
     assert status == 1 and "rightImg8bit/val: 1 of 500 images; missing: ulm/ulm_0_0_rightImg8bit.png" in text

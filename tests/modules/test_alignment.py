@@ -1,7 +1,5 @@
 """Alignment: matches are found at every size, on their row, by a prior in shares of the width, in linear memory."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 from unittest.mock import patch
@@ -85,15 +83,6 @@ def test_the_prior_is_one_of_shares_of_the_width() -> None:
         near = offset.abs() <= reach
         assert (bias[~near] == -math.inf).all() and (~near).any()
         torch.testing.assert_close(bias[near], offset[near] / reach)
-
-
-def test_a_prior_decides_where_content_does_not() -> None:
-    """With blind descriptors all of the weight goes where the prior is highest: to the far left of the reach."""
-    row = comparing(RowCorrelation(CHANNELS, CHANNELS), -math.inf)
-    with torch.no_grad():
-        row.prior.copy_(torch.linspace(1000, 0, len(row.prior)))
-    offset = row(*views(64, 3.0))[1].offset
-    torch.testing.assert_close(offset[..., 18:], torch.full((1, 1, 2, 46), -18.0))
 
 
 def test_a_match_stays_in_its_row() -> None:

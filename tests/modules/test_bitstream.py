@@ -1,7 +1,5 @@
 """The file format: fixed bytes, at most 8 of overhead, and one named error for everything that is not a file."""
 
-from __future__ import annotations
-
 import hashlib
 
 import pytest

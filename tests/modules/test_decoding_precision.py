@@ -1,9 +1,6 @@
 """--precision: the receiver's networks in bfloat16 read the same files and give almost the same images."""
 
-from __future__ import annotations
-
 import json
-import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,7 +9,7 @@ import pytest
 import torch
 from evaluation_files import options, summary_of
 from image_files import encode, write
-from script_files import load_script
+from script_files import one_line
 from tiny import smooth_pair
 
 import utils.training.precision
@@ -56,20 +53,17 @@ def test_auto_asks_the_processor(instructions: list[str], expected: torch.dtype 
     assert codec.decoding_dtype == expected
 
 
-def test_the_script_takes_it_for_files_and_for_folders(
-    ckpt: Path, codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_script_takes_it_for_files_and_for_folders(command, in_this_process, ckpt, codec, tmp_path):
     x, x_side = smooth_pair()
     (tmp_path / "files").mkdir()
     (tmp_path / "sides").mkdir()
     (tmp_path / "files" / "a.bin").write_bytes(codec.compress(x, 0.5))
     write(tmp_path / "sides" / "a.png", encode(to_uint8(x_side)))
-    module = load_script("decompress")
 
     def decompress(file: str, side: str, out: str, *words: str) -> np.ndarray:
-        paths = [str(tmp_path / "files" / file), str(tmp_path / out), "--side", str(tmp_path / "sides" / side)]
-        monkeypatch.setattr(sys, "argv", ["decompress", *paths, "--ckpt", str(ckpt), "--gamma", "1", *words])
-        assert module.main() == 0
+        paths = [tmp_path / "files" / file, tmp_path / out, "--side", tmp_path / "sides" / side]
+        status, _, err = command("decompress", *paths, "--ckpt", ckpt, "--gamma", 1, *words)
+        assert status == 0, err
         return read_image(tmp_path / (out if out.endswith("png") else f"{out}/a.png"))
 
     exact, rounded = (
@@ -79,17 +73,20 @@ def test_the_script_takes_it_for_files_and_for_folders(
     of_folder = decompress("", "", "out", "--precision", "bf16")
     assert np.abs(of_folder.astype(int) - rounded).mean() < np.abs(of_folder.astype(int) - exact).mean() / 4
     assert json.loads((tmp_path / "out" / "decompress.json").read_text())["precision"] == "bf16"
-    with pytest.raises(ConfigError, match="precision"):
-        decompress("", "", "out", "--precision", "no")
+    again = [tmp_path / "files", tmp_path / "out", "--side", tmp_path / "sides", "--ckpt", ckpt, "--gamma", 1]
+    assert "precision" in one_line(command("decompress", *again, "--precision", "no"))
 
 
 @pytest.mark.usefixtures("offline", "quick")
 def test_an_evaluation_takes_it_and_says_so(ckpt: Path, tmp_path: Path) -> None:
     request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": "correct"}
     with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
-        evaluate(options(ckpt, tmp_path / "out", precision="bf16", **request))
-    assert coder.call_args.args[0].decoding_dtype == torch.bfloat16
+        evaluate(options(ckpt, tmp_path / "out", precision="bf16", tile_rows=256, **request))
+    codec = coder.call_args.args[0]
+    assert codec.decoding_dtype == torch.bfloat16 and codec.tile_rows == 256
     assert summary_of(tmp_path / "out")["environment"]["decoding_precision"] == "bf16"
     assert "decoded in bfloat16" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(ConfigError, match="precision"):
-        evaluate(options(ckpt, tmp_path / "out", **request))
+        evaluate(options(ckpt, tmp_path / "out", tile_rows=256, **request))
+    with pytest.raises(ConfigError, match="at least 192"):
+        evaluate(options(ckpt, tmp_path / "other", tile_rows=100, **request))

@@ -1,19 +1,18 @@
 """The diffusion codec: its denoiser uses all that it is given, and its prediction is well conditioned at any noise."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
 from torch import Tensor
 
 from modules.codec import Codec, build_codec
 from modules.diffusion_codec import DATA_STD, MAX_WEIGHT, Context
 from modules.noise import Draws
-from modules.transforms import BlockDCT
+from modules.transforms import BlockDCT, Down
 
 
 @pytest.mark.parametrize("fusion", ["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"])
@@ -25,9 +24,6 @@ def test_every_kind_trains_and_decodes(fusion: str) -> None:
     total.backward()
     assert torch.isfinite(total) and all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
     assert torch.isfinite(codec.decompress(codec.compress(x[0], 0.5), x_side[0])).all()
-
-
-# ---------------------------------------------------------------- the denoiser uses what it is given
 
 
 def unet_inputs(codec: Codec, t: float, gamma: float = 0.5, rate: float = 0.5) -> tuple[Any, ...]:
@@ -65,22 +61,6 @@ def test_the_denoiser_uses_time_gamma_rate_and_its_input(tiny_codec: Codec, name
         before = tiny_codec.unet(x_t, time, gamma, rate, context.features)  # type: ignore[operator]
         after = tiny_codec.unet(changed["x_t"], changed["time"], changed["gamma"], changed["rate"], context.features)  # type: ignore[operator]
     assert (before - after).abs().mean() > 1e-4, "an input without a connection changes nothing at all"
-
-
-def test_the_rate_conditions_sender_and_receiver(tiny_codec: Codec) -> None:
-    """g_a and g_s are told the rate: the same image and the same latent give others at another rate."""
-    x, x_side = smooth_pair()
-    with torch.no_grad():
-        y = [tiny_codec.g_a(2 * x[None] - 1, torch.tensor([rate])) for rate in (0.0, 1.0)]  # type: ignore[operator]
-        y_hat = tiny_codec.code(x, 0.5).y_hat
-        context = [
-            tiny_codec.context(y_hat, x_side[None], torch.tensor([True]), torch.tensor([rate])).features[0]  # type: ignore[operator]
-            for rate in (0.0, 1.0)
-        ]
-    assert (y[0] - y[1]).abs().max() > 1e-3 and (context[0] - context[1]).abs().max() > 1e-3
-
-
-# ---------------------------------------------------------------- training forward
 
 
 def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
@@ -126,9 +106,6 @@ def test_training_drops_the_side_image_as_often_as_asked(tiny_codec: Codec) -> N
         hook.remove()
     dropped = float((~seen[0]).float().mean())
     assert 0 < dropped < 0.3 and tiny_codec.side_dropout == 0.1
-
-
-# ---------------------------------------------------------------- preconditioning
 
 
 LEVELS = [(t, gamma) for t in (1e-3, 0.1, 0.5, 0.9, 1.0) for gamma in (0.0, 0.05, 0.5, 1.0)]
@@ -222,3 +199,13 @@ def test_low_noise_stays_exact_under_autocast() -> None:
     blocks, image = BlockDCT(), torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert float((blocks.inverse(blocks(image)) - image).abs().max()) < 1e-6
+
+
+def test_down_is_pixel_unshuffle_and_a_1x1_convolution() -> None:
+    torch.manual_seed(0)
+    down = Down(5, 7).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(2, 5, 8, 12).contiguous(memory_format=torch.channels_last)
+    expected = down.conv(F.pixel_unshuffle(x, 2))
+    torch.testing.assert_close(down(x), expected)
+    own, other = (torch.autograd.grad(y.square().sum(), down.conv.weight)[0] for y in (down(x), expected))
+    torch.testing.assert_close(own, other)

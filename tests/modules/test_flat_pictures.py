@@ -1,7 +1,5 @@
 """Flat pictures: what the released model makes of colours that it never saw in training."""
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import product
 from pathlib import Path

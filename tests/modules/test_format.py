@@ -1,7 +1,5 @@
 """docs/format.md says the truth, and format 1 stays what it is: an independent decoder and a golden file."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

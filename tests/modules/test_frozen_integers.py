@@ -1,15 +1,11 @@
 """The integers that files are read with: their identity, when they are derived, and what is refused."""
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Callable
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
-from entropy_models import fresh, latent
+from entropy_models import fresh, frozen, latent
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import smooth_pair, tiny_config, untrained_codec
@@ -22,8 +18,7 @@ from utils.errors import CheckpointError
 
 def test_identity_is_of_everything_that_decides_how_a_file_is_read() -> None:
     """Changing any of these integers must change the tag and the checksum, or a wrong model would decode garbage."""
-    entropy = fresh()
-    entropy.freeze()
+    entropy = frozen()
     before = entropy.identity()
     assert len(before) == 32 and entropy.identity() == before
     tables = [entropy.z_frequencies, entropy.z_medians, entropy.y_frequencies, entropy.inverse_gain]
@@ -38,15 +33,13 @@ def test_identity_is_of_everything_that_decides_how_a_file_is_read() -> None:
         for parameter in entropy.h_a.parameters():
             parameter.add_(1)  # The sender's own affair.
     assert entropy.identity() == before
-    other = fresh(mean_before_gain=True)
-    other.freeze()
+    other = frozen(mean_before_gain=True)
     assert other._integers()[-1].equal(entropy._integers()[-1]) and other.identity() != before
 
 
 def test_identity_is_computed_once_and_again_after_any_change() -> None:
     """It is part of every file's header, and a stale one would make files that no decoder accepts."""
-    entropy = fresh()
-    entropy.freeze()
+    entropy = frozen()
     before = entropy.identity()
     with patch.object(entropy, "_digest", side_effect=AssertionError("computed again")):
         assert entropy.identity() == before
@@ -55,18 +48,12 @@ def test_identity_is_computed_once_and_again_after_any_change() -> None:
     assert entropy.identity() == before
     entropy.freeze()
     changed = entropy.identity()
-    assert changed != before == fresh_identity()
+    assert changed != before == frozen().identity()
     other = fresh()
     other.load_state_dict(entropy.state_dict())
     assert other.identity() == changed
     entropy.inverse_gain = entropy.inverse_gain + 1
     assert entropy.identity() not in (before, changed)
-
-
-def fresh_identity() -> bytes:
-    entropy = fresh()
-    entropy.freeze()
-    return entropy.identity()
 
 
 def test_a_copy_of_a_model_that_has_coded_is_independent(tiny_codec: Codec) -> None:
@@ -108,8 +95,7 @@ def test_thawing_checks_what_was_loaded() -> None:
 
 
 def test_integers_that_change_after_freezing_are_checked_before_anything_is_coded() -> None:
-    entropy = fresh()
-    entropy.freeze()
+    entropy = frozen()
     coded = entropy.quantise(latent(1), torch.tensor([0]))
     payload = entropy.encode(coded)
     entropy.h_s.convolutions()[1].weight_int[3] = 2**30
@@ -133,9 +119,7 @@ def inexact_medians(entropy: Hyperprior) -> None:
 
 
 @pytest.mark.parametrize(("damage", "words"), [(inexact_layer, r"layer 0 .* 2\^53"), (inexact_medians, "medians of z")])
-def test_a_checkpoint_that_breaks_the_bound_is_neither_saved_nor_loaded(
-    tmp_path: Path, damage: Callable[[Hyperprior], None], words: str
-) -> None:
+def test_a_checkpoint_that_breaks_the_bound_is_neither_saved_nor_loaded(tmp_path, damage, words):
     codec, config = untrained_codec(), tiny_config()
     file = tmp_path / MODEL_FILE
     save_checkpoint(file, codec, config, 0)
@@ -158,8 +142,7 @@ def test_a_checkpoint_that_breaks_the_bound_is_neither_saved_nor_loaded(
 
 def test_weights_that_break_the_bound_cannot_be_frozen_for_saving() -> None:
     """As training meets it: the float weights have grown, and the save that freezes them is refused."""
-    entropy = fresh()
-    entropy.freeze()
+    entropy = frozen()
     with torch.no_grad():
         entropy.h_s.convolutions()[2].weight.fill_(2**19)
     with pytest.raises(CheckpointError, match="layer 2"):

@@ -1,27 +1,14 @@
 """Fusion: along rows only, able to find a disparity, and with parameters that are all in use."""
 
-from __future__ import annotations
-
 import math
-from unittest.mock import patch
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import modules.fusion as fusion
 from modules.alignment import Matches, warp
-from modules.fusion import (
-    FIRST_REACH,
-    MAX_CORRECTION,
-    MAX_OFFSET,
-    CorrelationFuse,
-    Fuse,
-    FusionSynthesis,
-    Refine,
-    RowAttention,
-)
+from modules.fusion import MAX_CORRECTION, MAX_OFFSET, CorrelationFuse, Fuse, FusionSynthesis, Refine, RowAttention
 from modules.transforms import Side, SideEncoder
 
 KINDS = ("correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none")
@@ -68,30 +55,6 @@ def blind(scores: dict[int, float]) -> RowAttention:
     return attention
 
 
-def test_attention_stays_in_its_row() -> None:
-    """Rectified views: what lies on another row of the side image cannot be the same point."""
-    torch.manual_seed(0)
-    attention = RowAttention(64)
-    h, side = torch.randn(1, 64, 5, 7), torch.randn(1, 64, 5, 7)
-    changed = side.clone()
-    changed[:, :, 2] = torch.randn(1, 64, 7)
-    difference = (attention(h, changed)[0] - attention(h, side)[0]).abs().amax((0, 1, 3))
-    assert difference[2] > 0.01 and (difference[[0, 1, 3, 4]] == 0).all()
-
-
-def test_large_images_are_attended_in_parts() -> None:
-    """Without gradients the scores of a few rows at a time are held; the result is the same."""
-    torch.manual_seed(0)
-    attention = RowAttention(64)
-    h, side = torch.randn(2, 64, 5, 24), torch.randn(2, 64, 5, 24)
-    expected = attention(h, side)
-    in_parts = patch.object(RowAttention, "_gather", side_effect=RowAttention._gather)
-    with torch.no_grad(), patch.object(fusion, "SCORE_BYTES", 2 * 4 * 2 * 24**2), in_parts as gather:
-        parts = attention(h, side)
-    assert gather.call_count == 5
-    torch.testing.assert_close(parts, expected, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_of_a_batch_do_not_mix(kind: str) -> None:
     g_s = synthesis(kind).eval()
@@ -114,22 +77,6 @@ def test_attention_gathers_a_shifted_row() -> None:
     torch.testing.assert_close(matches.offset[..., :25], torch.full((1, 1, 3, 25), 5.0), rtol=0, atol=0.05)
 
 
-def test_a_match_is_at_the_peak_and_not_in_the_middle_of_a_broad_plain() -> None:
-    """A quarter of the weight at the peak, the rest all over the row: the plain mean is far from the peak."""
-    columns = torch.arange(64.0)
-    assert (torch.where(columns == 56, 3.0, 0.0).softmax(0) * columns).sum() < 40
-    h, side = torch.randn(2, 1, 32, 2, 64)
-    offset = blind({-4: 3.0})(h, side)[1].offset
-    torch.testing.assert_close(offset[..., 4:], torch.full((1, 1, 2, 60), -4.0), rtol=0, atol=0.05)
-
-
-def test_confidence_tells_a_sure_match_from_none() -> None:
-    h, side = torch.randn(2, 1, 32, 2, 64)
-    confidence = blind({-4: 20.0})(h, side)[1].confidence
-    assert confidence[..., 4:].min() > 0.999 and confidence.max() <= 1
-    torch.testing.assert_close(confidence[..., :4], torch.full((1, 1, 2, 4), 1 / 64))  # Their match lies outside.
-
-
 def test_a_match_keeps_its_precision_under_autocast() -> None:
     """bfloat16 has only quarters of a position beyond column 32; what steers the warp must be finer."""
     torch.manual_seed(0)
@@ -147,13 +94,6 @@ def test_a_match_keeps_its_precision_under_autocast() -> None:
         assert found.offset.dtype == found.confidence.dtype == torch.float32
         offset = found.offset[..., :upto]
         torch.testing.assert_close(offset, torch.full_like(offset, expected), rtol=0, atol=0.05)
-
-
-def test_the_offset_bias_prefers_a_disparity() -> None:
-    attention = blind({-4: 50.0})
-    h, side = torch.randn(2, 1, 32, 2, 20)
-    expected = attention.out(attention.key_value(side)[:, 32:])
-    torch.testing.assert_close(attention(h, side)[0][..., 4:], expected[..., :-4], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,17 +117,6 @@ def test_context_has_the_promised_shapes_and_uses_what_it_should(kind: str) -> N
     other_side = g_s(y_hat, Side(side.image.flip(0), [s.flip(0) for s in side.features]), rate)[0]
     assert torch.equal(context[0], other_side[0]) == (kind == "none")
     assert not torch.equal(context[2], g_s(y_hat.flip(0), side, rate)[0][2])
-
-
-def test_kinds_differ_in_what_they_add() -> None:
-    sizes = {kind: sum(p.numel() for p in synthesis(kind).parameters()) for kind in KINDS}
-    assert sizes["none"] < sizes["add"] < sizes["both"] < sizes["aligned"] < sizes["pixel_aligned"]
-    assert sizes["none"] < sizes["row_attention"] < sizes["both"]
-    torch.manual_seed(0)
-    both, (h, side, image) = Fuse("both", 32, 4, True), fine_inputs(32, 4, 8)
-    assert both.attention is not None
-    projected = both.project(side)
-    torch.testing.assert_close(both(h, side, None, image)[0], h + projected + both.attention(h, projected)[0])
 
 
 def test_a_warp_reads_to_the_right() -> None:
@@ -246,58 +175,6 @@ def test_a_correction_is_bounded_and_learns_from_the_image() -> None:
     h, side, image = fine_inputs()
     fine(h, side, Matches(torch.zeros(1, 1, 2, 8), torch.ones(1, 1, 2, 8)), image)[0].square().mean().backward()
     assert fine.refine.decide.weight.grad.abs().max() > 0  # type: ignore[union-attr]
-
-
-def test_attention_begins_near_where_it_is() -> None:
-    """From a row's length away, a match would be found by chance: untrained attention reaches as far as disparities."""
-    torch.manual_seed(0)
-    h, side = torch.randn(2, 1, 64, 4, 96)
-    offset = RowAttention(64)(h, side)[1].offset
-    assert offset.abs().mean() < 2 * FIRST_REACH and offset.abs().max() < MAX_OFFSET
-
-
-def test_the_sure_head_steers_the_warp() -> None:
-    """Where heads disagree, confidence decides at each position, and learned trust where they are equally sure."""
-    fine = Fuse("aligned", 8, 4, False, coarse_maps=2)
-    assert fine.trust is not None
-    offset = torch.tensor([1.5, -6.0])[None, :, None, None].expand(1, 2, 2, 24)
-    sure, unsure, equal = torch.ones(8), torch.full((8,), 1 / 24), torch.full((8,), 0.3)
-    both = torch.stack([torch.cat([sure, unsure, equal]), torch.cat([unsure, sure, equal])])
-    coarse = Matches(offset, both[None, :, None].expand(1, 2, 2, 24))
-    with torch.no_grad():
-        fine.trust.copy_(torch.tensor([2.0, -2.0]))
-        h, side, image = fine_inputs(width=48)
-        own = fine(h, side, coarse, image)[1]
-    assert own is not None
-    # Where two of these parts meet, the finer scale interpolates.
-    for columns, expected in ((slice(0, 15), 3.0), (slice(17, 31), -12.0), (slice(33, 48), 3.0)):
-        steering = own.offset[..., columns]
-        torch.testing.assert_close(steering, torch.full_like(steering, expected), rtol=0, atol=0.3)
-
-
-def test_the_warp_teaches_attention_where_to_look() -> None:
-    """What is warped depends on the offset, so its gradient reaches the queries and keys, but not the values."""
-    torch.manual_seed(0)
-    attention, fine = RowAttention(32), Fuse("aligned", 8, 4, False, coarse_maps=1)
-    matches = attention(torch.randn(1, 32, 2, 8), torch.randn(1, 32, 2, 8))[1]
-    coarse = Matches(matches.offset, matches.confidence.detach())
-    h, side, image = fine_inputs()
-    fine(h, side, coarse, image)[0].square().mean().backward()
-    query, key_value = attention.query.weight.grad, attention.key_value.weight.grad
-    assert query is not None and query.abs().amax() > 1e-4
-    assert key_value is not None and key_value[:32].abs().amax() > 1e-4 and (key_value[32:] == 0).all()
-
-
-def test_a_closed_gate_shuts_the_side_image_out() -> None:
-    torch.manual_seed(0)
-    for attend in (False, True):
-        fuse, (h, side, image) = Fuse("pixel_aligned", 32, 4, attend, coarse_maps=1, finest=True), fine_inputs(32, 4, 8)
-        coarse = Matches(torch.zeros(1, 1, 2, 4), torch.ones(1, 1, 2, 4))
-        assert fuse.gate is not None
-        open_at_first = fuse.gate(h, h)
-        with torch.no_grad():
-            fuse.gate.decide.bias.fill_(-200)  # type: ignore[union-attr]
-        assert open_at_first.min() > 0.9 and torch.equal(fuse(h, side, coarse, image)[0], h)
 
 
 def test_the_null_input_stands_for_a_missing_side_image() -> None:

@@ -1,7 +1,5 @@
 """Files made to do harm: whatever the bytes, and with a right checksum too, an image comes out or one named error."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import smooth_pair, untrained_codec
+from tiny import smooth_pair
 
 from modules.bitstream import Bitstream, pack
 from modules.codec import MAX_PIXELS, Codec
@@ -99,12 +97,6 @@ def test_max_pixels_is_the_largest_that_is_decoded(tiny_codec: Codec) -> None:
     assert tiny_codec.decompress(data, None, max_pixels=64 * 80).shape == (3, 64, 80)
     with pytest.raises(BitstreamError, match="80x64, 5120 pixels, and at most 5119"):
         tiny_codec.decompress(data, None, max_pixels=64 * 80 - 1)
-
-
-def test_a_level_that_the_model_lacks() -> None:
-    fixed = untrained_codec(model={"variable_rate": False})
-    with pytest.raises(BitstreamError, match="rate level 7, but this model has levels 0 to 0"):
-        fixed.decompress(forge(fixed, b"", level=7), None)
 
 
 def test_a_latent_beyond_the_networks_range_is_an_error_not_an_image(own_codec: Codec) -> None:

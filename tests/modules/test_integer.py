@@ -1,18 +1,17 @@
 """Integer convolutions: exact against unbounded integers, whatever the order, batch, threads or layout."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import modules.integer
 import modules.integer as integer
 from modules.integer import (
-    ACTIVATION_BITS,
     ACTIVATION_LIMIT,
     KNOT_SPACING,
     LEAKY_SLOPE,
@@ -110,26 +109,6 @@ def test_order_batch_threads_layout_and_strips_change_nothing() -> None:
     assert torch.equal(network.integer_forward(x[:, order], level), expected)
 
 
-def test_the_float_path_is_what_the_integers_approximate() -> None:
-    torch.manual_seed(0)
-    network = IntegerSynthesis([LayerSpec(8, 12, upsample=2), LayerSpec(12, 6, kernel=1, activation="none")], 256)
-    z = torch.randn(2, 8, 4, 4) * 4
-    z = torch.round(z * 2**ACTIVATION_BITS) / 2**ACTIVATION_BITS
-    level = torch.tensor([17, 200])
-    network.freeze()
-    exact = network.integer_forward(z.double() * 2**ACTIVATION_BITS, level) / 2**ACTIVATION_BITS
-    assert (network(z, level) - exact).abs().max() < 0.02
-
-
-def test_bias_passes_through_its_knots() -> None:
-    layer = conv(LayerSpec(1, 2, kernel=1, activation="none"), levels=256)
-    zero = torch.zeros(256, 1, 1, 1, dtype=torch.float64)
-    out = layer.integer_forward(zero, torch.arange(256))[:, :, 0, 0]
-    assert torch.equal(out[::KNOT_SPACING], layer.bias_int[:-1].double())
-    middle = (layer.bias_int[0].double() + layer.bias_int[1].double()) / 2
-    assert torch.equal(out[KNOT_SPACING // 2], torch.floor(middle + 0.5))
-
-
 def test_thaw_gives_the_floats_that_freeze_gives_back() -> None:
     layer = conv(LayerSpec(4, 4), levels=256)
     before = layer.weight_int.clone(), layer.bias_int.clone()
@@ -209,3 +188,27 @@ def test_weights_without_integers_are_refused(part: str, value: float) -> None:
         getattr(network.convolutions()[1], part).view(-1)[-1] = value
     with pytest.raises(CheckpointError, match=r"es of hyper-synthesis layer 1|weights of hyper-synthesis layer 1"):
         network.freeze()
+
+
+@pytest.mark.parametrize("spec", [LayerSpec(6, 9, 5, 2, "leaky_relu"), LayerSpec(6, 9, 3), LayerSpec(6, 9, 1)])
+def test_strips_of_rows_give_the_same_integers(spec: LayerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = IntegerConv(spec, 256)
+    nn.init.normal_(layer.bias)
+    layer.freeze()
+    x, level = torch.randint(-3000, 3000, (2, 6, 13, 17)).double(), torch.tensor([37, 200])
+    whole = layer.integer_forward(x, level)
+    torch.testing.assert_close(whole / 2**8, layer(x.float() / 2**8, level).double(), atol=0.02, rtol=0)
+    taken: list[int] = []
+
+    def stack(parts: list[Tensor]) -> Tensor:
+        windows = torch.stack(parts)
+        taken.append(windows.numel() * windows.element_size())
+        return windows
+
+    row = 2 * 17 * 6 * spec.upsample**2 * (1 if spec.kernel == 1 else 3) ** 2 * 8
+    for limit in (1, 3 * row):
+        monkeypatch.setattr(modules.integer, "STRIP_BYTES", limit)
+        with patch("modules.integer.torch", SimpleNamespace(stack=stack, bmm=torch.bmm)):
+            assert torch.equal(layer.integer_forward(x, level), whole)
+    assert taken == 13 * [row] + 4 * [3 * row] + [row]

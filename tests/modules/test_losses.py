@@ -1,8 +1,5 @@
 """The objective: rate + lambda x (distortion + perception), with nothing in the rate that is not sent."""
 
-from __future__ import annotations
-
-import inspect
 import math
 from dataclasses import replace
 
@@ -16,6 +13,7 @@ from config import LossConfig
 from modules.codec import Codec, CodecOutput, DenoisingTask, build_codec
 from modules.losses import lambda_of, ms_ssim_loss, objective
 from modules.noise import Draws
+from utils.metrics.image import MsSsimDb
 
 LOSS = LossConfig(lambda_min=0.001, lambda_max=0.1)
 
@@ -175,10 +173,6 @@ def test_the_quantiles_loss_moves_quantiles_only() -> None:
     assert moved == ["entropy.prior.quantiles"]
 
 
-def test_the_objective_takes_no_side_image() -> None:
-    assert "x_side" not in inspect.signature(objective).parameters
-
-
 def matched(error: float, batch: int = 2) -> CodecOutput:
     """Coded 8x8 images whose matches, at 1/4 and 1/8, are `error` pixels too far to the left of a disparity of 3."""
     coded = output([0.5] * batch)
@@ -218,3 +212,42 @@ def test_only_known_points_of_samples_with_a_side_image_teach() -> None:
         offset.requires_grad_()
     objective(coded, loss, True, None, 0, disparity)[0].backward()
     assert all(bool(torch.isfinite(offset.grad).all()) for offset in coded.offsets if offset.grad is not None)
+
+
+def smooth(height: int, width: int, seed: int = 0) -> Tensor:
+    """Random images (2, 3, H, W) in [0, 1] with structure at several scales."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(2, 3, height, width, generator=generator)
+    for _ in range(3):
+        image = torch.nn.functional.avg_pool2d(image, 5, 1, 2)
+    return (image - image.amin()) / (image.amax() - image.amin())
+
+
+@pytest.mark.parametrize("size", [(128, 256), (192, 192)])
+@pytest.mark.parametrize("noise", [0.01, 0.05, 0.2])
+def test_the_metric_is_its_logarithm(size: tuple[int, int], noise: float) -> None:
+    """With the window of 7 below 161 rows, of 11 above."""
+    x = (255 * smooth(*size)).round()
+    x_hat = (x + 255 * noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).round()
+    losses = ms_ssim_loss(x_hat / 255, x / 255)
+    for index, loss in enumerate(losses.tolist()):
+        (metric,) = MsSsimDb()(x[index : index + 1], x_hat[index : index + 1])
+        assert loss == pytest.approx(10 ** (-metric / 10), rel=1e-3)
+
+
+def test_where_fine_detail_is_opposite_it_is_one_and_its_gradient_finite() -> None:
+    """One scale's factor is negative there, and a power below 1 has an infinite slope at 0."""
+    coarse = 0.4 + 0.2 * smooth(128, 128)
+    detail = 0.2 * (torch.rand(coarse.shape, generator=torch.Generator().manual_seed(1)) - 0.5)
+    x, x_hat = coarse + detail, (coarse - detail).requires_grad_()
+    loss = ms_ssim_loss(x_hat, x)
+    assert loss.tolist() == [1, 1]
+    (gradient,) = torch.autograd.grad(loss.sum(), x_hat)
+    assert gradient.isfinite().all()
+
+
+def test_it_is_computed_in_float32_under_autocast() -> None:
+    x, x_hat = smooth(128, 128), smooth(128, 128, seed=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ms_ssim_loss(x_hat.bfloat16(), x)
+    torch.testing.assert_close(loss, ms_ssim_loss(x_hat.bfloat16().float(), x))

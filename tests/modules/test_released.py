@@ -1,7 +1,5 @@
 """The released checkpoints: they load, are what their cards say, and are comparable as the project claims."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -61,23 +59,22 @@ def test_the_baselines_decoder_is_as_large_and_sees_no_side_image() -> None:
 
 
 def test_consecutive_rate_levels_leave_no_gap() -> None:
-    """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/studies.md: 5 % on KITTI)."""
+    """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/decisions.md: 2 %)."""
     codec = load_checkpoint(CHECKPOINTS / "small").codec
-    x = to_float(open_source("synthetic", split="test", limit=1)[0].x)
+    x = to_float(open_source("builtin", split="test", limit=1)[0].x)
     sizes = np.array([len(codec.compress(x, level / (LEVELS - 1))) for level in range(LEVELS)])
     growth = sizes[1:] / sizes[:-1]
     assert growth.max() < 1.1 and growth.min() > 0.97 and sizes[-1] > 10 * sizes[0]
 
 
 def test_the_alignment_finds_the_disparity() -> None:
-    """The offset by which the side image is warped at 1/4 against the ground truth (docs/studies.md: 0.9 pixels)."""
+    """The offset by which the side image is warped at 1/4 against the ground truth (docs/results.md: 0.9 pixels)."""
     codec = load_checkpoint(CHECKPOINTS / "small").codec
     offsets: list[torch.Tensor] = []
     codec.g_s.fuse[0].register_forward_hook(lambda layer, given, result: offsets.append(result[1].offset[0, 0]))
     warp, constant = [], []
-    for pair in open_source("synthetic", split="test", limit=3):
+    for pair in open_source("builtin", split="test", limit=3):
         codec.decompress(codec.compress(to_float(pair.x), 0.5), to_float(pair.x_side))
-        # x at column u is x_side at column u - disparity; the sky has disparity 0 and nothing to match.
         truth = pair.disparity[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH]
         valid = (truth > 0) & (np.arange(truth.shape[1]) * PATCH >= truth)
         warp.append(np.median(np.abs(-PATCH * offsets.pop().numpy() - truth)[valid]))

@@ -1,7 +1,5 @@
 """Pictures to learn from must be as sharp as those to decode, or samples are as soft as the training was."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,16 +1,16 @@
 """Strips of rows: they cover the image, blend to one, and a tiled image equals the whole one but for a trace."""
 
-from __future__ import annotations
-
 import copy
 from itertools import pairwise
 
 import pytest
 import torch
 from tiny import smooth_pair
+from torch import nn
 
 from modules.codec import Codec
 from modules.tiling import MARGIN, OVERLAP, UNIT, Strip, by_strips, row_strips
+from utils.coding.limits import set_tile_rows
 
 
 @pytest.mark.parametrize("height", [64, 192, 448, 1024, 4096])
@@ -67,3 +67,21 @@ def test_an_image_of_one_strip_does_not_change(tiny_codec: Codec) -> None:
     data = tiled.compress(x, 0.5)
     assert data == tiny_codec.compress(x, 0.5)
     assert torch.equal(tiled.decompress(data, x_side), tiny_codec.decompress(data, x_side))
+
+
+@pytest.mark.parametrize(("tile_rows", "most"), [(None, 768), (192, 192)])
+def test_networks_see_at_most_a_strip(own_codec: Codec, tile_rows: int | None, most: int) -> None:
+    x = torch.rand(3, 768, 64, generator=torch.Generator().manual_seed(0))
+    seen: dict[str, int] = {}
+
+    def note(name: str, stride: int) -> None:
+        def hook(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            seen[name] = max(seen.get(name, 0), stride * given[0].shape[2])
+
+        own_codec.get_submodule(name).register_forward_pre_hook(hook)
+
+    for name, stride in (("g_a", 1), ("e_side", 1), ("g_s", 16), ("unet", 1)):
+        note(name, stride)
+    set_tile_rows(own_codec, tile_rows)
+    own_codec.decompress(own_codec.compress(x, 0.5), x, gamma=1.0)
+    assert seen == dict.fromkeys(("g_a", "e_side", "g_s", "unet"), most)

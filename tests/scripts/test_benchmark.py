@@ -1,7 +1,5 @@
 """scripts/benchmark.py: rows take turns, the budget is kept and what did not fit is named, ratios are those of rows."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
@@ -17,13 +15,6 @@ def sleeper(calls: list[str], name: str, seconds: float = 0.0) -> Callable[[], N
         time.sleep(seconds)
 
     return run
-
-
-def test_rows_take_turns() -> None:
-    calls: list[str] = []
-    rows = [benchmark.Row(name, sleeper(calls, name, 0.11)) for name in "ab"]
-    assert benchmark.measure(rows, 3, time.monotonic() + 60, lambda _: None) == []
-    assert [len(row.seconds) for row in rows] == [3, 3] and calls[-4:] == ["a", "b", "a", "b"]
 
 
 def test_what_does_not_fit_is_named_and_what_fits_is_told() -> None:

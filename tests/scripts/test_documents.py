@@ -1,7 +1,5 @@
 """docs/reliability.md: short, and every command and test that it names is there."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

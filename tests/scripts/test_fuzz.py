@@ -1,16 +1,13 @@
 """The fuzzer: repeatable mutants of every kind, nothing else passes, and a short run of the script."""
 
-from __future__ import annotations
-
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
+from processes import ROOT, python
 from tiny import smooth_pair
 
 from modules.bitstream import unpack
@@ -18,7 +15,6 @@ from modules.codec import Codec
 from scripts.stress.fuzz import Mutator, forge, header_end, verdict_on
 from utils.errors import BitstreamError
 
-ROOT = Path(__file__).resolve().parents[2]
 COUNT = 150
 
 
@@ -37,13 +33,6 @@ def test_every_mutant_gives_a_latent_or_one_error(tiny_codec: Codec, mutator: Mu
         assert forged or verdict == "refused" or data in mutator.files
         kinds[forged, verdict] += 1
     assert kinds[True, "image"] > 10 and kinds[True, "refused"] > 10 and kinds[False, "refused"] > 50
-
-
-def test_mutants_follow_from_seed_and_number(tiny_codec: Codec, mutator: Mutator) -> None:
-    again = Mutator(mutator.files, tiny_codec.entropy.identity(), seed=3)
-    other = Mutator(mutator.files, tiny_codec.entropy.identity(), seed=4)
-    assert [mutator[n] for n in (5, 0)] == [again[n] for n in (5, 0)]
-    assert [mutator[n] for n in range(5)] != [other[n] for n in range(5)]
 
 
 def test_a_forged_file_has_a_right_checksum(tiny_codec: Codec, mutator: Mutator) -> None:
@@ -78,14 +67,8 @@ def test_anything_but_an_image_or_that_error_fails(tiny_codec: Codec, mutator: M
 
 @pytest.mark.slow
 def test_the_script_reports_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "scripts" / "stress" / "fuzz.py")),
-            *("--count", "40", "--seed", "1"),
-        ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=1800,
-    )  # fmt: skip
+    done = python(ROOT / "scripts" / "stress" / "fuzz.py", "--count", "20", "--seed", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
-    assert result["image"] + result["refused"] == 40 == result["count"] and not result["failures"]
+    assert result["image"] + result["refused"] == 20 == result["count"] and not result["failures"]
     assert result["image"] > 0 and result["refused"] > 0 and list(tmp_path.iterdir()) == []

@@ -1,19 +1,14 @@
 """Killed runs end as if nothing had happened; and what a comparison of two runs sees."""
 
-from __future__ import annotations
-
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import python
 from safetensors.torch import save_file
 
 from scripts.stress.kill import difference
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_run(folder: Path, weight: float = 1.0, value: float = 2.0, name: str = "a.bin") -> Path:
@@ -44,8 +39,7 @@ def test_what_differs_is_named(tmp_path: Path, changes: dict[str, float], found:
 
 @pytest.mark.slow
 def test_a_killed_training_ends_like_one_in_one_go() -> None:
-    command = [sys.executable, ROOT / "scripts" / "stress" / "kill.py", "training", "--runs", "1", "--per-run", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = python("scripts/stress/kill.py", "training", "--runs", "1", "--per-run", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["differ"] == 0 and result["runs"] == 1

@@ -1,19 +1,19 @@
 """One place says which settings can be together: nothing impossible, and nothing that would be ignored."""
 
-from __future__ import annotations
-
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from script_files import one_line
 from tiny import tiny_config
 from tiny_paper import tiny_paper
 
+import train
 from config import PRESETS, SECTIONS, AugmentConfig, Config, DataConfig, MixConfig
+from utils import cli
 from utils.configio import parse_command_line, read_config, to_dict
 from utils.configrules import (
     INTERVALS,
@@ -30,8 +30,6 @@ from utils.errors import ConfigError
 from utils.metrics.image import MsSsimDb
 from utils.migrate import migrate
 from utils.run import RunFolder
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def with_fields(config: Config, **parts: dict[str, Any]) -> Config:
@@ -65,25 +63,18 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
     assert MsSsimDb.min_side == MS_SSIM_MIN_EDGE
 
 
-# ---------------------------------------------------------------- what nothing reads
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("cdc_eps --model.latent 32", r"Codec cdc .* no setting model\.latent; it is read by codec diffusion"),
-        ("cdc_eps --model.unet-channels 8 8 8", r"no setting model\.unet_channels"),
         ("cdc_eps --diffusion.sampled-steps 3", r"Codec cdc .* no setting diffusion\.sampled_steps"),
         ("dicm_paper --loss.lambda-max=0.1", r"Codec dicm .* no setting loss\.lambda_max"),
-        ("dicm_paper --model.no-variable-rate", r"Codec dicm .* no setting model\.variable_rate"),
         ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by codecs cdc and dicm"),
-        ("small --diffusion.schedule linear", r"Codec diffusion .* no setting diffusion\.schedule"),
         ("small --loss.lmbda 0.5", r"loss\.lmbda is 0\.5, but codec diffusion does not read it with model\.variable_"),
         ("small --model.no-variable-rate --loss.rates 0.5 0.5", r"loss\.rates is 0\.5, 0\.5, but codec diffusion"),
         ("small --model.no-variable-rate --model.mean-before-gain", r"model\.mean_before_gain is True"),
         ("small --model.fusion add --model.attend True True False", r"model\.attend is True, True, False"),
         ("small --model.fusion none --model.side-blocks 2 2 2", r"model\.side_blocks is 2, 2, 2"),
-        ("small --model.fusion none --data.mismatched 0.5", r"data\.mismatched is 0\.5"),
         ("small --diffusion.perceptual-floor 0.5", r"perceptual_floor is 0\.5"),
         ("small --diffusion.denoise-fraction 0 --diffusion.sampled-steps 2", r"sampled_steps is 2"),
         ("small --loss.perceptual-weight 1", r"loss\.perceptual_weight is 1"),
@@ -94,10 +85,8 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
         ),
         ("small --data.kitti-root K", r"data\.kitti_root is K, but nothing reads it since kitti is no source"),
         ("small --data.dataset kitti --data.folder-root F", r"data\.folder_root is F, but nothing reads it"),
-        ("demo --data.cityscapes-root C", r"data\.cityscapes_root is C"),
         ("small --data.protocol ndic", r"data\.protocol is ndic"),
         ("demo --data.root R", r"data\.root is R, but nothing reads it without a set below it"),
-        ("small --data.folder-root F --data.root R", r"data\.root is R"),
         ("demo --data.augment.noise 3", r"data\.augment\.noise is 3, .* with data\.augment\.defects 0"),
         ("small --data.augment.width 512", r"data\.augment\.width is 512, .* with data\.augment\.shapes"),
     ],
@@ -126,42 +115,31 @@ def test_what_only_the_preset_set_may_fall_idle(arguments: str) -> None:
 
 
 @pytest.mark.parametrize("switches", [[], ["--dry-run"]])
-def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "--runs", str(tmp_path), *switches]
+def test_training_and_a_dry_run_refuse_alike(switches, tmp_path, monkeypatch, capsys):
     for fields in ("--preset cdc_eps --model.latent 32", "--train.steps 0"):
-        done = subprocess.run([*command, *fields.split()], capture_output=True, text=True)
-        assert done.returncode == 1 and done.stdout == "" and not list(tmp_path.iterdir())
-        assert [line[:7] for line in done.stderr.splitlines() if "Warning" not in line and line[:2] != "  "] == [
-            "error: "
-        ]
-
-
-# ---------------------------------------------------------------- what cannot be
+        monkeypatch.setattr(sys, "argv", ["train.py", "--runs", str(tmp_path), *switches, *fields.split()])
+        with pytest.raises(SystemExit):
+            cli.run(train.main)
+        one_line((1, *capsys.readouterr()))
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"train": {"steps": 0}}, r"train\.steps is 0; it must lie in \[1, inf\)"),
-        ({"train": {"keep": 0}}, r"train\.keep is 0"),
         ({"train": {"ema": 1.0}}, r"train\.ema is 1; it must lie in \[0, 1\)"),
         ({"train": {"lr": float("nan")}}, r"train\.lr is nan"),
-        ({"train": {"clip": float("inf")}}, r"train\.clip is inf"),
         ({"train": {"seed": -1}}, r"train\.seed is -1"),
         ({"train": {"accumulation": 3}}, r"train\.batch_size 4 is no multiple of train\.accumulation 3"),
         ({"model": {"side_dropout": 1.5}}, r"model\.side_dropout is 1\.5"),
         ({"model": {"unet_channels": (8, 16)}}, r"model\.unet_channels has 2 entries"),
         ({"model": {"unet_channels": (8, 0, 16)}}, r"model\.unet_channels is 8, 0, 16"),
         ({"model": {"fusion": "row_attention", "attend": (False,) * 3}}, "would attend nowhere"),
-        ({"model": {"fusion": "both", "attend": (False,) * 3}}, "would attend nowhere"),
-        ({"model": {"fusion": "pixel_aligned", "attend": (False,) * 3}}, "would attend nowhere"),
         ({"model": {"fusion": "aligned", "attend": (True, True, False)}}, "its first entry to False"),
-        ({"model": {"fusion": "pixel_aligned", "attend": (True,) * 3}}, "its first entry to False"),
-        ({"diffusion": {"gamma": 1.5}}, r"diffusion\.gamma is 1\.5"),
         ({"diffusion": {"sampled_steps": 1}}, r"sampled_steps is 1; it is 0, or at least 2"),
         ({"loss": {"rates": (0.4,)}}, r"loss\.rates is 0\.4; it has two rates"),
         ({"loss": {"rates": (0.5, 0.4)}}, "the lowest and the highest"),
-        ({"loss": {"rates": (0.0, 0.5, 1.0)}}, "the lowest and the highest"),
         ({"loss": {"rates": (-0.1, 1.0)}}, r"loss\.rates is -0\.1, 1"),
         ({"loss": {"lambda_min": 0.5}}, r"loss\.lambda_min is 0\.5, above"),
         ({"loss": {"perceptual": "effnet"}}, r"loss\.perceptual is effnet, but loss\.perceptual_weight is 0"),
@@ -171,13 +149,11 @@ def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path
             r"adversarial_weight needs loss\.perceptual effnet",
         ),
         ({"loss": {"ms_ssim_weight": 1.0}}, r"64x64, but MS-SSIM.* needs edges of 97 pixels"),
-        ({"data": {"mismatched": 1.5}}, r"data\.mismatched is 1\.5"),
         ({"data": {"mix": (MixConfig("a", "folder", "D", -1.0),)}}, r"a of data\.mix has the weight -1"),
         ({"data": {"mix": (MixConfig("a", "folder", "D", 0.0),)}}, r"No set of data\.mix has a weight"),
         ({"data": {"mix": (MixConfig("a", "folder"), MixConfig("a", "kitti"))}}, "a name of its own"),
         ({"data": {"val": (MixConfig("a/b", "folder"),)}}, r"a/b of data\.val needs a name"),
         ({"data": {"mix": (MixConfig("a", "folder", "D", 1.0, 2.0, 1.0),)}}, "scales from 2 to 1"),
-        ({"data": {"mix": (MixConfig("a", "folder", "D", 1.0, 0.0, 1.0),)}}, "scales from 0 to 1"),
         ({"data": {"mix": (MixConfig("a", "photos", role="pictures"),)}}, "a=photos:DIR"),
         ({"data": {"mix": (MixConfig("a", "photos", "D"),)}}, "set role=pictures"),
         ({"data": {"mix": (MixConfig("a", "builtin", "D"),)}}, "builtin is made here"),
@@ -188,8 +164,6 @@ def test_training_and_a_dry_run_refuse_alike(switches: list[str], tmp_path: Path
         ({"data__augment": {"shapes": ((64, 64, 64),)}}, "each shape is a height and a width"),
         ({"data__augment": {"shapes": ((64, 64), (80, 64))}}, r"64x80; data\.augment\.shapes must be multiples"),
         ({"data__augment": {"width": 80}}, "80x64; .* multiples of 64"),
-        ({"data__augment": {"height": 8}}, r"data\.augment\.height is 8"),
-        ({"data__augment": {"flip": 1.5}}, r"data\.augment\.flip is 1\.5"),
         ({"data__augment": {"exposure": -0.1}}, r"data\.augment\.exposure is -0\.1"),
     ],
 )
@@ -211,9 +185,6 @@ def test_the_sections_are_those_of_one_family() -> None:
         ConfigError, match="section diffusion is a PaperDiffusionConfig, but codec diffusion has a Diff"
     ):
         check_codec(mixed)
-
-
-# ---------------------------------------------------------------- what earlier versions wrote
 
 
 def as_before(config: Config, **model: Any) -> dict[str, Any]:
@@ -240,7 +211,7 @@ def as_before(config: Config, **model: Any) -> dict[str, Any]:
 def test_a_configuration_of_before_is_read_and_resumed(name: str, tmp_path: Path) -> None:
     """What its codec never read may have had any value."""
     config = PRESETS[name]
-    idle = {"dim": 7} if config.model.codec == "diffusion" else {"latent": 7, "variable_rate": False}
+    idle = {"dim": 7} if config.model.codec == "diffusion" else {"latent": 7}
     values = as_before(config, **idle)
     assert read_config(values) == config and migrate(to_dict(config)) == to_dict(config)
     run = RunFolder(tmp_path, config, writes=True)
@@ -334,23 +305,11 @@ def with_a_mixture(augment: dict[str, Any] | None = None, **weights: float) -> d
         ({"scale_min": 0.5}, {"kitti": 2.0}, (MixConfig("kitti_scaled", "kitti", weight=2.0, scale_min=0.5),)),
     ],
 )
-def test_a_mixture_of_before_is_sets_of_pictures(
-    augment: dict[str, float], weights: dict[str, float], sets: tuple[MixConfig, ...]
-) -> None:
+def test_a_mixture_of_before_is_sets_of_pictures(augment, weights, sets):
     data = read_config(with_a_mixture(augment, **weights)).data
     assert data.mix == sets and data.val == ()
     assert (data.folder_root, data.protocol, data.mismatched, data.workers) == ("F", "ndic", 0.1, 3)
     assert data.augment == AugmentConfig(height=64, width=64)
-
-
-def test_released_checkpoints_say_what_they_trained_on() -> None:
-    from utils.checkpoint import load_checkpoint
-
-    data = load_checkpoint(ROOT / "checkpoints" / "small_stage1").config.data
-    assert [(part.name, part.source, part.weight) for part in data.mix] == [
-        ("folder", "folder", 0.9),
-        ("synthetic", "synthetic", 0.1),
-    ]
 
 
 def test_configurations_that_differ_in_what_nothing_reads_are_one_experiment() -> None:

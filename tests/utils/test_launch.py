@@ -1,19 +1,16 @@
 """Variables that a launcher left in the shell are a sentence within seconds; real launches go on."""
 
-from __future__ import annotations
-
 import os
 import socket
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from processes import python
 
 from utils import launch
 from utils.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 CHECK = "import sys; from utils.launch import check_launch; check_launch(True); print('on')"
 
@@ -57,9 +54,7 @@ def test_leftovers_are_named_at_once(left: dict[str, str], said: str, monkeypatc
 @pytest.mark.parametrize(
     ("rank", "said"), [("0", r"rank 1 of 2 did not come"), ("1", r"nobody answers at MASTER_ADDR 127\.0\.0\.1")]
 )
-def test_processes_that_nobody_starts_are_not_waited_for(
-    rank: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_processes_that_nobody_starts_are_not_waited_for(rank, said, monkeypatch, capsys):
     monkeypatch.setattr(launch, "_store", None)
     for name, value in (
         ("WORLD_SIZE", "2"),
@@ -82,29 +77,15 @@ def test_one_process_goes_on(alone: dict[str, str], monkeypatch: pytest.MonkeyPa
 
 def test_two_processes_started_by_hand_meet() -> None:
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHECK],
-            cwd=ROOT,
-            env={**os.environ, **place, "RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        assert (process.returncode, out) == (0, "on\n"), err
+    with ThreadPoolExecutor(2) as pool:
+        ends = pool.map(lambda rank: python("-c", CHECK, env=place | {"RANK": rank}), ("0", "1"))
+        assert [(done.returncode, done.stdout) for done in ends] == 2 * [(0, "on\n")]
 
 
 @pytest.mark.parametrize(
     "command", ["train.py --preset demo --cpu --runs", "evaluate.py --ckpt checkpoints/small --out"]
 )
 def test_both_commands_say_so(command: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, *command.split(), str(tmp_path / "out")], cwd=ROOT, env={**os.environ, "WORLD_SIZE": "2"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = python(*command.split(), tmp_path / "out", env={"WORLD_SIZE": "2"})
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "WORLD_SIZE=2" in done.stderr
     assert not any(tmp_path.iterdir())

@@ -1,7 +1,5 @@
 """No command writes over what it reads, by whatever name, nor over pictures and folders that it did not make."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -178,7 +176,8 @@ REFUSED = {
     "a picture onto its link": ("compress", "a.png", "hard.bin", [], "though it is read"),
     "onto another picture": ("compress", "a.png", "side.png", [], "ends like a picture"),
     "onto a picture of another name": ("compress", "a.png", "hidden", [], "did not make"),
-    "onto the checkpoint": ("compress", "a.png", "CKPT", [], "though it is read"),
+    "onto the checkpoint": ("compress", "a.png", "CKPT/model.safetensors", [], "though it is read"),
+    "onto the checkpoint's manifest": ("compress", "a.png", "CKPT/manifest.json", [], "though it is read"),
     "a folder onto a picture's name": ("compress", "left", "new.JPG", [], "ends like a picture"),
     "a folder beside point clouds": ("compress", "left", "points", [], "is there already"),
     "the side image": ("decompress", "a.bin", "side.png", ["--side", "side.png"], "though it is read"),
@@ -197,7 +196,8 @@ def test_coding_loses_nothing(script: Script, ckpt: Path, place: Path, kind: str
     os.link(place / "a.png", place / "hard.bin")
     os.link(place / "a.bin", place / "stream.png")
     write(place / "hidden", (place / "side.png").read_bytes())
-    out = ckpt / MODEL_FILE if target == "CKPT" else place / target
+    (place / "CKPT").symlink_to(ckpt)
+    out = place / target
     more = [part if part.startswith("--") else place / part for part in more]
     rate = ["--rate", 0.5] if name == "compress" else []
     before = contents(place)
@@ -206,7 +206,7 @@ def test_coding_loses_nothing(script: Script, ckpt: Path, place: Path, kind: str
     assert contents(place) == before
 
 
-def test_folders_beside_their_inputs(ckpt: Path, place: Path) -> None:
+def test_folders_beside_their_inputs(ckpt: Path, in_this_process: None, place: Path) -> None:
     """left.bin beside left.png is harmless, what is decoded from it must go elsewhere."""
     originals = contents(place / "left")
     assert compress_folder(place / "left", place / "left", str(ckpt), RateChoice(rate=0.5), 1) == 0
@@ -240,7 +240,7 @@ def test_an_export_into_its_own_data(script: Script, tmp_path: Path) -> None:
 
 def test_a_second_split_keeps_the_groups_of_the_first(script: Script, tmp_path: Path) -> None:
     for split in ("val", "test", "val"):
-        script("export_pairs", tmp_path, "--dataset", "synthetic", "--split", split, "--limit", 1)
+        script("export_pairs", tmp_path, "--dataset", "builtin", "--split", split, "--limit", 1)
     lines = (tmp_path / "manifest.csv").read_text().splitlines()
     assert sorted(line.split(",")[0] for line in lines) == ["split", "test", "val"]
 

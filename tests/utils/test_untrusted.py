@@ -1,7 +1,5 @@
 """Model files made to do harm: refused with one sentence, before memory or time is spent on what they claim."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,33 +8,16 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from checkpoint_files import rewrite
+from torch import nn
 
 import config
 from config import Config
-from modules.codec import Codec, build_codec
-from utils.checkpoint import MODEL_FILE, load_checkpoint, parse_config, read_outline, save_checkpoint
+from modules.codec import build_codec
+from utils.checkpoint import load_checkpoint, parse_config
 from utils.configio import to_dict
 from utils.errors import CheckpointError, ConfigError
 from utils.training.checkpoints import STATE_FILE, load_training_state, save_training_state
-
-
-@pytest.fixture
-def file(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> Path:
-    """A checkpoint of the tiny codec."""
-    save_checkpoint(tmp_path / MODEL_FILE, tiny_codec, tiny, 80)
-    return tmp_path / MODEL_FILE
-
-
-def rewrite(path: Path, change: Callable[[dict[str, Tensor], dict[str, str]], Any]) -> None:
-    """Alter tensors and metadata of a safetensors file."""
-    with safe_open(path, framework="pt") as handle:
-        metadata = dict(handle.metadata())
-    tensors = load_file(path)
-    change(tensors, metadata)
-    save_file(tensors, path, metadata)
 
 
 def claims(**fields: Any) -> str:
@@ -104,14 +85,6 @@ def test_sizes_are_compared_before_anything_is_built_or_read(tiny: Config, file:
         load_checkpoint(file)
 
 
-def test_an_outline_is_the_file_without_its_data(file: Path) -> None:
-    metadata, outline = read_outline(file)
-    tensors = load_file(file)
-    assert metadata.keys() == {"format", "step", "config"} and outline.keys() == tensors.keys()
-    assert all(part.is_meta and part.shape == tensors[name].shape for name, part in outline.items())
-    assert all(part.dtype == tensors[name].dtype for name, part in outline.items())
-
-
 def test_types_that_no_checkpoint_has(file: Path) -> None:
     rewrite(file, lambda tensors, _: tensors.update({"unet.stem.bias": torch.zeros(16, dtype=torch.uint8)}))
     with pytest.raises(CheckpointError, match=r"unet\.stem\.bias as U8, which no checkpoint uses"):
@@ -156,8 +129,3 @@ def test_training_states_that_are_none(tmp_path: Path, change: Callable[..., Any
     rewrite(tmp_path / STATE_FILE, change)
     with pytest.raises(CheckpointError, match=words):
         load_training_state(tmp_path, {"model": model, "ema": model}, {"optimizer": optimizer})
-
-
-def test_a_whole_training_state_comes_back(tmp_path: Path) -> None:
-    model, optimizer = training_state(tmp_path)
-    assert load_training_state(tmp_path, {"model": model, "ema": model}, {"optimizer": optimizer}) == (7, {"best": 1.0})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +57,12 @@ class RateChoice:
             given = "is missing" if self.rate is None else f"is {self.rate:g}"
             raise ConfigError(f"--rate {given}; this model needs one from 0 (smallest file) to 1 (largest).")
 
-    def compress(self, codec: Codec, x: torch.Tensor) -> bytes:
-        """x (3, H, W) in [0, 1] -> the file. Raises ConfigError for a budget that nothing fits."""
+    def compress(self, codec: Codec, x: torch.Tensor, tried: Callable[[], object] = lambda: None) -> bytes:
+        """x (3, H, W) in [0, 1] -> the file; `tried`: see `compress_within`. Raises ConfigError where nothing fits."""
         if self.max_bytes is not None:
-            return compress_within(codec, x, self.max_bytes)[0]
+            return compress_within(codec, x, self.max_bytes, tried)[0]
         if self.bpp is not None:
-            return compress_within(codec, x, budget_bytes(self.bpp, x.shape[1], x.shape[2]))[0]
+            return compress_within(codec, x, budget_bytes(self.bpp, x.shape[1], x.shape[2]), tried)[0]
         return codec.compress(x, self.rate)
 
 

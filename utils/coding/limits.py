@@ -15,6 +15,8 @@ from utils.errors import ConfigError
 
 NEIGHBOURS = 3
 """Levels beyond the found one that are tried too: sizes rise with the level, but for a few bytes here and there."""
+TRIES = LEVELS.bit_length() - 1 + NEIGHBOURS
+"""Encodings that the search for a level takes, give or take a few."""
 
 
 def budget_bytes(bpp: float, height: int, width: int) -> int:
@@ -40,11 +42,13 @@ def largest_level(size_of: Callable[[int], int], budget: int, levels: int = LEVE
         low = found
 
 
-def compress_within(codec: Codec, x: Tensor, budget: int) -> tuple[bytes, int]:
+def compress_within(
+    codec: Codec, x: Tensor, budget: int, tried: Callable[[], object] = lambda: None
+) -> tuple[bytes, int]:
     """x (3, H, W) in [0, 1] -> the largest file of at most `budget` bytes, and its level; see `largest_level`.
 
-    Encodes the latent once for each level tried and decodes nothing. Raises ConfigError if even the smallest file is
-    larger, and for fixed-rate codecs, whose file has one size.
+    Encodes the latent once for each level tried, calls `tried` after it, and decodes nothing. Raises ConfigError if
+    even the smallest file is larger, and for fixed-rate codecs, whose file has one size.
     """
     if not codec.variable_rate:
         raise ConfigError("A budget of bytes does not apply: this is a fixed-rate model, whose file has one size.")
@@ -52,6 +56,7 @@ def compress_within(codec: Codec, x: Tensor, budget: int) -> tuple[bytes, int]:
 
     def size_of(level: int) -> int:
         files[level] = codec.compress(x, level / (LEVELS - 1))
+        tried()
         return len(files[level])
 
     level = largest_level(size_of, budget)

@@ -125,7 +125,9 @@ def _write(
     rows = store.collect(points)
     results = Results(summary, points, rows, list(source.ids), list(source.groups))
     write_csv(out / "images.csv", results)
-    caption = f"{source.name} {source.split}, {len(source)} pairs, 95 % intervals over {len(set(source.groups))} groups"
+    groups = len(set(source.groups))
+    intervals = f"95 % intervals over {groups} groups" if groups > 1 else "one group, no intervals"
+    caption = f"{source.name} {source.split}, {len(source)} pairs, {intervals}"
     write_figures(summary["points"], out, caption)
     write_report(out / "report.html", results, source, store)
     write_json(out / "summary.json", summary)

@@ -57,10 +57,12 @@ class Model:
 
     @property
     def place(self) -> tuple[float, ...]:
-        """Where on a curve that several checkpoints share it is: lambda, or the rates that were trained."""
+        """Where on a curve that several checkpoints share it is: bits of an index, lambda, or the rates trained."""
         loss = self.config.loss
         lmbda = self.codec.lmbda
-        return loss.rates if lmbda is None and isinstance(loss, LossConfig) else (lmbda or 0.0,)
+        if lmbda is None and isinstance(loss, LossConfig):
+            return loss.rates
+        return (getattr(self.config.model, "bits", 0), lmbda or 0.0)
 
 
 @dataclass(frozen=True)
@@ -237,9 +239,10 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
 
 
 def _signature(model: Model) -> str:
-    """The configuration without what does not change the method: lambda, a rate trained alone, names and paths."""
+    """The configuration without what does not change the method: lambda or another choice of the rate, names, paths."""
     values = to_dict(model.config)
     values["name"] = values["loss"]["lmbda"] = None
+    values["model"].pop("bits", None)
     loss = model.config.loss
     if isinstance(loss, LossConfig) and loss.rates[0] == loss.rates[1]:
         values["loss"]["rates"] = None

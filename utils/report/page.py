@@ -53,6 +53,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
         time=time.strftime("%Y-%m-%d %H:%M"),
         six=(embedded(points, SIX), "LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp"),
         six_notes=footnotes(points, SIX),
+        bars=any(rd.interval_of(point["metrics"].get(name)) for point in points for name in SIX),
         cards=_cards(results, found),
         others=(embedded(points, others), ", ".join(METRICS[name].label for name in others)) if others else None,
         points=points_rows(points, names, full=True),

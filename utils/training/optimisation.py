@@ -74,6 +74,12 @@ def build_optimizer(codec: Codec, train: TrainConfig) -> tuple[torch.optim.Optim
 
 @torch.no_grad()
 def update_ema(ema: Codec, codec: Codec, step: int, decay: float) -> None:
-    """Move the averaged weights; early on the average is short, so that it does not remember the start."""
+    """Move the averaged weights; early on the average is short, so that it does not remember the start.
+
+    Float buffers (statistics of normalisation, codebooks) are averages already, and are copied.
+    """
     decay = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(ema.parameters()), [p.detach() for p in codec.parameters()], 1 - decay)
+    for own, buffer in zip(ema.buffers(), codec.buffers(), strict=True):
+        if buffer.is_floating_point():
+            own.copy_(buffer)

@@ -56,7 +56,7 @@ def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     precision = resolve(train.precision, "cpu" if cpu else "cuda")
     parallel = DistributedDataParallelKwargs(
         find_unused_parameters=True,  # Which parts of a codec a loss uses is the codec's affair.
-        broadcast_buffers=False,  # Training changes none.
+        broadcast_buffers=False,  # The first process's are saved, and a codebook broadcasts its own.
     )
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=4))  # The others wait while one process validates.
     try:

@@ -1,7 +1,5 @@
 """Folders: every input has one outcome; what is whole is kept; neither a bad file nor a dead process loses others."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path
@@ -20,6 +18,8 @@ from utils.coding.batch_coding import Compress, Decompress, RateChoice, compress
 from utils.errors import ConfigError, DataError
 from utils.images import to_float, to_uint8
 from utils.outputs import keep_settings
+
+DECODING = {"steps": None, "gamma": None, "max_pixels": 10**6}
 
 
 def copy_jobs(root: Path, contents: list[bytes]) -> tuple[Copy, list[Job]]:
@@ -86,11 +86,7 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config) -> Path:
     return write_untrained(tmp_path_factory.mktemp("ckpt"), tiny)
 
 
-def test_folders_of_images_there_and_back(
-    ckpt: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_folders_of_images_there_and_back(ckpt, tmp_path, capsys):
     left, right, files, decoded = (tmp_path / name for name in ("left", "right", "files", "decoded"))
     for number in range(3):
         for folder, image in zip((left, right), smooth_pair(50, 67, number), strict=True):
@@ -110,7 +106,7 @@ def test_folders_of_images_there_and_back(
 
     write(files / "lonely.bin", (files / "0.bin").read_bytes())
     write(files / "2.bin", b"damaged")
-    assert decompress_folder(files, decoded, right, str(ckpt), 1, steps=None, gamma=None, max_pixels=10**6) == 1
+    assert decompress_folder(files, decoded, right, str(ckpt), 1, **DECODING) == 1
     printed = capsys.readouterr()
     assert printed.out == f"{decoded}: 2 done, 0 skipped, 2 failed, of 4\n"
     assert "lonely.bin" in printed.err and "no side image named lonely" in printed.err and "2.bin: " in printed.err
@@ -119,7 +115,7 @@ def test_folders_of_images_there_and_back(
     assert abs(read_image(decoded / "1.png").astype(int) - to_uint8(expected).astype(int)).max() <= 1
 
 
-def test_folders_of_gray_and_stereo_pictures(ckpt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_of_gray_and_stereo_pictures(ckpt, in_this_process, tmp_path, capsys) -> None:
     """One line for each kind of conversion; an MPO serves both directions; names pair whatever their Unicode form."""
     pictures, files, decoded = (tmp_path / name for name in ("pictures", "files", "decoded"))
     views = [to_uint8(view) for view in smooth_pair(50, 67)]
@@ -129,12 +125,11 @@ def test_folders_of_gray_and_stereo_pictures(ckpt: Path, tmp_path: Path, capsys:
     assert compress_folder(pictures, files, str(ckpt), RateChoice(rate=0.5), 1) == 0
     assert capsys.readouterr().err == "2 of 3 images: grayscale, read as three equal channels.\n"
     assert sorted(path.stem for path in files.glob("*.bin")) == ["a", "pair", "\u00e9"]
-    x = to_float(read_image(pictures / "pair.mpo"))
+    assert decompress_folder(files, decoded, pictures, str(ckpt), 1, **DECODING) == 0
     codec = load_checkpoint(ckpt).codec
-    assert (files / "pair.bin").read_bytes() == codec.compress(x, 0.5)
-    options = {"steps": None, "gamma": None, "max_pixels": 10**6}
-    assert decompress_folder(files, decoded, pictures, str(ckpt), 1, **options) == 0
-    expected = codec.decompress(codec.compress(x, 0.5), to_float(read_image(pictures / "pair.mpo", side=True)))
+    expected = codec.decompress(
+        (files / "pair.bin").read_bytes(), to_float(read_image(pictures / "pair.mpo", side=True))
+    )
     assert abs(read_image(decoded / "pair.png").astype(int) - to_uint8(expected).astype(int)).max() <= 1
 
 
@@ -171,15 +166,14 @@ def test_tasks_know_their_own_outputs(ckpt: Path, tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be_worked_on(ckpt: Path, tmp_path: Path) -> None:
     image = write(tmp_path / "in" / "a.png", encode(to_uint8(smooth_pair(50, 67)[0])))
-    options = {"steps": None, "gamma": None, "max_pixels": 10**6}
     with pytest.raises(DataError, match="holds no image"):
         compress_folder(ckpt, tmp_path / "out", str(ckpt), RateChoice(rate=0.5), 1)
     with pytest.raises(DataError, match=r"ends in \.bin"):
-        decompress_folder(tmp_path / "in", tmp_path / "out", None, str(ckpt), 1, **options)
+        decompress_folder(tmp_path / "in", tmp_path / "out", None, str(ckpt), 1, **DECODING)
     write(tmp_path / "in" / "a.bin", b"x")
     with pytest.raises(ConfigError, match="would be overwritten"):
-        decompress_folder(tmp_path / "in", tmp_path / "in", tmp_path / "in", str(ckpt), 1, **options)
+        decompress_folder(tmp_path / "in", tmp_path / "in", tmp_path / "in", str(ckpt), 1, **DECODING)
     with pytest.raises(ConfigError, match="is no folder"):
-        decompress_folder(tmp_path / "in", tmp_path / "out", image, str(ckpt), 1, **options)
+        decompress_folder(tmp_path / "in", tmp_path / "out", image, str(ckpt), 1, **DECODING)
     with pytest.raises(ConfigError, match="cannot be made"):
         compress_folder(tmp_path / "in", image, str(ckpt), RateChoice(rate=0.5), 1)

@@ -1,7 +1,5 @@
 """Evaluations at their smallest: one pair for two processes, and pairs of 16x16 pixels."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

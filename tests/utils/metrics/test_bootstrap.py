@@ -27,15 +27,6 @@ def test_covers_the_mean_at_its_level(groups):
     assert naive / trials < 0.8  # what counting each image as a sample of its own would give
 
 
-def test_copies_within_a_group_add_no_certainty():
-    rng = np.random.default_rng(1)
-    values, names = rng.normal(size=8), [f"g{i}" for i in range(8)]
-    once = ClusterBootstrap(names).mean(values)
-    thrice = ClusterBootstrap(names * 3).mean(np.tile(values, 3))
-    assert thrice == pytest.approx(once)
-    assert ClusterBootstrap(names * 3).groups == 8
-
-
 def test_seeded_and_independent_of_the_order_of_samples():
     rng = np.random.default_rng(2)
     values, names = sample(rng, 6, 5, 0.5)
@@ -60,8 +51,3 @@ def test_one_group_has_no_interval():
     assert bootstrap.groups == 1
     assert bootstrap.mean([1.0, 2.0, 3.0]) is None
     assert bootstrap.statistic(lambda w: 1.0) is None
-
-
-def test_level_out_of_range():
-    with pytest.raises(ValueError, match=r"level is 95"):
-        ClusterBootstrap(["a", "b"], level=95)

@@ -1,15 +1,12 @@
 """Metrics against closed forms and reference libraries, and what the suite says when it cannot measure."""
 
 import io
-import json
 import math
-import re
 import sys
 import warnings
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scipy.ndimage import correlate1d
 
@@ -40,13 +37,7 @@ def noisy(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
     return (image + noise).round().clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small images gain nothing from a second thread and lose much when the core is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +81,9 @@ def test_ssim_equals_scikit_image(suite, size):
     expected = structural_similarity(
         x, x_hat, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
-    assert measured(suite, x, x_hat)["ssim"] == pytest.approx(expected, abs=2e-5)
+    row = measured(suite, x, x_hat)
+    assert row["ssim"] == pytest.approx(expected, abs=2e-5)
+    assert row.keys() >= {"psnr", "ssim", "cvvdp"} and all(math.isfinite(value) for value in row.values())
 
 
 def reference_ms_ssim(x: np.ndarray, y: np.ndarray, window: int) -> float:
@@ -171,13 +164,6 @@ def test_identical_images(suite):
     assert row["ssim"] == pytest.approx(1, abs=1e-6)
 
 
-def test_every_size_from_16_up(suite):
-    for size in ((16, 16), (17, 203), (65, 257)):
-        row = measured(suite, photograph(*size), noisy(photograph(*size), 5))
-        assert set(row) == {"psnr", "ssim", "cvvdp"}
-        assert all(math.isfinite(value) for value in row.values())
-
-
 def test_a_value_that_is_not_finite_counts_as_none(monkeypatch):
     suite = MetricSuite(["psnr", "ssim"])
 
@@ -203,26 +189,11 @@ def test_psnr_of_a_set_is_the_mean_of_psnrs_not_the_psnr_of_the_mean(suite):
     assert abs(mean - 10 * math.log10(255**2 / np.mean(errors))) > 3
 
 
-def test_every_metric_orders_jpeg_qualities(suite):
-    x = photograph()
-    rows = suite.measure(x, [jpeg(x, quality) for quality in (5, 20, 80)])
-    for name in OFFLINE:
-        values = [row[name] for row in rows]
-        assert values == sorted(values, reverse=not METRICS[name].higher_is_better) and len(set(values)) == 3, name
-
-
 def test_reconstructions_measured_together_have_the_figures_of_each_alone(suite):
     x = photograph()
     hats = [jpeg(x, 10 * i + 5) for i in range(6)]  # more than one batch
     for together, x_hat in zip(suite.measure(x, hats), hats, strict=True):
         assert together == pytest.approx(measured(suite, x, x_hat), rel=1e-6)
-
-
-def test_the_time_of_each_metric_is_known():
-    suite = MetricSuite(["psnr", "cvvdp"])
-    suite.measure(photograph(), [noisy(photograph(), 5)] * 2)
-    assert set(suite.seconds) == {"psnr", "cvvdp"} and min(suite.seconds.values()) > 0
-    assert re.fullmatch(r"[0-9.]+ s: cvvdp [0-9]+%, psnr [0-9]+%", suite.shares())
 
 
 @pytest.mark.parametrize("name", ["fid", "kid"])
@@ -251,23 +222,6 @@ def test_set_metrics_state_what_they_are():
     same = summarise_set("fid", vectors(12), vectors(12), bootstrap)
     assert same["value"] == pytest.approx(0, abs=1e-6) == same["halves"]["value"]
     assert same["halves"]["originals"] == fid["halves"]["originals"] > 1000
-
-
-def test_one_group_gives_no_interval(suite):
-    entry = summary_of(suite, [measured(suite, photograph(), noisy(photograph(), 5))], ["only"])
-    assert entry["psnr"]["ci95"] is None and entry["psnr"]["groups"] == 1
-
-
-def test_rows_can_be_stored_reordered_and_summarised_later(suite):
-    x, groups = photograph(), ["a", "b", "b", "c", "c", "d"]
-    rows = suite.measure(x, [jpeg(x, 20 + 5 * i) for i in range(6)])
-    later = summary_of(MetricSuite(OFFLINE), json.loads(json.dumps(rows)), groups)
-    json.dumps(later, allow_nan=False)
-    order = [3, 1, 5, 0, 2, 4]
-    again = summary_of(suite, [rows[i] for i in order], [groups[i] for i in order])
-    for name in OFFLINE:
-        assert again[name]["mean"] == pytest.approx(later[name]["mean"], rel=1e-9)
-        assert again[name]["ci95"] == pytest.approx(later[name]["ci95"], rel=1e-9)
 
 
 def test_without_weights_metrics_are_unavailable_at_once_and_never_dropped(tmp_path, monkeypatch):

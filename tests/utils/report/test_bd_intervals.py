@@ -1,16 +1,12 @@
 """Intervals of BD-rates: both curves of the same resampled recordings, from a sweep or from what it wrote."""
 
-from __future__ import annotations
-
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from script_files import load_script
 
 from utils.errors import DataError
 from utils.evaluation.plan import Point
@@ -116,35 +112,30 @@ def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
             Images.of_csv(tmp_path / file, summary)
 
 
-def test_the_table_shows_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def table(command, of: Results, folder: Path, *metrics: str) -> list[str]:
+    """The lines that results_table prints."""
+    write_csv(folder / "images.csv", of)
+    (folder / "summary.json").write_text(json.dumps(of.summary))
+    status, out, err = command("results_table", folder / "summary.json", "--metrics", *metrics)
+    assert status == 0, err
+    return out.splitlines()
+
+
+def test_the_table_shows_them(command, tmp_path):
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9})
-    write_csv(tmp_path / "images.csv", of)
-    (tmp_path / "summary.json").write_text(json.dumps(of.summary))
-    module = load_script("results_table")
-    monkeypatch.setattr(sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "kid"])
-    module.main()
-    lines = capsys.readouterr().out.splitlines()
+    lines = table(command, of, tmp_path, "psnr", "kid")
     psnr = found_in(of)["psnr"]
-    assert psnr.rate is not None and psnr.rate_interval is not None
     low, high = psnr.rate_interval
     assert f"| ours | psnr | {psnr.rate:+.1f} % [{low:+.1f}, {high:+.1f}] |" in lines
     assert any(line.startswith("| ours | kid | ") and "[" not in line for line in lines)
     assert not any("ssim" in line for line in lines)
 
 
-def test_the_table_says_how_many_images_a_mean_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_says_how_many_images_a_mean_is_over(command, tmp_path):
     of = results(dict.fromkeys("abcd", 0.8), without=0)
     for entry in of.summary["points"]:
         entry["metrics"]["ssim"] |= {"n": 9, "of": 10}
-    write_csv(tmp_path / "images.csv", of)
-    (tmp_path / "summary.json").write_text(json.dumps(of.summary))
-    monkeypatch.setattr(sys, "argv", ["results_table", str(tmp_path / "summary.json"), "--metrics", "psnr", "ssim"])
-    load_script("results_table").main()
-    lines = capsys.readouterr().out.splitlines()
+    lines = table(command, of, tmp_path, "psnr", "ssim")
     assert sum("| 0.5 (9 of 10) |" in line for line in lines) == 2  # the lowest rate of both
     assert any(line.startswith("| ours | ssim (9 of 10) | -20.0 %") for line in lines)
     assert any(line.startswith("| ours | psnr | -20.0 %") for line in lines)

@@ -1,23 +1,10 @@
 """Curves and Bjontegaard differences: closed forms, signs, guards, plots."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
 
-from utils.report.rd import (
-    Curve,
-    bjontegaard,
-    count_of,
-    counts_of,
-    curves,
-    differences,
-    interval_of,
-    metrics_of,
-    value_at,
-    value_of,
-)
+from utils.report.rd import Curve, bjontegaard, count_of, counts_of, curves, differences, metrics_of, value_at
 
 BPP = (0.1, 0.15, 0.22, 0.3, 0.42)
 DB = (24.0, 25.2, 26.5, 27.4, 28.6)
@@ -29,44 +16,22 @@ def curve(bpp: tuple[float, ...], values: tuple[float, ...], codec: str = "ours"
 
 
 def point(codec: str, bpp: float, psnr: float, **fields: Any) -> dict[str, Any]:
-    anchor = codec in ("jpeg", "webp", "avif")
-    return {
-        "codec": codec,
-        "checkpoint": None if anchor else "ckpt",
-        "lambda": None,
-        "rate": 0.5,
-        "steps": None if anchor else 1,
-        "gamma": None if anchor else 0.0,
-        "side": None if anchor else "correct",
-        "bpp": bpp,
-        "bpp_estimated": None if anchor else bpp / 1.02,
-        "encode_ms": 10.0,
-        "decode_ms": 20.0,
-        "metrics": {
-            "psnr": {"mean": psnr, "ci95": [psnr - 0.5, psnr + 0.5], "n": 4, "groups": 2},
-            "dists": {"unavailable": "no weights: fetch them"},
-            "kid": {"value": 1 / psnr, "n": 4},
-        },
-    } | fields
-
-
-def test_equal_curves_differ_by_nothing() -> None:
-    found = bjontegaard(curve(BPP, DB, "webp"), curve(BPP, DB), "psnr")
-    assert found.rate == pytest.approx(0, abs=1e-9) and found.quality == pytest.approx(0, abs=1e-9)
-    assert found.rate_overlap == found.quality_overlap == 1
+    decoding = {"checkpoint": "ckpt", "steps": 1, "gamma": 0.0, "side": "correct", "bpp_estimated": bpp / 1.02}
+    if codec in ("jpeg", "webp", "avif"):
+        decoding = dict.fromkeys(decoding)
+    metrics = {
+        "psnr": {"mean": psnr, "ci95": [psnr - 0.5, psnr + 0.5], "n": 4, "groups": 2},
+        "dists": {"unavailable": "no weights: fetch them"},
+        "kid": {"value": 1 / psnr, "n": 4},
+    }
+    times = {"encode_ms": 10.0, "decode_ms": 20.0}
+    return {"codec": codec, "lambda": None, "rate": 0.5, "bpp": bpp, "metrics": metrics, **decoding, **times, **fields}
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25])
 def test_a_constant_factor_of_rate_is_the_bd_rate(factor: float) -> None:
     test = curve(tuple(factor * b for b in BPP), DB)
     assert bjontegaard(curve(BPP, DB, "webp"), test, "psnr").rate == pytest.approx(100 * (factor - 1))
-
-
-def test_a_constant_shift_of_quality_is_the_bd_quality() -> None:
-    test = curve(BPP, tuple(v + 0.7 for v in DB))
-    found = bjontegaard(curve(BPP, DB, "webp"), test, "psnr")
-    assert found.quality == pytest.approx(0.7)
-    assert found.rate is not None and found.rate < 0
 
 
 def test_for_a_distance_lower_is_better() -> None:
@@ -89,9 +54,7 @@ def test_for_a_distance_lower_is_better() -> None:
         (BPP, (24.0, 25.0, float("nan"), 27.0, 28.0), "not finite", "not finite"),
     ],
 )
-def test_what_cannot_be_compared_has_a_reason(
-    bpp: tuple[float, ...], values: tuple[float, ...], why_rate: str, why_quality: str
-) -> None:
+def test_what_cannot_be_compared_has_a_reason(bpp, values, why_rate, why_quality):
     found = bjontegaard(curve(BPP, DB, "webp"), curve(bpp, values), "psnr")
     assert why_rate in found.reason_rate and (found.rate is None) == bool(why_rate)
     assert why_quality in found.reason_quality and (found.quality is None) == bool(why_quality)
@@ -144,13 +107,6 @@ def test_a_difference_says_how_many_images_it_is_over_and_is_refused_where_curve
         (found,) = [d for d in differences([*ours, *webp]) if d.metric == "psnr"]
         assert found.rate is None and found.quality is None
         assert found.reason_rate == found.reason_quality == "the points are means over different numbers of images"
-
-
-def test_figures_of_entries() -> None:
-    assert value_of({"mean": 3.0}) == 3 and value_of({"value": 2.0}) == 2
-    assert value_of({"unavailable": "why"}) is None and value_of(None) is None
-    assert interval_of({"mean": 3.0, "ci95": [2, 4]}) == (2, 4)
-    assert interval_of({"value": 3.0}) is None and interval_of({"mean": 3.0, "ci95": None}) is None
 
 
 def test_every_metric_is_compared_with_every_anchor_and_with_our_other_curve() -> None:

@@ -1,7 +1,5 @@
 """The report is one file that stands alone, is valid, shows every figure, and says what is missing."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re
@@ -22,11 +20,9 @@ from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import Results, write_csv
 from utils.files import png_bytes
 from utils.metrics.info import SIX
-from utils.report import rd
 from utils.report.figures import embedded, panels, write_figures
-from utils.report.page import _bd_card, write_report
+from utils.report.page import write_report
 from utils.report.pictures import embed
-from utils.report.tables import number, percent, signed
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VOID = {"meta", "img", "br", "line", "circle", "rect", "polygon", "polyline"}
@@ -75,18 +71,11 @@ def results_of(source: Source, folder: Path, rates: Sequence[float] = RATES) -> 
         rows[point.key] = of_point
         entries.append(entry_of(point, of_point, quality))
     environment = {
-        "command": "python evaluate.py --ckpt 'runs/x & y'",
-        "packages": {"torch": "2.9"},
-        "notes": ["AVIF was not measured: this Pillow lacks it."],
-        "anchors": {"webp": "method 6"},
-        "seconds": 3.0,
+        **{"command": "python evaluate.py --ckpt 'runs/x & y'", "packages": {"torch": "2.9"}, "seconds": 3.0},
+        **{"notes": ["AVIF was not measured: this Pillow lacks it."], "anchors": {"webp": "method 6"}},
     }
-    summary = {
-        "format": 1,
-        "dataset": {"name": "folder", "split": "val", "pairs": 3, "groups": 2, "size": "protocol"},
-        "environment": environment,
-        "points": entries,
-    }
+    data = {"name": "folder", "split": "val", "pairs": 3, "groups": 2, "size": "protocol"}
+    summary = {"format": 1, "dataset": data, "environment": environment, "points": entries}
     return Results(summary, points, rows, source.ids, source.groups), store
 
 
@@ -100,9 +89,7 @@ def entry_of(point: Point, rows: Sequence[Row], quality: float) -> dict[str, Any
             "psnr": {"mean": quality + 1, "ci95": [quality, quality + 2], "n": 3, "groups": 2},
             "dists": {"mean": 1 / (quality + 1), "ci95": None, "n": 3, "groups": 2, "note": "Trained on <it>."},
             "lpips_alex": {"unavailable": "alexnet is missing: run fetch_weights.py"},
-            "fid": {
-                **{"value": 10 * quality, "n": 3, "halves": {"n": 1, "value": 200.0, "originals": 321.0}},
-            },
+            "fid": {**{"value": 10 * quality, "n": 3, "halves": {"n": 1, "value": 200.0, "originals": 321.0}}},
         },
     }
 
@@ -110,20 +97,21 @@ def entry_of(point: Point, rows: Sequence[Row], quality: float) -> dict[str, Any
 class Balance(HTMLParser):
     """Checks that every element is closed where it was opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.seen: dict[str, int] = {}
+        self.seen: set[str] = set()
         self.addresses: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen[tag] = self.seen.get(tag, 0) + 1
+        self.seen.add(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen[tag] = self.seen.get(tag, 0) + 1
+        self.seen.add(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-3:]}"
@@ -140,11 +128,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_page_is_well_formed_and_stands_alone(page: str) -> None:
-    parser = Balance()
-    parser.feed(page)
+    parser = Balance(page)
     assert not parser.open
     assert parser.addresses and all(address.startswith(("data:image/", "#s")) for address in parser.addresses)
-    assert not {"script", "link", "iframe", "object"} & set(parser.seen)
+    assert not {"script", "link", "iframe", "object"} & parser.seen
     assert not re.search(r"https?://|@import", page)
     assert "prefers-color-scheme:dark" in page and "width=device-width" in page
 
@@ -162,23 +149,10 @@ def test_every_point_is_in_the_table_with_its_interval(page: str) -> None:
         assert text in table
 
 
-def test_curves_differences_and_side_information_are_shown(page: str) -> None:
-    assert "BD-rate" in page and "over" in page
-    side = page[page.index("<h2>What the side image is worth") : page.index("<h2>Pictures")]
-    assert "\u22124.00" in side and "correct" in side and "none" in side
-    assert "+4.00 dB" in page  # the card: what the side image is worth against none
-
-
 def test_what_is_missing_is_said_with_its_reason(page: str) -> None:
     missing = page[page.index("<h2>What could not be measured") :]
     assert "<b>LPIPS (AlexNet)</b>: alexnet is missing: run fetch_weights.py" in missing
     assert "AVIF was not measured" in missing
-
-
-def test_every_number_has_a_meaning_and_the_command_is_there(page: str) -> None:
-    for term in ("PSNR", "FID"):
-        assert f"<dt>{term}</dt>" in page
-    assert "python evaluate.py --ckpt &#39;runs/x &amp; y&#39;" in page
 
 
 def test_pictures_are_embedded_without_loss(page: str) -> None:
@@ -209,28 +183,12 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     assert f"<b>DISTS</b>: {sentence}" in missing
 
 
-def test_large_images_are_cropped_and_this_is_said(tmp_path: Path) -> None:
-    source = Source(400, 600)
-    results, store = results_of(source, tmp_path, rates=(0.5,))
-    write_csv(tmp_path / "images.csv", results)
-    write_report(tmp_path / "report.html", results, source, store)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "centre crops of 256×512" in page
-    assert embed(source[0].x) in page
-    with Image.open(io.BytesIO(base64.b64decode(embed(source[0].x).partition(",")[2]))) as picture:
-        assert np.array_equal(np.array(picture.convert("RGB")), source[0].x[72:328, 44:556])
-
-
-def drawn(address: str) -> str:
-    """The SVG of a figure in a data address."""
-    return base64.b64decode(address.removeprefix("data:image/svg+xml;base64,")).decode()
-
-
 def test_the_first_thing_shown_is_the_six_panels(page: str) -> None:
     figure = page.index('<figure class="curves">')
     assert page.index("</header>") < figure < page.index('<div class="cards">')
     address = page[page.index("data:image/svg", figure) :].partition('"')[0]
-    assert ElementTree.fromstring(drawn(address)).tag.endswith("svg")
+    picture = base64.b64decode(address.removeprefix("data:image/svg+xml;base64,")).decode()
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
     caption = page[figure : page.index("</figcaption>", figure)]
     assert "FID is of n = 3 images" in caption and "321.0 apart" in caption and "† Trained on" in caption
 
@@ -240,20 +198,6 @@ def test_the_headline_is_bd_rates_and_perception_at_an_equal_rate(page: str) -> 
     assert re.search(r"<b>.[0-9.]+ dB</b><span>PSNR at equal rate \(BD-quality\) against WebP", cards)
     assert re.search(r"<b>0.04[0-9]</b><span>DISTS at 0.312 bpp; there WebP 0.0[0-9]+ ", cards)
     assert re.search(r"<b>[0-9.]+</b><span>FID at 0.312 bpp; there WebP [0-9.]+ ", cards)
-
-
-def test_a_bd_rate_that_can_be_had_comes_first_with_its_interval() -> None:
-    found = [
-        rd.Difference("psnr", "ours", name, rate, 1.0, 1, 1, rate_interval=(rate - 5, rate + 5))
-        for name, rate in (("JPEG", -80.0), ("WebP", -30.0), ("AVIF", 12.0))
-    ]
-    ((big, small),) = _bd_card(found, "psnr")
-    assert big == "+12.0 %"
-    assert small == (
-        "bits at equal PSNR (BD-rate) against AVIF (95 %: +7.0 % to +17.0 %); \u221230.0 % against WebP "
-        "(95 %: \u221235.0 % to \u221225.0 %)"
-    )
-    assert _bd_card(found, "ms_ssim_db") == []
 
 
 def test_the_panels_are_files_in_three_formats_and_each_metric_has_its_own(tmp_path: Path) -> None:
@@ -279,8 +223,3 @@ def test_our_curves_are_coloured_and_anchors_grey_in_every_panel_that_was_measur
     colours = {line.get_label(): line[0].get_color() for line in cells[3].containers}
     assert list(colours) == ["ours", "ours, side none", "ours, side shuffled", "WebP"]
     assert colours["ours"] == colours["ours, side none"] == "#0072b2" and colours["WebP"] == "#777777"
-
-
-def test_numbers_have_a_real_minus_sign_and_the_decimals_that_matter() -> None:
-    assert number("psnr", 24.567) == "24.57" and number("kid", -0.00123) == "\u22120.0012"
-    assert signed("ssim", 0.01) == "+0.010" and percent(-3.14159) == "\u22123.1 %"

@@ -1,7 +1,5 @@
 """Training that starts from a checkpoint: whole, or of the receiver or the denoiser alone."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

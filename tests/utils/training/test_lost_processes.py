@@ -1,7 +1,5 @@
 """A process that dies ends the command soon, with a sentence; a signal to one process stops all after the same step."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os
@@ -89,7 +87,7 @@ def test_other_errors_stay_what_they_are() -> None:
 
 @pytest.mark.slow
 def test_a_lost_process_ends_the_others_with_a_sentence(folder_data: Path, tmp_path: Path) -> None:
-    done = torchrun("tests/worker_trouble.py", "SIGKILL", str(folder_data), str(tmp_path))
+    done = torchrun("tests/worker.py", "trouble", "SIGKILL", str(folder_data), str(tmp_path))
     assert done.returncode != 0 and time.time() - float((tmp_path / "when").read_text()) < 60
     assert "error: Another process of this command is gone" in done.stderr, done.stderr[-3000:]
     folders = step_folders(tmp_path / "SIGKILL" / "checkpoints")
@@ -98,7 +96,7 @@ def test_a_lost_process_ends_the_others_with_a_sentence(folder_data: Path, tmp_p
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_after_the_same_step(folder_data: Path, tmp_path: Path) -> None:
-    done = torchrun("tests/worker_trouble.py", "SIGTERM", str(folder_data), str(tmp_path))
+    done = torchrun("tests/worker.py", "trouble", "SIGTERM", str(folder_data), str(tmp_path))
     assert done.returncode != 0
     # The first to end has the status of the signal; torchrun terminates what the other still has to do: nothing.
     assert f"exitcode  : {128 + signal.SIGTERM} " in done.stderr, done.stderr[-3000:]

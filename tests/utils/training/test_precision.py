@@ -1,7 +1,5 @@
 """train.precision auto: bfloat16 only where the device computes in it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest.mock import patch
 
@@ -47,9 +45,7 @@ def test_auto_on_a_gpu_asks_for_bfloat16_without_emulation(native: bool) -> None
 
 @pytest.mark.usefixtures("fresh_accelerate")
 @pytest.mark.parametrize(("instructions", "mode"), [(["bf16"], "bf16"), ([], "no")])
-def test_training_computes_in_what_auto_found_and_says_so(
-    instructions: list[str], mode: str, folder_data: Path, tmp_path: Path
-) -> None:
+def test_training_computes_in_what_auto_found_and_says_so(instructions, mode, folder_data, tmp_path):
     config = config_on(folder_data, train={"precision": "auto", "steps": 1})
     with patch.object(utils.training.precision, "bfloat16_instructions", return_value=instructions):
         run = trainer(config, tmp_path)

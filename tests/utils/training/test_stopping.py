@@ -1,17 +1,14 @@
 """Signals: the step is finished and saved, the same command goes on bit for bit, a second signal stops at once."""
 
-from __future__ import annotations
-
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from processes import python
 from trainers import assert_same, config_on, metrics, state, trainer
 
 import train as training
@@ -19,7 +16,6 @@ from train import Trainer
 from utils.training.checkpoints import step_folders
 from utils.training.stopping import StopRequest
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
@@ -37,9 +33,7 @@ def signalled_at(run: Trainer, step: int, number: signal.Signals) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_step_saves_and_the_same_command_goes_on(
-    folder_data: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_finishes_the_step_saves_and_the_same_command_goes_on(folder_data, tmp_path, number):
     config = config_on(folder_data, "whole", train={"save_every": 100})
     assert trainer(config, tmp_path).train() == 0
     stopped = replace(config, name="stopped")
@@ -87,7 +81,7 @@ with StopRequest() as stop:
     os.kill(os.getpid(), signal.SIGINT)
     print("second")
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = python("-c", script)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "first\n")
     assert "a second signal stops at once" in done.stderr
 

@@ -1,23 +1,27 @@
 """Two processes on a CPU do what one does, and go on after SIGKILL. Started as a user would: `torchrun`."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from evaluation_files import write_checkpoint
 from processes import torchrun
 from safetensors.torch import load_file
+from tiny import tiny_config, train_a_little
 from torch import Tensor
-from worker import first_gradients, shared_config
+from trainers import trainer
+from worker import TRAINS, first_gradients, noting_config, shared_config, stage_2, train_and_note, two_steps
 
-from train import Trainer
 from utils.configio import to_dict
-from utils.training.checkpoints import STATE_FILE
+from utils.configrules import validate
+from utils.errors import ConfigError
+from utils.training.checkpoints import STATE_FILE, damage, step_folders
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
@@ -37,24 +41,20 @@ def flags(fields: dict[str, Any], prefix: str = "") -> list[str]:
 def runs(folder_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the two processes of `tests/worker.py` left behind."""
     folder = tmp_path_factory.mktemp("runs")
-    done = torchrun("tests/worker.py", str(folder_data), str(folder))
+    done = torchrun("tests/worker.py", "gradients", str(folder_data), str(folder))
     assert "SIGKILL" in done.stderr, done.stderr[-3000:]
     return folder
 
 
 @pytest.fixture
-def one_process(folder_data: Path, tmp_path: Path) -> Iterator[dict[str, Tensor]]:
+def one_process(folder_data: Path, tmp_path: Path) -> dict[str, Tensor]:
     """Gradients of the whole batch in this process."""
-    AcceleratorState._reset_state(True)
-    yield first_gradients(Trainer(shared_config(str(folder_data), "one"), tmp_path, "", cpu=True))
-    AcceleratorState._reset_state(True)
+    return first_gradients(trainer(shared_config(str(folder_data), "one"), tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["halves", "quarters"])
-def test_mistake_05_half_the_batch_each_gives_one_process_s_gradients(
-    runs: Path, one_process: dict[str, Tensor], name: str
-) -> None:
+def test_mistake_05_half_the_batch_each_gives_one_process_s_gradients(runs, one_process, name):
     """To 1e-5 of the whole gradient's norm, and to 1e-4 of each parameter's largest entry (float32 sums that nearly
     cancel), on both processes, also with two accumulated quarters."""
     for rank in (0, 1):
@@ -85,3 +85,117 @@ def test_two_processes_go_on_after_sigkill(runs: Path, folder_data: Path) -> Non
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     steps = [json.loads(line)["step"] for line in (runs / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 4]  # Four training lines and one of validation, written by one process only.
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_end_both(folder_data: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    with ThreadPoolExecutor(2) as pool:
+        ends = pool.map(lambda runs: torchrun("tests/worker.py", "noting", str(folder_data), str(runs), "2"), folders)
+        for runs, done in zip(folders, ends, strict=True):
+            assert done.returncode == 0, done.stderr[-3000:]
+            last = step_folders(runs / "resumed" / "checkpoints")[-1]
+            assert (last.name, damage(last)) == ("step_00000002", None)
+
+
+Seen = dict[int, dict[int, str]]
+"""Step -> number of the sample -> id of its pair."""
+
+
+def noted(folder: Path) -> Seen:
+    """What all processes of all starts have seen. Fails on a sample that was seen twice."""
+    seen: Seen = {}
+    for file in folder.glob("seen-*.jsonl"):
+        for line in map(json.loads, file.read_text().splitlines()):
+            for index, name in zip(line["index"], line["id"], strict=True):
+                assert index not in seen.setdefault(line["step"], {}), f"sample {index} twice in step {line['step']}"
+                seen[line["step"]][index] = name
+    return seen
+
+
+def in_one_process(data: Path, runs: Path, steps: int) -> None:
+    """The run, or what is left of it, up to step `steps`."""
+    train_and_note(trainer(noting_config(str(data), steps), runs), runs)
+
+
+@pytest.mark.slow
+def test_one_two_and_one_process_see_what_one_sees(folder_data: Path, tmp_path: Path) -> None:
+    """Two steps by one process, two by two, two by one again, against six by one."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    in_one_process(folder_data, whole, 6)
+    in_one_process(folder_data, parts, 2)
+    done = torchrun("tests/worker.py", "noting", str(folder_data), str(parts), "4")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "resumed after step 2" in done.stderr
+    in_one_process(folder_data, parts, 6)
+    expected, found = noted(whole), noted(parts)
+    assert found == expected and list(map(len, expected.values())) == [4] * 6
+    assert len(list(parts.glob("seen-*.jsonl"))) == 2  # Both of the two processes had a share.
+    assert losses(whole).keys() == losses(parts).keys()
+    for step, loss in losses(whole).items():
+        assert losses(parts)[step] == pytest.approx(loss, rel=1e-3), f"step {step}"
+
+
+def losses(runs: Path) -> dict[Any, float]:
+    """Step -> the training loss that metrics.jsonl has for it."""
+    lines = map(json.loads, (runs / "resumed" / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint to start from."""
+    config = tiny_config()
+    return write_checkpoint(tmp_path_factory.mktemp("first"), train_a_little(config, 2), config)
+
+
+@pytest.fixture(scope="module")
+def both(first_stage: Path, folder_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the two processes of `tests/worker.py stage_2` left behind."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = torchrun("tests/worker.py", "stage_2", str(folder_data), str(runs), str(first_stage))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", list(TRAINS))
+def test_two_processes_train_stage_2_as_one(both, first_stage, folder_data, tmp_path, part):
+    """The critic's gradient to 1e-4 of its norm, the codec's to 4 %, the weights to 5 and 20 % of the way of two steps.
+
+    The codec's gradient passes the kinks of the frozen network: weights that change by 1e-7 move it by 0.6 %,
+    another number of threads by 3 %, and Adam's first steps go by the sign of every entry.
+    """
+    one = two_steps(trainer(stage_2(str(folder_data), part), tmp_path, init=str(first_stage)))
+    start = trainer(stage_2(str(folder_data), part), tmp_path / "start", init=str(first_stage))
+    assert start.critic is not None
+    fresh = {f"weight codec.{n}": p.detach() for n, p in start.codec.named_parameters()}
+    fresh |= {f"weight critic.{n}": p.detach() for n, p in start.critic.critic.named_parameters()}
+    graded = {name.split()[1].split(".")[1] for name in one if name.startswith("gradient codec")}
+    assert graded == ({"unet"} if part == "denoiser" else {"e_side", "g_s", "mean", "unet"})
+    for rank in (0, 1):
+        two = load_file(both / f"{part}-{rank}.safetensors")
+        assert two.keys() == one.keys()
+        for kind, bound in {
+            "gradient critic": 1e-4, "gradient codec": 4e-2, "weight critic": 5e-2, "weight codec": 0.2
+        }.items():  # fmt: skip
+            names = [name for name in one if name.startswith(kind)]
+            error = norm([two[name] - one[name] for name in names])
+            scale = norm([one[name] - fresh.get(name, 0) for name in names])
+            assert scale > 0 and error < bound * scale, f"{kind} on process {rank}: {error:.2g} of {scale:.2g}"
+
+
+def norm(tensors: list[Tensor]) -> float:
+    """Of all of them together."""
+    return float(torch.cat([tensor.reshape(-1) for tensor in tensors]).norm())
+
+
+def test_a_denoiser_alone_gets_noise_in_every_sample(folder_data: Path) -> None:
+    """A process whose samples have none would have no gradient to give, and the other would wait for it."""
+    config = stage_2(str(folder_data), "denoiser")
+    validate(config)
+    half = replace(config.diffusion, start_fraction=0.5)
+    with pytest.raises(ConfigError, match=r"start_fraction is 0\.5.*nothing.*set it to 0"):
+        validate(replace(config, diffusion=half))
+    validate(replace(config, diffusion=replace(half, sampled_steps=0)))  # Its second task always has noise.
+    validate(replace(stage_2(str(folder_data), "receiver"), diffusion=half))

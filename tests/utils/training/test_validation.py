@@ -1,7 +1,5 @@
 """Validation inside training: its values, from a codec whose file sizes and errors are known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,0 +1,50 @@
+"""The example of docs/new_method.md is a method like every other."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from tiny import smooth_pair, tiny_config
+from tiny_methods import train_a_step
+
+import config
+from modules import codec
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.configio import preset_named
+from utils.configrules import validate
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "new_method.md"
+NAME = "modules.published.example"
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The document's code as the module that it would be; what it registers is forgotten after the test."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(code.splitlines()) < 100
+    for table in (config.SECTIONS, config.PRESETS, codec.BUILDERS):
+        monkeypatch.delitem(table, "example", raising=False)
+    module = ModuleType(NAME)
+    monkeypatch.setitem(sys.modules, NAME, module)
+    exec(compile(code, NAME, "exec"), vars(module))
+    return module
+
+
+def test_the_example_trains_and_codes(example: ModuleType, tmp_path: Path) -> None:
+    settings = preset_named("example")
+    validate(settings, settings)
+    model = replace(settings.model, channels=8)
+    settings = replace(settings, data=tiny_config().data, model=model)
+    trained, losses = train_a_step(settings, 8, lr=2e-3)
+    assert losses[-1] < losses[0]
+    trained.freeze()
+    save_checkpoint(tmp_path / "model.safetensors", trained.eval(), settings, 8)
+    loaded = load_checkpoint(tmp_path).codec
+    assert (type(loaded).__name__, loaded.name) == ("Example", "example")
+    x, side = smooth_pair(50, 70)
+    assert loaded.decompress(trained.compress(x), side).shape == x.shape

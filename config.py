@@ -7,13 +7,12 @@ sections of its own (SECTIONS), so a codec cannot be given what it does not read
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
-Source = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin", "photos"]
+Source = Literal[Dataset, "photos"]
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,13 @@ class AugmentConfig:
     gray: float = 0.0
     neon: float = 0.0
     permute: float = 0.0
-    """Probability, in both views alike, of hues turned by any angle, of no colour, of colours 1.5 to 4 times as
-    saturated, and of permuted channels."""
+    """Probability, in both views alike, of turned hues, no colour, 1.5 to 4 times stronger ones, permuted channels."""
     flat: float = 0.0
-    """Probability that nearly one colour fills the crop or a large part of it."""
     text: float = 0.0
-    """Probability of a patch with text."""
+    """Probability that nearly one colour fills the crop or a large part of it, and of a patch with text."""
     exposure: float = 0.0
     white_balance: float = 0.0
-    """Half-width of the uniform range around 1 of a gain drawn for each view alone, and of one for each of its
-    channels, as two cameras differ a little."""
+    """Half-width of the uniform range around 1 of a gain of each view alone, and of one of each of its channels."""
     defects: float = 0.0
     """Probability of each of the four defects below, drawn for each view alone."""
     noise: float = 0.0
@@ -64,8 +60,7 @@ class AugmentConfig:
 class MixConfig:
     """A named set of pictures, as part of the training data or to validate on.
 
-    On the command line: NAME=SOURCE:ROOT,weight=0.3,scale-min=0.33,scale-max=1,role=pictures, in which all but NAME
-    and SOURCE may be left out.
+    On the command line NAME=SOURCE:ROOT,weight=0.3,scale-min=0.33,scale-max=1,role=pictures; NAME=SOURCE is enough.
     """
 
     name: str
@@ -79,18 +74,6 @@ class MixConfig:
     """Range of the log-uniform factor by which training resizes it before the crop; 1: as stored."""
     role: Literal["pairs", "pictures"] = "pairs"
     """`pictures`: its views are single pictures, without a side image."""
-
-    def __str__(self) -> str:
-        """As on the command line."""
-        fields = {
-            "weight": f"{self.weight:g}",
-            "scale-min": f"{self.scale_min:g}",
-            "scale-max": f"{self.scale_max:g}",
-            "role": self.role,
-        }
-        usual = {"weight": "1", "scale-min": "1", "scale-max": "1", "role": "pairs"}
-        named = "".join(f",{name}={value}" for name, value in fields.items() if value != usual[name])
-        return f"{self.name}={self.source}{self.root and ':' + self.root}{named}"
 
 
 @dataclass(frozen=True)
@@ -108,8 +91,6 @@ class DataConfig:
     kitti_root: str = "datasets/kitti"
     cityscapes_root: str = "datasets/cityscapes"
     folder_root: str = "datasets/folder"
-    warped_root: str = ""
-    """A folder of photographs to make pairs from; empty: those that scikit-image carries."""
     protocol: Literal["drive_disjoint", "ndic"] = "drive_disjoint"
     """KITTI's splits: by recording, or the published lists, in which val and test share every scene."""
     augment: AugmentConfig = AugmentConfig()
@@ -130,17 +111,9 @@ class DataConfig:
         """What training validates on."""
         return self.val or (MixConfig(self.dataset, self.dataset),)
 
-    def sources(self) -> set[str]:
-        """Every source that is read from its own root, by training, validation or evaluation."""
-        return {self.dataset} | {part.source for part in (*self.mix, *self.val) if not part.root}
-
     def root_of(self, part: MixConfig) -> str | None:
         """The root of a set, None for one that needs none."""
-        return str(Path(self.root, part.root)) if part.root else self.source_root(part.source)
-
-    def source_root(self, source: str) -> str | None:
-        """The root of a source itself, None for one that needs none."""
-        return getattr(self, f"{source}_root", None) or None
+        return str(Path(self.root, part.root)) if part.root else getattr(self, f"{part.source}_root", None)
 
 
 @dataclass(frozen=True)
@@ -151,19 +124,15 @@ class ModelConfig:
     variable_rate: bool = True
     """256 rate levels by gain units; otherwise one model a lambda."""
     mean_before_gain: bool = False
-    """Whether h_s predicts the mean of y itself, the same at all rates, instead of the mean of y x gain
-    (`modules/entropy.py`); variable rate only."""
+    """Variable rate: whether h_s predicts the mean of y, the same at all rates, instead of the mean of y x gain."""
     fusion: Literal["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
-    """`modules/fusion.py`. `correlation` finds each point of x in x_side, at most a quarter of the width away, and
-    brings its features and pixels there; `none` has no side image. The others served earlier models: `aligned` is
-    `both` with a warp of features at the finest scale, and gates; `pixel_aligned` refines that warp and moves the
-    pixels of the side image as well."""
+    """`correlation` finds each point of x in x_side, at most a quarter of the width away, and brings its features and
+    pixels there; `none` has no side image; the others served earlier models (`modules/fusion.py`)."""
     side_dropout: float = 0.1
     """Share of training samples with the learned null input for a side image; 0: the model cannot do without one."""
     latent: int = 192
-    """Channels of y."""
     hyper: int = 96
-    """Channels of z."""
+    """Channels of y and of z."""
     hyper_width: int = 0
     """Features of h_s before its last layer, which the exact integers make dear; 0: as many as y has channels."""
     shortcut: bool = False
@@ -264,14 +233,13 @@ class DiffusionConfig:
     denoise_fraction: float = 1.0
     """Share of samples that also have the second denoising task, at a random noise level."""
     sampled_steps: int = 0
-    """0: the second denoising task adds noise to the original. N: it is a later step of decoding in 2 to N steps, on
-    what the network itself made so far, which is what a sampler meets (arXiv 2405.14867, section 4.5)."""
+    """The second denoising task. 0: the original with noise. N: a later step of decoding in 2 to N steps, on what the
+    network itself made so far, which is what a sampler meets (arXiv 2405.14867, section 4.5)."""
     perceptual_floor: float = 0.0
     """The weight of the perceptual term is floor + (1 - floor) x gamma, and of the critic in it gamma."""
     steps: int = 1
-    """Decoding steps unless the receiver chooses."""
     gamma: float = 0.0
-    """Standard deviation of the noise that decoding starts from, unless the receiver chooses."""
+    """Decoding steps, and standard deviation of the noise they start from, unless the receiver chooses."""
 
 
 @dataclass(frozen=True)
@@ -305,8 +273,8 @@ class BaseLossConfig:
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
     rate_warmup: int = 0
-    """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, a decoder that
-    has not learnt to use the latent yet makes most of its channels collapse to zero for good."""
+    """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, most channels
+    of the latent collapse to zero before the decoder has learnt to use them."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     coarse_weight: float = 0.0
@@ -317,8 +285,7 @@ class BaseLossConfig:
     perceptual_weight: float = 0.0
     """For codecs with a trained gamma it counts more the larger gamma is (`diffusion.perceptual_floor`)."""
     adversarial_weight: float = 0.0
-    """Weight of a critic's mean logit beside the perceptual distance `effnet`, on whose features the critic works
-    (`modules/critic.py`); 0: no critic."""
+    """Weight of a critic's mean logit beside `effnet`, on whose features it works (`modules/critic.py`); 0: none."""
 
     @property
     def has_perceptual(self) -> bool:
@@ -368,8 +335,8 @@ class TrainConfig:
     """Of autocast; `no` is float32, `auto` bf16 where the device multiplies in it and else `no`."""
     compile: bool = False
     parts: Literal["all", "receiver", "denoiser"] = "all"
-    """Which parts train; the others keep the weights of the checkpoint that --init gives. `receiver`: the sender stays,
-    and with it every file. `denoiser`: of the receiver the denoiser alone, so the image at gamma 0 stays as well."""
+    """The other parts keep the weights that --init gives. `receiver`: the sender stays, and with it every file.
+    `denoiser`: of the receiver the denoiser alone, so the image at gamma 0 stays as well."""
     seed: int = 0
     log_every: int = 50
     val_every: int = 2000
@@ -394,51 +361,20 @@ class Config:
 
 
 _PAPER: dict[str, type] = {"model": PaperModelConfig, "diffusion": PaperDiffusionConfig, "loss": PaperLossConfig}
-
-
-def _peer(model: type) -> dict[str, type]:
-    """The sections of a published codec without diffusion."""
-    return {"model": model, "diffusion": NoDiffusionConfig, "loss": LossConfig}
-
-
-SECTIONS: dict[str, dict[str, type]] = {
-    "diffusion": {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig},
-    "cdc": _PAPER,
-    "dicm": _PAPER,
-    **dict.fromkeys(("ndic_bls17", "ndic_bmshj18", "ldmic"), _peer(NdicModelConfig)),
-    "ndic_cam": _peer(CamModelConfig),
-    "ndsc": _peer(NdscModelConfig),
-    "dsin": _peer(DsinModelConfig),
+_OURS: dict[str, type] = {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig}
+_PEER: dict[str, type] = {"model": NdicModelConfig, "diffusion": NoDiffusionConfig, "loss": LossConfig}
+SECTIONS = {
+    **{"diffusion": _OURS, "cdc": _PAPER, "dicm": _PAPER},
+    **dict.fromkeys(("ndic_bls17", "ndic_bmshj18", "ldmic"), _PEER),
+    **{"ndic_cam": _PEER | {"model": CamModelConfig}, "ndsc": _PEER | {"model": NdscModelConfig}},
+    "dsin": _PEER | {"model": DsinModelConfig},
 }
 """model.codec -> the types of its sections."""
 
 
-def demo() -> Config:
-    """accelerate launch train.py --preset demo: a tiny codec on data that needs no download, in minutes on a CPU.
-
-    Expect no quality worth reporting: 600 steps show that training, files and resuming work.
-    """
-    return Config(
-        name="demo",
-        data=DataConfig(
-            dataset="builtin", mix=(MixConfig("builtin", "builtin"), MixConfig("warped", "warped")),
-            augment=AugmentConfig(height=64, width=128), workers=0, val_limit=2,
-        ),
-        model=ModelConfig(
-            fusion="correlation", shortcut=True, latent=64, hyper=32, embedding=64,
-            analysis_channels=(24, 48, 64), analysis_blocks=(1, 1, 1),
-            side_channels=(24, 32, 48), synthesis_channels=(32, 48, 64), unet_channels=(32, 48, 64),
-        ),
-        loss=LossConfig(rate_warmup=200),
-        train=TrainConfig(
-            steps=600, batch_size=4, lr=1e-3, warmup=20, decay=200, ema=0.99, log_every=20, val_every=200, save_every=50
-        ),
-    )  # fmt: skip
-
-
+# ---------------------------------------------------------------- what presets share
 # Stage 1 spends most of its time on the transforms and on alignment; the denoiser sees half as many samples.
 _STAGE_1 = DiffusionConfig(start_fraction=0.75, denoise_fraction=0.25)
-
 # Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared. Mean: the image of gamma 0,
 # which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a perceptual distance take most of
 # the weight of the squared error. Without noise (start_fraction 1) there is no second task, and the denoiser rests.
@@ -454,7 +390,6 @@ _ONE_STEP_LOSS = LossConfig(
     lambda_max=0.1, distortion_weight=0.5, coarse_weight=1.5, ms_ssim_weight=2000.0, perceptual="effnet",
     perceptual_weight=4000.0, adversarial_weight=0.08,
 )  # fmt: skip
-
 _SMALL_DATA = DataConfig(
     dataset="folder", mismatched=0.05, workers=1, cache=1024, val_limit=4,
     mix=(
@@ -478,205 +413,107 @@ _SMALL_DATA = DataConfig(
 )  # fmt: skip
 # Stage 2 has crops of one shape, which is high enough for MS-SSIM.
 _SMALL_STAGE_2_DATA = replace(_SMALL_DATA, augment=replace(_SMALL_DATA.augment, shapes=()))
-_SMALL_TRAIN = TrainConfig(
-    steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
-)
-_SMALL_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
-_SMALL_ONE_STEP_TRAIN = TrainConfig(
-    steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
-)
-
-
+_SMALL_KITTI_DATA = replace(
+    _SMALL_DATA, val=(MixConfig("kitti", "folder", "kitti/protocol"),), val_limit=0,
+    mix=(
+        MixConfig("protocol", "folder", "kitti/protocol", 0.5),
+        MixConfig("native", "folder", "kitti/native", 0.3, scale_min=1 / 3),
+        MixConfig("more", "folder", "kitti/more", 0.1, scale_min=2 / 3),
+        MixConfig("warped", "warped", "photos", 0.1),
+    ),
+)  # fmt: skip
 _SMALL_MODEL = ModelConfig(
     fusion="correlation", shortcut=True, latent=320, hyper=128, hyper_width=192,
     analysis_channels=(64, 144, 208), synthesis_channels=(72, 144, 208),
 )  # fmt: skip
 _SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
-
-
-def small() -> Config:
-    """Stage 1 of the small model: at most 12 M parameters, encoder and decoder together, one file for every rate.
-
-    accelerate launch train.py --preset small --data.root DIR
-
-    Time and result: not measured yet.
-    """
-    return Config("small", _SMALL_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_TRAIN)
-
-
-def small_kitti() -> Config:
-    """`small` adapted to KITTI: a short training that starts from it, at the full rate term from its first step.
-
-    accelerate launch train.py --preset small_kitti --init runs/small --data.root DIR
-
-    Time and result: not measured yet.
-    """
-    mix = (
-        MixConfig("protocol", "folder", "kitti/protocol", 0.5),
-        MixConfig("native", "folder", "kitti/native", 0.3, scale_min=1 / 3),
-        MixConfig("more", "folder", "kitti/more", 0.1, scale_min=2 / 3),
-        MixConfig("warped", "warped", "photos", 0.1),
-    )
-    data = replace(_SMALL_DATA, mix=mix, val=(MixConfig("kitti", "folder", "kitti/protocol"),), val_limit=0)
-    loss, train = replace(_SMALL_LOSS, rate_warmup=0), replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
-    return Config("small_kitti", data, _SMALL_MODEL, _STAGE_1, loss, train)
-
-
-def small_mean() -> Config:
-    """Stage 2 of `small`, first half.
-
-    accelerate launch train.py --preset small_mean --init runs/small --data.root DIR
-
-    Time and result: not measured yet.
-    """
-    loss = replace(_MEAN_LOSS, disparity_weight=0.05)
-    return Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, loss, _SMALL_MEAN_TRAIN)
-
-
-def small_one_step() -> Config:
-    """Stage 2 of `small`, second half.
-
-    accelerate launch train.py --preset small_one_step --init runs/small_mean --data.root DIR
-
-    Time and result: not measured yet.
-    """
-    return Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _SMALL_ONE_STEP_TRAIN)
-
-
-_NO_SIDE_DATA = replace(_SMALL_DATA, mismatched=0.0)
-_NO_SIDE_STAGE_2_DATA = replace(_SMALL_STAGE_2_DATA, mismatched=0.0)
+_SMALL_KITTI_LOSS = LossConfig(lambda_max=0.1, disparity_weight=0.05)  # The full rate term from the first step.
+_SMALL_MEAN_LOSS = replace(_MEAN_LOSS, disparity_weight=0.05)
+_SMALL_TRAIN = TrainConfig(
+    steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
+)
+_SMALL_KITTI_TRAIN = replace(_SMALL_TRAIN, steps=2_000, decay=1_900, lr=3e-4)
+_MEAN_TRAIN = TrainConfig(steps=800, batch_size=8, lr=3e-4, warmup=20, decay=750, val_every=1000, save_every=250)
+_ONE_STEP_TRAIN = TrainConfig(
+    steps=600, batch_size=8, lr=5e-4, warmup=20, decay=550, val_every=1000, save_every=250, parts="denoiser"
+)
+# Without x_side, for what it brings: same data, steps and code; a decoder of the same size, since the channels that
+# `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts).
+_NO_SIDE_DATA, _NO_SIDE_STAGE_2_DATA = (replace(data, mismatched=0.0) for data in (_SMALL_DATA, _SMALL_STAGE_2_DATA))
+_NO_SIDE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000)
 _NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
-_NO_SIDE_LOSS = LossConfig(lambda_max=0.1)
 
-
-def small_no_side() -> Config:
-    """`small` without x_side, to measure what x_side brings: same data, steps and code; a decoder of the same size.
-
-    accelerate launch train.py --preset small_no_side --data.root DIR
-
-    The channels that `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts). Time and
-    result: not measured yet.
-    """
-    loss = replace(_NO_SIDE_LOSS, rate_warmup=1000)
-    return Config("small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, _STAGE_1, loss, _SMALL_TRAIN)
-
-
-def small_no_side_mean() -> Config:
-    """Stage 2 of `small_no_side`, first half.
-
-    accelerate launch train.py --preset small_no_side_mean --init runs/small_no_side --data.root DIR
-
-    Time and result: not measured yet.
-    """
-    return Config("small_no_side_mean", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _SMALL_MEAN_TRAIN)
-
-
-def small_no_side_one_step() -> Config:
-    """Stage 2 of `small_no_side`, second half.
-
-    accelerate launch train.py --preset small_no_side_one_step --init runs/small_no_side_mean --data.root DIR
-    """
-    name, train = "small_no_side_one_step", _SMALL_ONE_STEP_TRAIN
-    return Config(name, _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, train)
-
-
+_BASE_DATA = DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8)
 _BASE_MODEL = ModelConfig(
-    fusion="correlation", shortcut=True, latent=320, hyper=160, embedding=256,
-    analysis_channels=(128, 256, 384), analysis_blocks=(2, 3, 3),
-    side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
+    fusion="correlation", shortcut=True, latent=320, hyper=160, embedding=256, analysis_channels=(128, 256, 384),
+    analysis_blocks=(2, 3, 3), side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
     synthesis_blocks=(2, 2, 2), unet_channels=(160, 288, 448), unet_blocks=(2, 2, 3),
 )  # fmt: skip
-_BASE_STAGE_2_DATA = DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8)
-
-
-def base() -> Config:
-    """At most 60 M parameters, for GPUs; KITTI, or Cityscapes by one field. Time and result: not measured yet.
-
-    accelerate launch train.py --preset base [--data.dataset cityscapes]
-    """
-    augment = AugmentConfig(brightness=0.1, exposure=0.02)
-    data = DataConfig(dataset="kitti", augment=augment, workers=8)
-    train = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
-    loss = LossConfig(lambda_max=0.1, rate_warmup=5000)
-    return Config("base", data, _BASE_MODEL, DiffusionConfig(), loss, train)
-
-
-def base_mean() -> Config:
-    """Stage 2 of `base`, first half: train.py --preset base_mean --init runs/base. Not measured yet."""
-    train = TrainConfig(steps=20_000, batch_size=32, lr=1e-4, warmup=20, decay=19_950, ema=0.9995)
-    return Config("base_mean", _BASE_STAGE_2_DATA, _BASE_MODEL, _MEAN, _MEAN_LOSS, train)
-
-
-def base_one_step() -> Config:
-    """Stage 2 of `base`, second half: train.py --preset base_one_step --init runs/base_mean. Not measured yet."""
-    train = TrainConfig(steps=30_000, batch_size=32, lr=1e-4, warmup=20, decay=29_950, ema=0.9995, parts="denoiser")
-    return Config("base_one_step", _BASE_STAGE_2_DATA, _BASE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, train)
-
+_BASE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=5000)
+_BASE_TRAIN = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
+_BASE_MEAN_TRAIN = TrainConfig(steps=20_000, batch_size=32, lr=1e-4, warmup=20, decay=19_950, ema=0.9995)
+_BASE_ONE_STEP_TRAIN = replace(_BASE_MEAN_TRAIN, steps=30_000, decay=29_950, parts="denoiser")
 
 _PAPER_DATA = DataConfig(dataset="kitti", protocol="ndic", workers=4)
+_ONE_VIEW = PaperModelConfig("cdc", fusion="none")
+_EPSILON = PaperDiffusionConfig()  # Its defaults: epsilon, linear in 20,000 levels, 200 steps, gamma 0.8.
+_CDC_X = PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0)
 _PAPER_LOSS = PaperLossConfig(
     lmbda=0.0025, distortion="l1", distortion_weight=0.1, perceptual="lpips_vgg", perceptual_weight=0.9
 )
-_PAPER_TRAIN = TrainConfig(  # DICM's; CDC's differ by what its presets replace.
+_CDC_X_LOSS = replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2")
+_PAPER_TRAIN = TrainConfig(  # DICM's.
     steps=400_000, batch_size=4, lr=3e-5, warmup=0, decay=85_000, lr_floor=0.5, ema=0.0, precision="no",
     val_every=20_000, save_every=5_000,
 )  # fmt: skip
+_CDC_EPS_TRAIN = replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000)
+_CDC_X_TRAIN = replace(_CDC_EPS_TRAIN, lr=5e-5, lr_floor=0.2, ema=0.9999)
 
-
-def dicm_paper() -> Config:
-    """DICM as published (`modules/published/dicm.py`), without the mistakes of its released code. 81 M parameters.
-
-    accelerate launch train.py --preset dicm_paper [--data.dataset cityscapes] [--loss.lmbda BETA]
-
-    One model a beta; a sweep over beta gives the curve. Needs the weights of LPIPS-VGG (`--loss.perceptual none
-    --loss.perceptual-weight 0` trains without). Published: batch 4 a GPU, so `--train.batch-size` 4 x GPUs.
-    Time, estimated from operation counts (2.3 TFLOP a step), never measured: 32 hours on one A100 at 8 TFLOP/s. Expect,
-    on Cityscapes, the published curve (read off a figure): 0.088 bpp FID 10.8, DISTS .075, PSNR 29.1; 0.106 bpp 10.2,
-    .067, 29.5; 0.174 bpp 7.9, .057, 31.1. For KITTI no figures at this protocol are known to us.
-    """
-    model = PaperModelConfig("dicm")
-    return Config("dicm_paper", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, _PAPER_TRAIN)
-
-
-def dicm_no_side() -> Config:
-    """`dicm_paper` retrained without x_side: one codec, one view, all else equal. 53.6 M parameters.
-
-    accelerate launch train.py --preset dicm_no_side [--data.dataset cityscapes] [--loss.lmbda BETA]
-
-    Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 15 hours on one A100. Expect: nothing comparable is
-    published. DICM's "without w" (Cityscapes, 0.129 bpp: FID 126, 26.2 dB, off a figure) may not have been retrained.
-    """
-    model = PaperModelConfig("dicm", fusion="none")
-    return Config("dicm_no_side", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, _PAPER_TRAIN)
-
-
-def cdc_eps() -> Config:
-    """CDC, epsilon-prediction (`modules/published/cdc.py`), on x alone. 53.6 M parameters.
-
-    accelerate launch train.py --preset cdc_eps [--data.dataset cityscapes] [--loss.lmbda BETA]
-
-    Time, estimated as for `dicm_paper`: 1.05 TFLOP a step, about 37 hours on one A100. Expect: nothing comparable is
-    published; the paper trains on Vimeo-90k at 256x256, which is no source here. Beta is DICM's.
-    """
-    model = PaperModelConfig("cdc", fusion="none")
-    train = replace(_PAPER_TRAIN, steps=1_000_000, lr=4e-5, decay=900_000)
-    return Config("cdc_eps", _PAPER_DATA, model, PaperDiffusionConfig(), _PAPER_LOSS, train)
-
-
-def cdc_x() -> Config:
-    """CDC, x-prediction: a handful of steps decode. 53.9 M parameters.
-
-    accelerate launch train.py --preset cdc_x [--data.dataset cityscapes] [--loss.lmbda BETA]
-
-    Time, estimated as for `dicm_paper`: 1.22 TFLOP a step, about 42 hours on an A100. Expect: as for `cdc_eps`.
-    """
-    model = PaperModelConfig("cdc", fusion="none", finest_context=64)
-    diffusion = PaperDiffusionConfig("x0", "cosine_offset", timesteps=8193, steps=65, max_weight=5.0)
-    loss = replace(_PAPER_LOSS, lmbda=0.0032, distortion="l2")
-    train = replace(_PAPER_TRAIN, steps=1_000_000, lr=5e-5, decay=900_000, lr_floor=0.2, ema=0.9999)
-    return Config("cdc_x", _PAPER_DATA, model, diffusion, loss, train)
-
-
+# ---------------------------------------------------------------- presets
+# `accelerate launch train.py --preset NAME`, with the options beside each. What has no result is not measured yet.
+_PRESETS = (
+    # Tiny, on data that needs no download: minutes on a CPU show that every part works; expect no quality.
+    Config(
+        name="demo",
+        data=DataConfig(
+            dataset="builtin", mix=(MixConfig("builtin", "builtin"), MixConfig("warped", "warped")),
+            augment=AugmentConfig(height=64, width=128), workers=0, val_limit=2,
+        ),
+        model=ModelConfig(
+            fusion="correlation", shortcut=True, latent=64, hyper=32, embedding=64,
+            analysis_channels=(24, 48, 64), analysis_blocks=(1, 1, 1),
+            side_channels=(24, 32, 48), synthesis_channels=(32, 48, 64), unet_channels=(32, 48, 64),
+        ),
+        loss=LossConfig(rate_warmup=200),
+        train=TrainConfig(
+            steps=600, batch_size=4, lr=1e-3, warmup=20, decay=200, ema=0.99, log_every=20, val_every=200, save_every=50
+        ),
+    ),
+    # At most 12 M parameters, encoder and decoder together; one file for every rate. All with --data.root DIR.
+    Config("small", _SMALL_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_TRAIN),
+    # --init runs/small: adapted to KITTI.
+    Config("small_kitti", _SMALL_KITTI_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_KITTI_LOSS, _SMALL_KITTI_TRAIN),
+    # --init runs/small, then --init runs/small_mean: stage 2.
+    Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, _SMALL_MEAN_LOSS, _MEAN_TRAIN),
+    Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),
+    # Without x_side; stage 2 --init runs/small_no_side, then --init runs/small_no_side_mean.
+    Config("small_no_side", _NO_SIDE_DATA, _NO_SIDE_MODEL, _STAGE_1, _NO_SIDE_LOSS, _SMALL_TRAIN),
+    Config("small_no_side_mean", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _MEAN, _MEAN_LOSS, _MEAN_TRAIN),
+    Config("small_no_side_one_step", _NO_SIDE_STAGE_2_DATA, _NO_SIDE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),
+    # At most 60 M parameters, for GPUs. Stage 2 --init runs/base, then --init runs/base_mean.
+    Config("base", _BASE_DATA, _BASE_MODEL, DiffusionConfig(), _BASE_LOSS, _BASE_TRAIN),
+    Config("base_mean", _BASE_DATA, _BASE_MODEL, _MEAN, _MEAN_LOSS, _BASE_MEAN_TRAIN),
+    Config("base_one_step", _BASE_DATA, _BASE_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _BASE_ONE_STEP_TRAIN),
+    # The published codecs, without the mistakes of their released code; `modules/published/` says what to expect. One
+    # model a beta (--loss.lmbda BETA); published is batch 4 a GPU: --train.batch-size 4 x GPUs. They need the weights
+    # of LPIPS-VGG (--loss.perceptual none --loss.perceptual-weight 0 trains without).
+    Config("dicm_paper", _PAPER_DATA, PaperModelConfig("dicm"), _EPSILON, _PAPER_LOSS, _PAPER_TRAIN),
+    # Without x_side: one codec, one view, all else equal.
+    Config("dicm_no_side", _PAPER_DATA, replace(_ONE_VIEW, codec="dicm"), _EPSILON, _PAPER_LOSS, _PAPER_TRAIN),
+    # CDC on x alone, by epsilon-prediction; beta is DICM's. By x-prediction a handful of steps decode.
+    Config("cdc_eps", _PAPER_DATA, _ONE_VIEW, _EPSILON, _PAPER_LOSS, _CDC_EPS_TRAIN),
+    Config("cdc_x", _PAPER_DATA, replace(_ONE_VIEW, finest_context=64), _CDC_X, _CDC_X_LOSS, _CDC_X_TRAIN),
+)  # fmt: skip
 # ---------------------------------------------------------------- published codecs without diffusion
 # `accelerate launch train.py --preset NAME`; each one's file in `modules/published/` says what is published and what
 # differs. One model a lambda (--loss.lmbda), but for the presets NAME_vr, whose gain units no paper has. Published
@@ -718,13 +555,6 @@ _PEERS += tuple(
     if isinstance(preset.model, NdicModelConfig)
 )
 
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    preset.__name__: preset
-    for preset in (
-        demo, small, small_kitti, small_mean, small_one_step, small_no_side, small_no_side_mean,
-        small_no_side_one_step, base, base_mean, base_one_step, dicm_paper, dicm_no_side, cdc_eps, cdc_x,
-    )
-} | {preset.name: lambda preset=preset: preset for preset in _PEERS}  # fmt: skip
+PRESETS = {preset.name: preset for preset in (*_PRESETS, *_PEERS)}
 DEFAULT = "demo"
 """What `train.py` trains without `--preset`: on any machine, without data."""

@@ -1,6 +1,7 @@
 """Evaluate checkpoints from real files, beside JPEG, WebP and AVIF. `python evaluate.py --ckpt X` is enough.
 
     python evaluate.py --ckpt checkpoints/small                     # the data set stored with the checkpoint
+    python evaluate.py --ckpt checkpoints/small --steps 1 4 --gamma 0 0.5    # four curves of the same files
     torchrun --standalone --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
 
 The same command again continues an interrupted evaluation. Results: report.html, summary.json, images.csv,
@@ -13,52 +14,46 @@ import argparse
 import os
 import shlex
 import sys
-from typing import Any
+from typing import get_args
 
+from config import Dataset
 from utils.cli import Parser, run
-
-DATASETS = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin")
-ANCHORS = ("jpeg", "webp", "avif")
+from utils.evaluation.anchors import NAMES
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """The command line; None: not given."""
     parser = Parser(__doc__)
-
-    def add(flag: str, **settings: Any) -> None:
-        """An option; what is not given keeps the default of `Options`."""
-        parser.add_argument(flag, default=argparse.SUPPRESS, **settings)
-
+    add = parser.add_argument
     add("--ckpt", nargs="+", required=True, metavar="PATH", help="runs, checkpoint folders or model files")
-    add("--dataset", choices=DATASETS, help="default: the checkpoint's")
+    add("--dataset", choices=get_args(Dataset), help="default: the checkpoint's")
     add("--data-root", metavar="DIR", help="default: the checkpoint's")
     add(
-        "--split", choices=("train", "val", "test"),
+        "--split", choices=("train", "val", "test"), default="val",
         help="default: val, on which decisions are made; test is for a checkpoint about to be released",
     )  # fmt: skip
-    add(
-        "--size",
-        choices=("protocol", "full"),
-        help="full: the original resolution (default: protocol)",
-    )
+    add("--size", choices=("protocol", "full"), default="protocol", help="full: the original resolution")
     add(
         "--rates", nargs="+", type=float, metavar="R",
         help="0 smallest file to 1 largest (default: five, evenly over the rates that were trained)",
     )  # fmt: skip
-    add("--steps", type=int, metavar="N", help="decoding steps (default: the checkpoint's)")
-    add("--gamma", type=float, metavar="G", help="noise that decoding starts from, 0 to 1 (default: the checkpoint's)")
+    add("--steps", nargs="+", type=int, metavar="N", help="decoding steps (default: the checkpoint's)")
+    add(
+        "--gamma", nargs="+", type=float, metavar="G",
+        help="noise that decoding starts from, 0 to 1 (default: the checkpoint's)",
+    )  # fmt: skip
     add(
         "--side", metavar="{correct,none,shuffled,jpeg:Q}",
         help="the decoder's side image (default: correct, and at the middle rate none and shuffled besides)",
     )  # fmt: skip
-    add("--anchors", nargs="+", choices=(*ANCHORS, "none"), help="default: all three")
-    add("--metrics", nargs="+", metavar="NAME", help="psnr, lpips_alex, fid, ... (default: all)")
+    add("--anchors", nargs="+", choices=(*NAMES, "none"), default=NAMES, help="default: all three")
+    add("--metrics", nargs="+", default="all", metavar="NAME", help="psnr, lpips_alex, fid, ... (default: all)")
     add("--limit", type=int, metavar="N", help="only the first N pairs")
     add("--out", metavar="DIR", help="default: results/NAME-DATASET-SPLIT-XXXXXX, the end made from the settings")
     add("--weights-dir", metavar="DIR", help="pretrained weights of metrics, prepared by scripts/fetch_weights.py")
     add("--tile-rows", type=int, metavar="N", help="rows of an image coded at a time, at least 192 (default: 1024)")
     add(
-        "--precision", choices=("no", "bf16", "auto"),
+        "--precision", choices=("no", "bf16", "auto"), default="no",
         help="of the decoder's networks: bf16, or auto for it where the device has it (default: no, float32)",
     )  # fmt: skip
     add("--device", metavar="DEVICE", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
@@ -68,20 +63,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def command_line() -> str:
     """The command that made the report, as one would type it."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    launcher = (
-        f"torchrun --standalone --nproc_per_node {processes}"
-        if processes != "1" and "LOCAL_RANK" in os.environ
-        else "python"
-    )
+    launched = processes != "1" and "LOCAL_RANK" in os.environ
+    launcher = f"torchrun --standalone --nproc_per_node {processes}" if launched else "python"
     return f"{launcher} evaluate.py {shlex.join(sys.argv[1:])}"
 
 
 def main() -> None:
     """Evaluate; raises ProjectError with what to do."""
-    arguments = parse()
-    from utils.evaluation.pipeline import Options, evaluate
+    options = parse()
+    from utils.evaluation.pipeline import evaluate
 
-    out = evaluate(Options(command=command_line(), **vars(arguments)))
+    out = evaluate(options, command_line())
     if out is not None:
         print(f"report: {out / 'report.html'}")
 

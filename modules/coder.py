@@ -47,6 +47,7 @@ class ProbabilityTables:
         self.limit = frequencies.shape[1] - 1 - self.half
         """Symbols must lie in [-half, limit]; with an odd K the range is symmetric."""
         # float32 and float64 hold integers below 2^24 exactly, so the coder's model is a function of integers alone.
+        self._frequencies = frequencies
         self._models = [
             constriction.stream.model.Categorical(row.astype(np.float32) / np.float32(1 << PRECISION), perfect=False)
             for row in frequencies
@@ -55,6 +56,10 @@ class ProbabilityTables:
     def __deepcopy__(self, memo: dict[int, object]) -> ProbabilityTables:
         """Itself: it never changes, and the coder's models cannot be copied."""
         return self
+
+    def __reduce__(self) -> tuple[type[ProbabilityTables], tuple[NDArray[np.int32]]]:
+        """Pickled as the integers that the coder's models follow from, which cannot be pickled."""
+        return ProbabilityTables, (self._frequencies,)
 
     def __len__(self) -> int:
         """The number of tables."""

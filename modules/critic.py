@@ -32,7 +32,7 @@ class Critic(nn.Module):
         self.heads = nn.ModuleDict(
             {
                 tap: nn.Sequential(
-                    nn.Conv2d(CHANNELS["lite0"][tap], WIDTH, 1),
+                    nn.Conv2d(CHANNELS[tap], WIDTH, 1),
                     nn.SiLU(),
                     nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
                     nn.SiLU(),

@@ -38,6 +38,6 @@ class Derived(Generic[T]):
             self._tensors, self._versions = list(tensors), versions
         return self._value
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Derived[T]:
-        """An empty one: a copied module has tensors of its own."""
-        return Derived()
+    def __reduce__(self) -> tuple[type[Derived[T]], tuple[()]]:
+        """Copied or pickled it is empty: a copied module has tensors of its own."""
+        return Derived, ()

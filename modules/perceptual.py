@@ -46,7 +46,7 @@ class EfficientNetLoss(FrozenModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = EfficientNetFeatures("lite0", self.taps)
+        self.features = EfficientNetFeatures(self.taps)
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """x_hat, x (B, 3, H, W) in [0, 1] -> (B,)."""

@@ -229,7 +229,7 @@ def build_rows(arguments: Any, height: int, width: int) -> list[Row]:
     """All rows at one size."""
     import torch
 
-    from config import dicm_paper
+    from config import PRESETS
     from data.sources import open_source
     from modules.codec import build_codec
     from utils.checkpoint import load_checkpoint
@@ -247,10 +247,10 @@ def build_rows(arguments: Any, height: int, width: int) -> list[Row]:
         rows.append(training_row("ours train", stage_1, pairs, device))
     if "paper" not in arguments.skip:
         torch.manual_seed(0)
-        published = build_codec(dicm_paper())
+        published = build_codec(PRESETS["dicm_paper"])
         published.freeze()
         rows += paper_rows(published.to(device).eval(), pair)
-        rows += [training_row("dicm train", dicm_paper(), pairs, device)] if trains else []
+        rows += [training_row("dicm train", PRESETS["dicm_paper"], pairs, device)] if trains else []
     return rows
 
 
@@ -305,8 +305,9 @@ def main() -> None:
     import torch
     from tqdm import tqdm
 
+    from utils.files import write_json
     from utils.outputs import refuse_overwriting
-    from utils.run import environment, write_json
+    from utils.run import environment
 
     refuse_overwriting([arguments.json], [arguments.ckpt])
     if arguments.threads:

@@ -51,10 +51,10 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from data.images import read_image
-    from utils.checkpoint import find_model_file, load_checkpoint
+    from utils.checkpoint import find_model_file
     from utils.coding.batch import check_workers
-    from utils.coding.batch_coding import RateChoice, compress_folder
-    from utils.coding.limits import TRIES, set_tile_rows
+    from utils.coding.batch_coding import RateChoice, compress_folder, load_encoder
+    from utils.coding.limits import TRIES
     from utils.errors import ConfigError
     from utils.files import MANIFEST, write_whole
     from utils.images import to_float
@@ -75,9 +75,7 @@ def main() -> int:
     refuse_overwriting([arguments.file], [arguments.image, model, model.with_name(MANIFEST)])
     refuse_lost_pictures([arguments.file])
     image = read_image(arguments.image)
-    codec = load_checkpoint(arguments.ckpt).codec
-    choice.check(codec, arguments.ckpt)
-    set_tile_rows(codec, arguments.tile_rows)
+    codec = load_encoder(arguments.ckpt, choice, arguments.tile_rows)
     codec.walk = with_bar("encoding", "strip")
     height, width = image.shape[:2]
     pixels = height * width

@@ -51,7 +51,6 @@ def main() -> None:
         kitti_root=portable.kitti_root,
         cityscapes_root=portable.cityscapes_root,
         folder_root=portable.folder_root,
-        warped_root=portable.warped_root,
         mix=_without_places(loaded.config.data.mix),
         val=_without_places(loaded.config.data.val),
     )

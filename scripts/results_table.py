@@ -15,8 +15,8 @@ from utils.errors import DataError
 def main() -> None:
     """See the module."""
     from utils.metrics.info import SIX
-    from utils.report.rd import Images, with_intervals
-    from utils.report.text import differences_lines, footnotes, points_lines
+    from utils.report.rd import Images, differences
+    from utils.report.tables import differences_rows, footnotes, markdown, points_rows
 
     parser = Parser(__doc__)
     parser.add_argument("summary", type=Path, help="summary.json of an evaluation")
@@ -34,12 +34,12 @@ def main() -> None:
     names = ("name", "split", "size", "pairs", "groups")
     lines = ["{}, split {}, size {}, {} pairs, {} groups.".format(*(data[name] for name in names))]
     if args.only != "bd-rates":
-        lines += ["", *points_lines(shown, args.metrics, intervals=not args.no_intervals)]
+        lines += ["", *markdown(points_rows(shown, args.metrics, intervals=not args.no_intervals))]
         lines += [line for note in footnotes(shown, args.metrics) for line in ("", note)]
     if args.only != "points":
         chosen = [p | {"metrics": {n: p["metrics"][n] for n in args.metrics if n in p["metrics"]}} for p in points]
         images = Images.of_csv(args.summary.with_name("images.csv"), summary)
-        lines += ["", *differences_lines(with_intervals(chosen, images))]
+        lines += ["", *markdown(differences_rows(differences(chosen, images)))]
     print("\n".join(lines).rstrip())
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from image_files import encode, write
 from tiny import smooth_pair
 
 from config import Config
+from evaluate import parse
 from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, save_checkpoint
-from utils.evaluation.pipeline import Options
 from utils.training.validation import to_uint8
 
 GROUPS = ["a", "a", "b", "b", "c"]
@@ -47,9 +48,10 @@ def write_untrained(folder: Path, config: Config, data_root: Path | str = "nowhe
     return write_checkpoint(folder, codec, config, data_root)
 
 
-def options(ckpt: Path, out: Path, **fields: Any) -> Options:
+def options(checkpoint: Path, out: Path | None, **fields: Any) -> Namespace:
     """What `python evaluate.py --ckpt CKPT` asks for, into `out`, on the CPU; `fields` replace the rest."""
-    return Options((str(ckpt),), f"python evaluate.py --ckpt {ckpt.name}", out=str(out), device="cpu", **fields)
+    own = {"out": out and str(out), "device": "cpu"}
+    return Namespace(**vars(parse(["--ckpt", str(checkpoint)])) | own | fields)
 
 
 def summary_of(out: Path) -> dict[str, Any]:

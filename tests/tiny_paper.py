@@ -13,7 +13,7 @@ X, X_SIDE = batch_of_pairs(2)
 
 def tiny_paper(preset: str, **model: object) -> Config:
     """A published preset with 8 channels where it has 64."""
-    config = PRESETS[preset]()
+    config = PRESETS[preset]
     finest = min(config.model.finest_context, 8)
     return dataclasses.replace(
         config, model=dataclasses.replace(config.model, **{"dim": 8, "finest_context": finest, **model})

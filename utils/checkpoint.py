@@ -7,10 +7,10 @@ factorized prior's as float32. What a model file from elsewhere claims is checke
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,6 @@ from utils.files import alteration, replacing, sync, writing
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
 
-MAX_WIDTH = 8192
-"""Channels of one layer: some twenty times those of the largest preset."""
-MAX_BLOCKS = 64
-MAX_SCALES = 8
-"""Entries of a tuple that runs over scales."""
-MAX_TIMESTEPS = 1_000_000
-MAX_STEPS = 20_000
-"""Decoding steps that a checkpoint may choose for a receiver who chooses none."""
 _TYPES = {
     "BOOL": torch.bool,
     "I8": torch.int8,
@@ -216,65 +208,47 @@ def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
     codec.entropy.thaw()
 
 
-def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file. Raises CheckpointError if it is damaged or something else."""
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file. Raises CheckpointError if it is damaged or something else, in the block as well."""
     try:
         with safe_open(file, framework="pt") as handle:
-            return dict(handle.metadata() or {}), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, struct.error, ValueError) as error:
+            yield handle
+    except (SafetensorError, OSError, struct.error, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{file} is no readable safetensors file ({error}); fetch or train it again.") from error
+
+
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file. Raises CheckpointError if it is damaged or something else."""
+    with _opened(file) as handle:
+        return dict(handle.metadata() or {}), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+
+
+def read_outline(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The same with the tensors on the meta device: names, types and shapes without their data.
+
+    Raises CheckpointError for types that no model file has, too.
+    """
+    outline = {}
+    with _opened(file) as handle:
+        for name in handle.keys():  # noqa: SIM118
+            part = handle.get_slice(name)
+            kind = str(part.get_dtype())
+            if kind not in _TYPES:
+                raise CheckpointError(f"{file} has {name} as {kind}, which no checkpoint uses; fetch it again.")
+            outline[name] = torch.empty(part.get_shape(), dtype=_TYPES[kind], device="meta")
+        return dict(handle.metadata() or {}), outline
 
 
 def parse_config(text: str) -> Config:
     """The configuration in a model file's metadata.
 
-    Raises ConfigError for unknown and mistyped fields, for numbers that are not finite, and for sizes and counts beyond
-    the bounds of this module, which a network that is merely built would turn into memory and time.
+    Raises ConfigError for unknown and mistyped fields, and for numbers beyond their bounds.
     """
     try:
         values = json.loads(text)
     except RecursionError:
         raise ConfigError("it is nested too deeply") from None
     config = read_config(values, fill=True)
-    _check_finite(dataclasses.asdict(config), "config")
-    for name, value in dataclasses.asdict(config.model).items():
-        most = MAX_BLOCKS if name.endswith("_blocks") else MAX_WIDTH
-        if isinstance(value, tuple) and len(value) > MAX_SCALES:
-            raise ConfigError(f"model.{name} has {len(value)} entries; at most {MAX_SCALES} are allowed")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int) and not 0 <= number <= most:
-                raise ConfigError(f"model.{name} is {number}; at most {most} is allowed")
-    for name, most in (("timesteps", MAX_TIMESTEPS), ("steps", MAX_STEPS)):
-        number = getattr(config.diffusion, name, 0)
-        if number > most:
-            raise ConfigError(f"diffusion.{name} is {number}; at most {most} are allowed")
     check_codec(config)
     return config
-
-
-def _check_finite(value: Any, path: str) -> None:
-    if isinstance(value, dict):
-        for name, part in value.items():
-            _check_finite(part, f"{path}.{name}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{path} is {value}; it must be finite")
-
-
-def read_outline(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata of a safetensors file, and its tensors on the meta device: names, types and shapes without their data.
-
-    Raises CheckpointError if the file is damaged, something else, or holds types that no model file has.
-    """
-    outline = {}
-    try:
-        with safe_open(file, framework="pt") as handle:
-            metadata = dict(handle.metadata() or {})
-            for name in handle.keys():  # noqa: SIM118
-                part = handle.get_slice(name)
-                kind = str(part.get_dtype())
-                if kind not in _TYPES:
-                    raise CheckpointError(f"{file} has {name} as {kind}, which no checkpoint uses; fetch it again.")
-                outline[name] = torch.empty(part.get_shape(), dtype=_TYPES[kind], device="meta")
-    except (SafetensorError, OSError, struct.error, ValueError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{file} is no readable safetensors file ({error}); fetch or train it again.") from error
-    return metadata, outline

@@ -141,7 +141,9 @@ def describe(config: Config, preset: Config) -> str:
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
     lines = [yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).rstrip(), "parameters:"]
     lines += [f"  {name}: {n / 1e6:.3f} M" for name, n in count.items()]
-    changed = [f"{name} = {now} (preset: {before})" for name, (before, now) in differences(preset, config).items()]
+    changed = [
+        f"{name} = {now} (preset: {before})" for name, (before, now) in differences(flat(preset), flat(config)).items()
+    ]
     last = f"differs from preset {preset.name} in: {', '.join(changed)}" if changed else f"as preset {preset.name}"
     return "\n".join([*lines, f"  total: {sum(count.values()) / 1e6:.3f} M", last])
 
@@ -203,7 +205,7 @@ def _shows_sets(info: Any) -> Any:
         metavar="NAME=SOURCE:ROOT",
         instance_from_str=lambda words: read_set(words[0], "a set"),
         is_instance=lambda value: isinstance(value, MixConfig),
-        str_from_instance=lambda part: [str(part)],
+        str_from_instance=lambda part: [f"{part.name}={part.source}:{part.root},weight={part.weight:g}"],
     )
 
 
@@ -214,7 +216,7 @@ def preset_named(name: str) -> Config:
             f"There is no preset {name!r}{_closest(name, list(config.PRESETS))}; config.py has "
             f"{', '.join(config.PRESETS)}."
         )
-    return config.PRESETS[name]()
+    return config.PRESETS[name]
 
 
 def named_fields(args: list[str]) -> set[str]:

@@ -28,14 +28,17 @@ ALIGNED = ("aligned", "pixel_aligned")
 
 INTERVALS = {
     "[1, inf)": "train.steps train.batch_size train.accumulation train.log_every train.val_every train.save_every "
-    "train.keep model.latent model.hyper model.analysis_channels model.analysis_blocks model.side_channels "
-    "model.side_blocks model.synthesis_channels model.synthesis_blocks model.unet_channels model.unet_blocks "
-    "model.embedding model.dim model.finest_context model.channels model.hidden model.code "
-    "model.refine_channels model.attention model.heads model.height model.width "
-    "model.residual_layers diffusion.steps",
+    "train.keep",
+    "[1, 8192]": "model.latent model.hyper model.analysis_channels model.side_channels model.synthesis_channels "
+    "model.unet_channels model.embedding model.dim model.finest_context model.channels model.hidden model.code "
+    "model.refine_channels model.attention model.heads model.height model.width",
+    "[0, 8192]": "model.hyper_width",
+    "[1, 64]": "model.analysis_blocks model.side_blocks model.synthesis_blocks model.unet_blocks model.residual_layers",
+    "[1, 20000]": "diffusion.steps",
+    "[0, 1000000]": "diffusion.timesteps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
-    "loss.adversarial_weight loss.disparity_weight model.hyper_width diffusion.timesteps diffusion.sampled_steps",
+    "loss.adversarial_weight loss.disparity_weight diffusion.sampled_steps",
     "(0, inf)": "train.lr train.clip loss.lmbda loss.lambda_min loss.lambda_max diffusion.max_weight",
     "[0, 1]": "data.mismatched data.augment.flip data.augment.hue data.augment.gray data.augment.neon "
     "data.augment.permute data.augment.flat data.augment.text data.augment.defects data.augment.vertical "
@@ -51,7 +54,11 @@ INTERVALS = {
     "[2, 256]": "model.centres",
     "[0, 4294967295]": "train.seed",
 }
-"""Where the value of each number lies, and of each entry of a tuple."""
+"""Where the value of each number lies, and of each entry of a tuple.
+
+The upper bounds of models and of decoding, far beyond the largest preset's, are for checkpoints from elsewhere: a
+network that is merely built would turn their claims into memory and time.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +68,12 @@ class Rule:
     fields: str
     read: Callable[[Any], bool]
     otherwise: str
+
+
+def _sources(config: Config) -> set[str]:
+    """Every source that is read from its own root, by training, validation or evaluation."""
+    data = config.data
+    return {data.dataset} | {part.source for part in (*data.mix, *data.val) if not part.root}
 
 
 _RATES = (
@@ -79,10 +92,9 @@ _PEER = (*_RATES, Rule("loss.disparity_weight", lambda c: False, "since it match
 
 READ_IF: dict[str, tuple[Rule, ...]] = {
     "": (  # Every codec.
-        Rule("data.kitti_root data.protocol", lambda c: "kitti" in c.data.sources(), "since kitti is no source"),
-        Rule("data.cityscapes_root", lambda c: "cityscapes" in c.data.sources(), "since cityscapes is no source"),
-        Rule("data.folder_root", lambda c: "folder" in c.data.sources(), "since folder is no source"),
-        Rule("data.warped_root", lambda c: "warped" in c.data.sources(), "since warped is no source"),
+        Rule("data.kitti_root data.protocol", lambda c: "kitti" in _sources(c), "since kitti is no source"),
+        Rule("data.cityscapes_root", lambda c: "cityscapes" in _sources(c), "since cityscapes is no source"),
+        Rule("data.folder_root", lambda c: "folder" in _sources(c), "since folder is no source"),
         Rule("data.root", lambda c: any(part.root for part in (*c.data.mix, *c.data.val)), "without a set below it"),
         Rule("data.augment.height data.augment.width", lambda c: not c.data.augment.shapes, "with data.augment.shapes"),
         Rule(
@@ -135,9 +147,8 @@ def flat(settings: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
-def differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> (value in a, value in b), where two configurations differ; None: a codec without that setting."""
-    left, right = flat(a), flat(b)
+def differences(left: dict[str, Any], right: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> both values, where two flat configurations differ; None: a codec without that setting."""
     both = {name: (left.get(name), right.get(name)) for name in left | right}
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
@@ -149,7 +160,6 @@ def validate(config: Config, preset: Config | None = None) -> None:
     where another choice of the user's has made it so.
     """
     check_codec(config)
-    _check_intervals(config)
     _raise_first(_conflicts(config))
     own = flat(preset) if preset is not None else {}
     for name, (value, default, reason) in unread(config).items():
@@ -160,14 +170,14 @@ def validate(config: Config, preset: Config | None = None) -> None:
 
 
 def check_codec(config: Config) -> None:
-    """Raise ConfigError unless a codec can be built: what concerns a checkpoint's configuration as well."""
+    """Raise ConfigError unless a codec can be built and numbers are in their bounds: checkpoints are checked so too."""
     for section, kind in SECTIONS[config.model.codec].items():
         if type(getattr(config, section)) is not kind:
             raise ConfigError(
                 f"The section {section} is a {type(getattr(config, section)).__name__}, but codec {config.model.codec} "
                 f"has a {kind.__name__}: start from one of its presets."
             )
-    _check_intervals(config, ("model.", "diffusion.", "loss.rates", "loss.lmbda"))
+    _check_intervals(config)
     _raise_first(_codec_conflicts(config))
 
 
@@ -184,20 +194,9 @@ def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
     }
 
 
-def effective(config: Config) -> Config:
-    """The configuration with every setting that nothing reads at its default: equal ones are the same experiment."""
-    for name, (_, default, _) in unread(config).items():
-        *sections, field = name.split(".")
-        config = _with(config, sections, field, default)
-    return config
-
-
-def _with(config: Any, sections: list[str], field: str, value: Any) -> Any:
-    if sections:
-        return dataclasses.replace(
-            config, **{sections[0]: _with(getattr(config, sections[0]), sections[1:], field, value)}
-        )
-    return dataclasses.replace(config, **{field: value})
+def effective(config: Config) -> dict[str, Any]:
+    """`flat` with every setting that nothing reads at its default: equal ones are the same experiment."""
+    return flat(config) | {name: default for name, (_, default, _) in unread(config).items()}
 
 
 def _always_noisy(d: Any) -> bool:
@@ -210,13 +209,11 @@ def _raise_first(sentences: Iterator[str]) -> None:
         raise ConfigError(sentence)
 
 
-def _check_intervals(config: Config, only: tuple[str, ...] = ("",)) -> None:
+def _check_intervals(config: Config) -> None:
     values = flat(config)
     for interval, names in INTERVALS.items():
         low, high = map(float, interval[1:-1].split(","))
-        for name in names.split():
-            if name not in values or not name.startswith(only):
-                continue
+        for name in filter(values.__contains__, names.split()):
             value = values[name]
             for entry in entries(value):
                 above = low <= entry if interval[0] == "[" else low < entry

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,11 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or as it was. Raises OutputError if the place cannot be written."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is either whole or as it was. Raises OutputError; ValueError for infinite numbers."""
+    write_whole(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def sync(path: Path) -> None:

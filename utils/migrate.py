@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from config import SECTIONS
 from utils.errors import ConfigError
 
-_OF_DIFFUSION = {
-    "model": "variable_rate mean_before_gain side_dropout latent hyper analysis_channels analysis_blocks side_channels "
-    "side_blocks synthesis_channels synthesis_blocks attend unet_channels unet_blocks embedding",
-    "diffusion": "noise_ratio start_fraction denoise_fraction sampled_steps denoise_weight perceptual_floor "
-    "realism_power data_std",
-    "loss": "lambda_min lambda_max rates balance lambda_on",
+ONLY_VALUES: dict[str, Any] = {
+    "loss.rate_weight": 1.0,
+    "train.gain_lr": 1e-2,
+    "train.critic_lr": 5e-4,
+    "train.quantile_lr": 1e-3,
 }
-_OF_PAPERS = {"model": "dim finest_context", "diffusion": "schedule timesteps", "loss": ""}
-
-_CONSTANTS_OF_DIFFUSION: dict[str, dict[str, Any]] = {
-    "diffusion": {
-        "prediction": "x0",
-        "noise_ratio": 0.1,
-        "denoise_weight": 1.0,
-        "realism_power": 1.0,
-        "data_std": 0.12,
-        "max_weight": 100.0,
-    },
-    "loss": {"balance": 0.5},
+"""2026-11-28: settings that became constants, with the only value that this version has."""
+ONLY_VALUES_OF_DIFFUSION: dict[str, Any] = {
+    **{"diffusion.prediction": "x0", "diffusion.noise_ratio": 0.1, "diffusion.denoise_weight": 1.0},
+    **{"diffusion.realism_power": 1.0, "diffusion.data_std": 0.12, "diffusion.max_weight": 100.0},
+    **{"loss.balance": 0.5, "loss.lambda_on": "distortion"},
 }
-_CONSTANTS: dict[str, dict[str, Any]] = {
-    "loss": {"rate_weight": 1.0},
-    "train": {"gain_lr": 1e-2, "critic_lr": 5e-4, "quantile_lr": 1e-3},
-}
-"""Section -> field -> the only value that it has now; the first table for the codec `diffusion`, the second for all."""
+"""The same of the codec `diffusion`; other codecs had these settings and read but two, which they still have."""
+WITHOUT_EFFECT = ("data.warped_root",)
+"""2026-11-29: settings that changed no experiment, and went."""
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
@@ -38,28 +30,42 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError for a value that this version can no longer express.
     """
-    for change in (sections_of_a_family, parts_that_train, settings_that_became_constants, sets_of_pictures):
+    for change in (settings_that_went, parts_that_train, sets_of_pictures):
         values = change(values)
     return values
 
 
-def sections_of_a_family(values: dict[str, Any]) -> dict[str, Any]:
-    """2026-11-28: each family of codecs has sections of its own, and what lambda multiplies follows from the family.
+def settings_that_went(values: dict[str, Any]) -> dict[str, Any]:
+    """2026-11-28 and 29: constants, and sections of their own for each family of codecs.
 
-    Before, all shared one set of fields, of which each codec read its own: the others never had an effect. A codec
-    `diffusion` whose lambda was on the rate keeps that field, which is then unknown: no such model can be trained now.
+    Before, all codecs shared one set of fields (with `loss.lambda_on`), of which each read its own: the others never
+    had an effect. Raises ConfigError for a constant of another value, since the model would not be the same.
     """
-    model, loss = values.get("model"), values.get("loss")
-    if not isinstance(model, dict) or not isinstance(loss, dict) or "lambda_on" not in loss:
-        return values
-    codec = model.get("codec", "diffusion")
-    gone = _OF_PAPERS if codec == "diffusion" else _OF_DIFFUSION
+    model, loss = (values.get(name) for name in ("model", "loss"))
+    codec = model.get("codec", "diffusion") if isinstance(model, dict) else "diffusion"
+    own = SECTIONS[codec if codec in list(SECTIONS) else "diffusion"]
+    only = ONLY_VALUES | (ONLY_VALUES_OF_DIFFUSION if codec == "diffusion" else {})
+    shared = isinstance(loss, dict) and "lambda_on" in loss
     result = dict(values)
-    for section, names in gone.items():
-        if isinstance(values.get(section), dict):
-            result[section] = {name: value for name, value in values[section].items() if name not in names.split()}
-    if codec == "diffusion" and loss["lambda_on"] == "distortion":
-        del result["loss"]["lambda_on"]
+    for section, fields in values.items():
+        if not isinstance(fields, dict):
+            continue
+        known, of_any = set(), set()
+        if section in own:
+            known = {f.name for f in dataclasses.fields(own[section])}
+            of_any = {f.name for kinds in SECTIONS.values() for f in dataclasses.fields(kinds[section])}
+        kept = {}
+        for name, value in fields.items():
+            setting = f"{section}.{name}"
+            if setting in only and value != only[setting]:
+                raise ConfigError(
+                    f"{setting} is {value}, and this version has only {only[setting]}; use the version of this project "
+                    "that wrote it."
+                )
+            idle = shared and name not in known and (name in of_any or setting in ONLY_VALUES_OF_DIFFUSION)
+            if not (idle or setting in only or setting in WITHOUT_EFFECT):
+                kept[name] = value
+        result[section] = kept
     return result
 
 
@@ -74,30 +80,7 @@ def parts_that_train(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"train": train}
 
 
-def settings_that_became_constants(values: dict[str, Any]) -> dict[str, Any]:
-    """2026-11-28: settings that no preset and no experiment changed are constants of the modules that use them.
-
-    Raises ConfigError for any other value, since the model would be trained or decoded differently.
-    """
-    model = values.get("model")
-    ours = not isinstance(model, dict) or model.get("codec", "diffusion") == "diffusion"
-    result = dict(values)
-    for table in (_CONSTANTS_OF_DIFFUSION, _CONSTANTS) if ours else (_CONSTANTS,):
-        for section, constants in table.items():
-            fields = result.get(section)
-            if not isinstance(fields, dict):
-                continue
-            for name, constant in constants.items():
-                if fields.get(name, constant) != constant:
-                    raise ConfigError(
-                        f"{section}.{name} is {fields[name]}, and this version has only {constant}; use the version of "
-                        "this project that wrote it."
-                    )
-            result[section] = {name: value for name, value in fields.items() if name not in constants}
-    return result
-
-
-_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "warped_root": "", "cache": 0}
+_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "cache": 0}
 _NEW_IN_AUGMENT: dict[str, Any] = {
     "shapes": [],
     **dict.fromkeys(("hue", "gray", "neon", "permute", "flat", "text"), 0.0),

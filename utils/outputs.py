@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from utils.errors import ConfigError
-from utils.files import SOFTWARE
+from utils.files import SOFTWARE, write_json
 
 PICTURES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -77,6 +80,36 @@ def refuse_foreign_folder(folder: Path, mark: str, names: Iterable[str], reads: 
                 f"{folder / name} is there already, but there is no {folder / mark}, so no such command made it; "
                 "choose another output folder, or move it away."
             )
+
+
+def keep_settings(folder: Path, name: str, settings: dict[str, Any], *, writes: bool = True) -> Path:
+    """Write to folder/name, which is returned, what all in `folder` is made with, or compare with what is there.
+
+    Raises ConfigError if the folder was begun with other settings, has another file of that name or cannot be made.
+    """
+    file = folder / name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            if writes:
+                write_json(file, settings)
+            return file
+        before = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be made or read ({error.strerror}); choose another.") from None
+    except ValueError:
+        raise ConfigError(f"{file} is damaged, or is not of this command; choose another folder.") from None
+    if not isinstance(before, dict) or (settings and not before.keys() & settings.keys()):
+        raise ConfigError(f"{file} is not of this command; choose another folder.")
+    now = json.loads(json.dumps(settings))
+    for field in dict.fromkeys([*now, *before]):
+        if before.get(field) != now.get(field):
+            old, new = (textwrap.shorten(str(values.get(field)), 80) for values in (before, now))
+            raise ConfigError(
+                f"{folder} was begun with {field} {old}, and now it is {new}; choose another output folder, or delete "
+                f"{file} and what was made with it, to make everything anew."
+            )
+    return file
 
 
 def ends_like_a_picture(path: Path) -> bool:

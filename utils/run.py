@@ -19,49 +19,26 @@ from config import Config
 from utils.configio import read_config, to_dict
 from utils.configrules import differences, effective
 from utils.errors import ConfigError
-from utils.files import sha256, write_whole, writing
+from utils.files import sha256, write_json, write_whole, writing
 from utils.outputs import refuse_foreign_folder
 
 FREE_TO_CHANGE = (
-    "train.steps",
-    "train.decay",
-    "train.log_every",
-    "train.val_every",
-    "train.save_every",
-    "train.keep",
-    "train.accumulation",
-    "train.compile",
-    "data.root",
-    "data.kitti_root",
-    "data.cityscapes_root",
-    "data.folder_root",
-    "data.warped_root",
-    "data.workers",
-    "data.cache",
-    "data.val_limit",
+    *("train.steps", "train.decay", "train.log_every", "train.val_every", "train.save_every", "train.keep"),
+    *("train.accumulation", "train.compile", "data.root", "data.kitti_root", "data.cityscapes_root"),
+    *("data.folder_root", "data.workers", "data.cache", "data.val_limit"),
 )
 """Fields that may differ when a run is resumed."""
 
 
+LIBRARIES = (
+    *("torch", "torchvision", "accelerate", "numpy", "scipy", "pillow", "scikit-image", "compressai", "constriction"),
+    *("pytorch-msssim", "lpips", "torchmetrics", "torch-fidelity", "cvvdp"),
+)
+"""Libraries that read, code, train or measure; an evaluation never mixes rows of two versions of one."""
+
+
 def environment() -> dict[str, Any]:
     """What a result depends on besides code and data: versions, processor, devices, threads, git commit."""
-    packages = (
-        "torch",
-        "torchvision",
-        "accelerate",
-        "compressai",
-        "constriction",
-        "numpy",
-        "pillow",
-        "lpips",
-        "torchmetrics",
-    )
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -69,9 +46,16 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": versions,
+        "packages": {name: _version(name) for name in LIBRARIES},
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
@@ -96,11 +80,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either whole or as it was. Raises OutputError."""
-    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def refuse_losses(run: Path, reads: Iterable[Path | str | None], *, writes: bool) -> None:

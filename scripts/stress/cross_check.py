@@ -71,7 +71,6 @@ def codec_as(setting: str, ckpt: str) -> Any:
     import torch
 
     from utils.checkpoint import load_checkpoint
-    from utils.training.precision import compile_networks
 
     torch.set_num_threads(1 if setting == "threads1" else 2)
     if setting == "cuda" and not torch.cuda.is_available():
@@ -81,7 +80,9 @@ def codec_as(setting: str, ckpt: str) -> Any:
         codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if setting == "compiled":
         torch._dynamo.config.cache_size_limit = 64  # Latents of different shapes each have their own graph.
-        compile_networks(codec, fullgraph=True, dynamic=True)
+        networks = [child for child in codec.children() if child is not codec.entropy]
+        for network in (*networks, *codec.entropy.networks()):  # The entropy coder is no work of torch.
+            network.compile(fullgraph=True, dynamic=True)
         h_s = codec.entropy.h_s
         h_s.integer_forward = torch.compile(h_s.integer_forward, fullgraph=True, dynamic=True)  # type: ignore
     return codec

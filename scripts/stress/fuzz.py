@@ -175,13 +175,13 @@ def small_codec(folder: Path) -> Path:
     """A checkpoint of an untrained codec whose latents have many different symbols."""
     import torch
 
-    from config import demo
+    from config import PRESETS
     from modules.codec import build_codec
     from modules.entropy import Hyperprior
     from utils.checkpoint import MODEL_FILE, save_checkpoint
 
     torch.manual_seed(0)
-    codec = build_codec(demo())
+    codec = build_codec(PRESETS["demo"])
     assert isinstance(codec.entropy, Hyperprior)
     with torch.no_grad():
         for parameter in codec.entropy.h_a.parameters():
@@ -189,7 +189,7 @@ def small_codec(folder: Path) -> Path:
         for layer in codec.entropy.h_s.convolutions():
             layer.weight.mul_(3)
     codec.freeze()
-    save_checkpoint(folder / MODEL_FILE, codec, demo(), 0)
+    save_checkpoint(folder / MODEL_FILE, codec, PRESETS["demo"], 0)
     return folder / MODEL_FILE
 
 

@@ -17,13 +17,12 @@ from script_files import load_script
 from config import Config
 from data.images import read_image
 from utils.checkpoint import MODEL_FILE
-from utils.coding.batch import keep_settings
 from utils.coding.batch_coding import RateChoice, compress_folder, decompress_folder
 from utils.errors import ConfigError
 from utils.evaluation import pipeline
 from utils.evaluation.store import Store, refuse_losses
 from utils.files import png_bytes, write_whole
-from utils.outputs import refuse_foreign_folder, refuse_lost_pictures, refuse_overwriting
+from utils.outputs import keep_settings, refuse_foreign_folder, refuse_lost_pictures, refuse_overwriting
 from utils.run import refuse_losses as refuse_run
 
 Script = Callable[..., None]
@@ -285,7 +284,7 @@ def test_an_evaluation_beside_what_it_reads(ckpt: Path, tmp_path: Path, monkeypa
     with pytest.raises(ConfigError, match="is or holds"):  # The checkpoint's own root is known only once it is loaded.
         Store(root, ["a"]).open({"data_root": str(root)}, writes=True)
     write(tmp_path / "list" / "work" / "settings.json", json.dumps([]).encode())
-    with pytest.raises(ConfigError, match="not of an evaluation"):
+    with pytest.raises(ConfigError, match="not of this command"):
         Store(tmp_path / "list", ["a"]).open({}, writes=True)
 
 

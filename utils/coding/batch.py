@@ -6,7 +6,6 @@ with their number.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -22,12 +21,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tqdm import tqdm
 
 from utils.errors import ConfigError, DataError, ProjectError
-from utils.files import write_whole
 
 DEAD = "the process that worked on it died; if memory ran out, lower --workers"
 
@@ -121,31 +119,6 @@ def files_by_stem(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def keep_settings(folder: Path, name: str, settings: dict[str, Any]) -> Path:
-    """Make `folder` and write its settings file; if one is there with other settings, or another file of that name,
-    raise ConfigError."""
-    path = folder / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
-            return path
-        before = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"The folder {folder} cannot be made or read ({error.strerror}); choose another.") from None
-    except ValueError:
-        raise ConfigError(f"{path} is damaged, or is not of this command; choose another folder.") from None
-    if before != settings:
-        if not isinstance(before, dict) or not before.keys() & settings.keys():
-            raise ConfigError(f"{path} is not of this command; choose another folder.")
-        changed = next((key for key in settings if before.get(key) != settings[key]), "format")
-        raise ConfigError(
-            f"{folder} was begun with {changed} {before.get(changed)}, and now it is {settings.get(changed)}; choose "
-            f"another folder, or delete {path} and what was made with it, to make everything anew."
-        )
-    return path
-
-
 _task: Task
 
 
@@ -176,17 +149,13 @@ def _run(job: Job) -> Outcome:
     return _task.run(job)
 
 
-def _pool(task: Task, workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (pickle.dumps(task),))
-
-
 def outcomes(task: Task, jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
     """The outcome of every job, as they end. A process that dies takes only the job with it that killed it."""
-    waiting = iter(jobs)
-    left = len(jobs)
+    waiting, left = iter(jobs), len(jobs)
+    spawn, pickled = multiprocessing.get_context("spawn"), pickle.dumps(task)
     while left:
         suspects: list[Job] = []
-        with _pool(task, min(workers, left)) as pool:
+        with ProcessPoolExecutor(min(workers, left), spawn, _start, (pickled,)) as pool:
             running: dict[Future[Outcome], Job] = {}
             try:
                 while not suspects:
@@ -207,17 +176,10 @@ def outcomes(task: Task, jobs: Sequence[Job], workers: int) -> Iterator[Outcome]
                 suspects.append(job)  # It was refused, so it is not among those that were running.
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+        # Which of the jobs that were under way killed a process is seen when each runs alone.
         for job in [*suspects, *running.values()]:
             left -= 1
-            yield _alone(task, job)
-
-
-def _alone(task: Task, job: Job) -> Outcome:
-    with _pool(task, 1) as pool:
-        try:
-            return pool.submit(_run, job).result()
-        except BrokenProcessPool:
-            return Outcome(job, "failed", f"{job.source}: {DEAD}.")
+            yield Outcome(job, "failed", f"{job.source}: {DEAD}.") if len(jobs) == 1 else next(outcomes(task, [job], 1))
 
 
 def run_batch(task: Task, jobs: Sequence[Job], workers: int, folder: Path, lost: Sequence[str] = ()) -> int:

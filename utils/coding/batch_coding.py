@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,12 +15,12 @@ from data.pair import MAX_SIDE
 from modules.bitstream import largest_file
 from modules.codec import Codec
 from utils.checkpoint import find_model_file, load_checkpoint
-from utils.coding.batch import Job, Task, files_by_stem, keep_settings, run_batch
+from utils.coding.batch import Job, Task, files_by_stem, run_batch
 from utils.coding.limits import budget_bytes, compress_within, set_tile_rows
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
 from utils.images import to_float, to_uint8
-from utils.outputs import refuse_foreign_folder, refuse_overwriting
+from utils.outputs import keep_settings, refuse_foreign_folder, refuse_overwriting
 from utils.training.precision import resolve, set_decoding_precision
 
 ENDING = ".bin"
@@ -68,23 +68,14 @@ class RateChoice:
 
 @dataclass
 class CodingTask(Task):
-    """What both directions share: the checkpoint, loaded once a process, and how it works on large images."""
+    """What both directions share. The codec was loaded once and goes to every process with the task."""
 
-    ckpt: Path
+    codec: Codec
     settings: Path
-    tile_rows: int | None = field(default=None, kw_only=True)
-    codec: Codec | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Load the codec. One thread, so that processes do not compete and pixels do not depend on their number."""
+        """One thread, so that processes do not compete and pixels do not depend on their number."""
         torch.set_num_threads(1)
-        self.codec = load_checkpoint(self.ckpt).codec
-        set_tile_rows(self.codec, self.tile_rows)
-
-    def loaded(self) -> Codec:
-        """The codec, after `start`."""
-        assert self.codec is not None
-        return self.codec
 
 
 @dataclass
@@ -96,7 +87,7 @@ class Compress(CodingTask):
     def whole(self, job: Job) -> bool:
         """A file of this model for an image of this size."""
         try:
-            stream = self.loaded().unpack(read_whole(job.target), MAX_SIDE**2)
+            stream = self.codec.unpack(read_whole(job.target), MAX_SIDE**2)
         except BitstreamError:
             return False
         return (stream.height, stream.width) == _size(job.source)
@@ -106,7 +97,7 @@ class Compress(CodingTask):
         changes: list[str] = []
         x = to_float(read_image(job.source, changes=changes))
         try:
-            data = self.choice.compress(self.loaded(), x)
+            data = self.choice.compress(self.codec, x)
         except ConfigError as error:
             raise ConfigError(f"{job.source}: {error}") from None
         write_whole(job.target, data)
@@ -120,18 +111,12 @@ class Decompress(CodingTask):
     steps: int | None
     gamma: float | None
     max_pixels: int
-    precision: str = "no"
-
-    def start(self) -> None:
-        """See CodingTask."""
-        super().start()
-        set_decoding_precision(self.loaded(), self.precision)
 
     def whole(self, job: Job) -> bool:
         """A PNG with an end, of the file's size."""
         try:
             size = _size(job.target)
-            stream = self.loaded().unpack(read_whole(job.source, largest_file(self.max_pixels)), self.max_pixels)
+            stream = self.codec.unpack(read_whole(job.source, largest_file(self.max_pixels)), self.max_pixels)
         except (DataError, BitstreamError):
             return False
         return (stream.height, stream.width) == size
@@ -142,9 +127,7 @@ class Decompress(CodingTask):
         changes: list[str] = []
         x_side = None if job.side is None else to_float(read_image(job.side, side=True, changes=changes))
         try:
-            x_hat = self.loaded().decompress(
-                data, x_side, steps=self.steps, gamma=self.gamma, max_pixels=self.max_pixels
-            )
+            x_hat = self.codec.decompress(data, x_side, steps=self.steps, gamma=self.gamma, max_pixels=self.max_pixels)
         except BitstreamError as error:
             raise BitstreamError(f"{job.source}: {error}") from None
         except ValueError as error:  # a side image of another size than the file's
@@ -162,19 +145,12 @@ def compress_folder(
         raise DataError(f"{folder} holds no image ({', '.join(EXTENSIONS)}); name a folder that does.")
     jobs = [Job(path, out / (stem + ENDING)) for stem, path in images.items()]
     model = _refuse_losses(jobs, out, "compress.json", ckpt)
-    codec = load_checkpoint(model).codec
-    choice.check(codec, ckpt)
-    set_tile_rows(codec, tile_rows)
+    codec = load_encoder(model, choice, tile_rows)
     settings = {
-        "format": 1,
-        "model": sha256(model),
-        "rate": choice.rate,
-        "bytes": choice.max_bytes,
-        "bpp": choice.bpp,
-        "tile_rows": tile_rows,
+        **{"format": 1, "model": sha256(model), "tile_rows": tile_rows},
+        **{"rate": choice.rate, "bytes": choice.max_bytes, "bpp": choice.bpp},
     }
-    task = Compress(model, keep_settings(out, "compress.json", settings), choice, tile_rows=tile_rows)
-    return run_batch(task, jobs, workers, out)
+    return run_batch(Compress(codec, keep_settings(out, "compress.json", settings), choice), jobs, workers, out)
 
 
 def decompress_folder(
@@ -209,19 +185,21 @@ def decompress_folder(
         Job(path, out / f"{stem}.png", sides.get(stem)) for stem, path in files.items() if not side or stem in sides
     ]
     model = _refuse_losses(jobs, out, "decompress.json", ckpt)
-    load_decoder(model, side, tile_rows, precision)
+    codec = load_decoder(model, side, tile_rows, precision)
     settings = {
-        "format": 1,
-        "model": sha256(model),
-        "steps": steps,
-        "gamma": gamma,
-        "side": None if side is None else str(side.resolve()),
-        "tile_rows": tile_rows,
-        "precision": resolve(precision, "cpu"),
+        **{"format": 1, "model": sha256(model), "steps": steps, "gamma": gamma, "tile_rows": tile_rows},
+        **{"side": None if side is None else str(side.resolve()), "precision": resolve(precision, "cpu")},
     }
-    kept = keep_settings(out, "decompress.json", settings)
-    task = Decompress(model, kept, steps, gamma, max_pixels, precision, tile_rows=tile_rows)
+    task = Decompress(codec, keep_settings(out, "decompress.json", settings), steps, gamma, max_pixels)
     return run_batch(task, jobs, workers, out, lost)
+
+
+def load_encoder(ckpt: str | Path, choice: RateChoice, tile_rows: int | None) -> Codec:
+    """The codec of a checkpoint, ready to encode. Raises ConfigError for what it cannot do."""
+    codec = load_checkpoint(ckpt).codec
+    choice.check(codec, str(ckpt))
+    set_tile_rows(codec, tile_rows)
+    return codec
 
 
 def load_decoder(ckpt: str | Path, side: Path | None, tile_rows: int | None, precision: str) -> Codec:

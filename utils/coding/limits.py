@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 from collections.abc import Callable
 
 from torch import Tensor
@@ -30,27 +32,14 @@ def largest_level(size_of: Callable[[int], int], budget: int, levels: int = LEVE
     NEIGHBOURS - 1 are all too large. A larger level can fit only where sizes fall again further up. Calls size_of at
     most once a level, about a dozen times in all.
     """
-    known: dict[int, bool] = {}
-
-    def fits(level: int) -> bool:
-        if level not in known:
-            known[level] = size_of(level) <= budget
-        return known[level]
-
-    low, high = -1, levels
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    above = _last(fits, low, levels)
-    while above is not None:
-        low, above = above, _last(fits, above, levels)
-    return low if low >= 0 else None
-
-
-def _last(fits: Callable[[int], bool], level: int, levels: int) -> int | None:
-    """The highest of the NEIGHBOURS levels above that fits."""
-    candidates = range(min(level + NEIGHBOURS + 1, levels - 1), level, -1)
-    return next((candidate for candidate in candidates if fits(candidate)), None)
+    size = functools.cache(size_of)
+    low = bisect.bisect_right(range(levels), budget, key=size) - 1
+    while True:
+        above = range(min(low + NEIGHBOURS + 1, levels - 1), low, -1)
+        found = next((level for level in above if size(level) <= budget), None)
+        if found is None:
+            return low if low >= 0 else None
+        low = found
 
 
 def compress_within(

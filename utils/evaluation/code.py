@@ -1,13 +1,12 @@
-"""Which code and which libraries decide the figures, so that rows measured by another version never mix with these.
+"""Which code decides the figures, so that rows measured by another version never mix with these.
 
 Pretrained weights are in it by their hashes, which stand in a file of `modules` and are checked when weights are
-loaded; weights inside a library, by its version.
+loaded; weights inside a library, by its version, which `utils.run.environment` names.
 """
 
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,11 +15,6 @@ DECIDING = (
     *("utils/evaluation/*.py", "utils/training/precision.py"),
 )
 """Files that read, code or measure; those that only train or show figures are not among them."""
-LIBRARIES = (
-    *("torch", "torchvision", "numpy", "scipy", "pillow", "scikit-image", "compressai", "constriction"),
-    *("pytorch-msssim", "lpips", "torchmetrics", "torch-fidelity", "cvvdp"),
-)
-"""Libraries that read, code or measure."""
 
 
 def code_digest(root: Path = ROOT) -> str:
@@ -29,14 +23,3 @@ def code_digest(root: Path = ROOT) -> str:
     for path in sorted({path for pattern in DECIDING for path in root.glob(pattern)}):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
-
-
-def library_versions() -> dict[str, str | None]:
-    """The installed versions of LIBRARIES; None for one that is missing."""
-    found: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found

@@ -1,10 +1,14 @@
-"""A checkpoint and an anchor behind one interface: the bytes of an image, and the image of bytes and a side image."""
+"""A checkpoint and an anchor behind one interface.
+
+`encode`: image -> (the file's bytes, the entropy model's estimate in bits or None, milliseconds). `decode`: bytes and
+side image -> (image, milliseconds). Images are (H, W, 3) uint8; `suffix` ends the files' names.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,27 +21,12 @@ from utils.images import to_float, to_uint8
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
-SUFFIX = ".bin"
-
-
-class Coder(Protocol):
-    """Makes and reads the files of a point; images are (H, W, 3) uint8."""
-
-    suffix: str
-
-    def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
-        """x -> the file's bytes, the entropy model's estimate in bits (None: there is none), milliseconds."""
-        ...
-
-    def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
-        """The file's bytes and the side image -> x_hat, milliseconds."""
-        ...
 
 
 class ModelCoder:
     """A checkpoint's codec. Times include the transfer of pixels to and from its device, and no file access."""
 
-    suffix = SUFFIX
+    suffix = ".bin"
 
     def __init__(self, codec: Codec, device: torch.device) -> None:
         self._codec = codec
@@ -49,7 +38,7 @@ class ModelCoder:
         self.decode(data, x if self._codec.needs_side else None, point)
 
     def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
-        """See Coder. The encoder runs once for the file and the estimate."""
+        """The encoder runs once for the file and the estimate."""
 
         def run() -> tuple[bytes, float]:
             image = to_float(x)
@@ -60,7 +49,7 @@ class ModelCoder:
         return data, bits, milliseconds
 
     def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
-        """See Coder."""
+        """See the module."""
 
         def run() -> Image:
             side = None if x_side is None else to_float(x_side)
@@ -77,12 +66,12 @@ class AnchorCoder:
         self.suffix = anchors.SUFFIX[name]
 
     def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
-        """See Coder."""
+        """See the module."""
         data, milliseconds = _timed(lambda: anchors.encode(self._name, x, point.quality), None)
         return data, None, milliseconds
 
     def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
-        """See Coder."""
+        """See the module."""
         return _timed(lambda: anchors.decode(data), None)
 
 
@@ -96,3 +85,6 @@ def _now(device: torch.device | None) -> float:
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+Coder = ModelCoder | AnchorCoder

@@ -6,8 +6,8 @@ import hashlib
 import resource
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from config import MixConfig
 from data import sources
 from data.pair import PairSource
-from modules.codec import LEVELS
 from utils.checkpoint import find_model_file
 from utils.errors import ConfigError
 from utils.evaluation import anchors
-from utils.evaluation.code import code_digest, library_versions
-from utils.evaluation.plan import Model, Point, Request, check_rates, describe_models, plan_points
-from utils.evaluation.side import parse_side
+from utils.evaluation.code import code_digest
+from utils.evaluation.plan import Model, Point, Request, describe_models, plan_points
 from utils.evaluation.store import Store, refuse_losses
-from utils.evaluation.summary import Results, summarise, write_csv, write_summary
+from utils.evaluation.summary import Results, summarise, write_csv
 from utils.evaluation.sweep import Sweep
+from utils.files import write_json
 from utils.launch import check_launch
 from utils.metrics import SIX, MetricSuite, select
 from utils.run import environment
@@ -36,76 +36,67 @@ MAX_PAIRS = 100_000
 _BARRIER = timedelta(days=7)  # the default of 10 to 30 minutes is shorter than a slow process may lag behind
 
 
-@dataclass(frozen=True)
-class Options:
-    """The command line of evaluate.py; None or "": not given. `command` is what the report shows."""
+def evaluate(options: Namespace, command: str = "") -> Path | None:
+    """What the command line of evaluate.py asks for; `command` is what the report shows of it.
 
-    ckpt: Sequence[str]
-    command: str
-    dataset: str | None = None
-    data_root: str | None = None
-    split: str = "val"
-    size: str = "protocol"
-    rates: Sequence[float] | None = None
-    steps: int | None = None
-    gamma: float | None = None
-    side: str | None = None
-    anchors: Sequence[str] = anchors.NAMES
-    metrics: str | Sequence[str] = "all"
-    limit: int | None = None
-    out: str | None = None
-    weights_dir: str | None = None
-    tile_rows: int | None = None
-    precision: str = "no"
-    device: str | None = None
-
-
-def evaluate(options: Options) -> Path | None:
-    """Run it; returns the output folder, None in all but the main process. Raises ProjectError with what to do."""
+    Returns the output folder, None in all but the main process. Raises ProjectError with what to do.
+    """
+    # 1. What is refused before any work; then the processes.
     started = time.monotonic()
-    request = _request(options)
     metrics = select(options.metrics)
-    wanted_anchors = _anchors(options.anchors)
+    wanted = _anchors(options.anchors)
     if options.out is not None:
-        given = [*map(find_model_file, options.ckpt), options.data_root, options.weights_dir]
-        refuse_losses(Path(options.out), given)
+        refuse_losses(Path(options.out), [*map(find_model_file, options.ckpt), options.data_root, options.weights_dir])
     # Accelerate joins the processes of a machine without a GPU only if it is told that they are to use the CPU.
     cpu = options.device == "cpu" or not torch.cuda.is_available()
     check_launch(cpu)
     state = PartialState(cpu=cpu, timeout=_BARRIER)
     device = _device(options.device, state)
+    # 2. The plan: checkpoints, pairs, points, anchors.
     models = describe_models(options.ckpt)
     source = _open(options, models)
+    request = Request(options.rates, options.steps, options.gamma, options.side)
     points, notes = plan_points(models, request, list(source.groups))
-    usable_anchors = [name for name in wanted_anchors if anchors.unavailable(name) is None]
-    notes += [str(anchors.unavailable(name)) for name in wanted_anchors if name not in usable_anchors]
+    usable = [name for name in wanted if anchors.unavailable(name) is None]
+    notes += [str(anchors.unavailable(name)) for name in wanted if name not in usable]
     precision = resolve(options.precision, device.type)
-    settings = _settings(options, models, source, points, usable_anchors, precision)
+    facts = environment()
+    settings = _settings(options, models, source, points, usable, precision) | {
+        f"version of {name}": found for name, found in facts["packages"].items()
+    }
+    # 3. The output folder, which continues if it is this evaluation's, and the metrics.
     out = Path(options.out) if options.out else _default_out(settings, models)
-
     store = Store(out, source.ids, state.process_index)
     store.open(settings, writes=state.is_main_process)
     if options.weights_dir is not None and not Path(options.weights_dir).is_dir():
         raise ConfigError(f"--weights-dir {options.weights_dir} is no folder; scripts/fetch_weights.py prepares one.")
-    with state.main_process_first():  # one process downloads, the others find the files
-        suite = MetricSuite(metrics, device, options.weights_dir)
-    measuring = Sweep(source, store, suite, state)
+    suite = MetricSuite(metrics, device, options.weights_dir)
+    sweep = Sweep(source, store, suite, state)
     if state.is_main_process:
         sources.verify(source)
     _say(state, f"{len(source)} pairs of {source.name} {source.split}, {len(points)} points, to {out}")
-
+    # 4. Coding, then measuring, both through files.
     begin = time.monotonic()
-    measuring.code_models(models, points, device, tile_rows=options.tile_rows, precision=options.precision)
-    points += measuring.code_anchors(usable_anchors, points)
+    sweep.code_models(models, points, device, tile_rows=options.tile_rows, precision=precision)
+    points += sweep.code_anchors(usable, points)
     coded = time.monotonic()
-    measuring.measure(points)
+    sweep.measure(points)
     if suite.seconds:
         _say(state, f"coding took {coded - begin:.1f} s; metrics {suite.shares()}")
-
+    # 5. What it found.
     if state.is_main_process:
         store.read_logs()
-        facts = _facts(options, state, device, started, notes, usable_anchors) | {
-            "checkpoints": [{"path": m.given, "step": m.step, "sha256": m.digest} for m in models],
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        facts |= {
+            "command": command,
+            "device": str(device),
+            "decoding_precision": precision,
+            "processes": state.num_processes,
+            "seconds": round(time.monotonic() - started, 1),
+            "peak_memory_mib": round(kilobytes / (2**20 if sys.platform == "darwin" else 2**10)),
+            "anchors": {name: anchors.SETTINGS[name] for name in usable},
+            "notes": notes,
+            "checkpoints": [{"path": m.given, "step": m.loaded.step, "sha256": m.digest} for m in models],
             "data_root": settings["data_root"],
             "protocol": settings["protocol"],
             "metric_seconds": {name: round(seconds, 2) for name, seconds in suite.seconds.items()},
@@ -128,7 +119,7 @@ def _write(
 ) -> None:
     from utils.report.figures import write_figures
     from utils.report.page import write_report
-    from utils.report.text import footnotes, points_lines
+    from utils.report.tables import footnotes, markdown, points_rows
 
     summary = summarise(points, models, source, store, suite, size=size, environment=facts)
     rows = store.collect(points)
@@ -139,18 +130,10 @@ def _write(
     caption = f"{source.name} {source.split}, {len(source)} pairs, {intervals}"
     write_figures(summary["points"], out, caption)
     write_report(out / "report.html", results, source, store)
-    write_summary(out / "summary.json", summary)
+    write_json(out / "summary.json", summary)
     names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
-    print(*points_lines(summary["points"], names, intervals=False), *footnotes(summary["points"], names), sep="\n")
-
-
-def _request(options: Options) -> Request:
-    rates = options.rates
-    if rates is not None:
-        check_rates(rates)
-        levels = {round(rate * (LEVELS - 1)): rate for rate in rates}  # 256 levels: equal ones are one point
-        rates = tuple(sorted(levels.values()))
-    return Request(rates, options.steps, options.gamma, None if options.side is None else parse_side(options.side))
+    table = markdown(points_rows(summary["points"], names, intervals=False))
+    print(*table, *footnotes(summary["points"], names), sep="\n")
 
 
 def _anchors(names: Sequence[str]) -> list[str]:
@@ -165,20 +148,15 @@ def _device(name: str | None, state: PartialState) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device is {name!r}; choose cpu, cuda or cuda:N.") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"--device is {name}, but torch finds no CUDA device here; use --device cpu.")
-        if state.num_processes > 1:
-            return torch.device(state.device)
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(f"--device is {name}, but there are only {torch.cuda.device_count()} CUDA devices.")
-    elif device.type != "cpu":
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device is {name!r}; choose cpu, cuda or cuda:N.")
-    return device
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device is {name}, but torch finds {torch.cuda.device_count()} CUDA devices; use cpu.")
+    return torch.device(state.device) if device.type == "cuda" and state.num_processes > 1 else device
 
 
-def _open(options: Options, models: Sequence[Model]) -> PairSource:
+def _open(options: Namespace, models: Sequence[Model]) -> PairSource:
     first = models[0].config.data
     for model in models[1:]:
         other = model.config.data
@@ -198,7 +176,7 @@ def _open(options: Options, models: Sequence[Model]) -> PairSource:
     source = sources.open_source(
         name,
         split=options.split,
-        root=options.data_root or first.source_root(name),
+        root=_root(options, models, name),
         size=options.size,
         protocol=first.protocol,
         limit=options.limit,
@@ -208,8 +186,13 @@ def _open(options: Options, models: Sequence[Model]) -> PairSource:
     return source
 
 
+def _root(options: Namespace, models: Sequence[Model], name: Any) -> str | None:
+    """Where the data lie: what the command line says, or the checkpoint."""
+    return options.data_root or models[0].config.data.root_of(MixConfig(name, name))
+
+
 def _settings(
-    options: Options,
+    options: Namespace,
     models: Sequence[Model],
     source: PairSource,
     points: Sequence[Point],
@@ -217,7 +200,7 @@ def _settings(
     precision: str,
 ) -> dict[str, Any]:
     """What the rows of an output folder depend on."""
-    root = options.data_root or models[0].config.data.source_root(source.name)
+    root = _root(options, models, source.name)
     pairs = hashlib.sha256(repr((list(source.ids), list(source.groups))).encode())
     return {
         "checkpoints": [[model.label, model.digest[:16]] for model in models],
@@ -233,7 +216,6 @@ def _settings(
         "points": [point.key for point in points],
         "anchors": list(used),
         "code that measures": code_digest(),
-        **{f"version of {name}": found for name, found in library_versions().items()},
     }
 
 
@@ -242,28 +224,6 @@ def _default_out(settings: dict[str, Any], models: Sequence[Model]) -> Path:
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:6]
     name = models[0].config.name if len(models) == 1 else f"{models[0].config.name}+{len(models) - 1}"
     return Path("results") / f"{name}-{settings['dataset']}-{settings['split']}-{digest}"
-
-
-def _facts(
-    options: Options,
-    state: PartialState,
-    device: torch.device,
-    started: float,
-    notes: Sequence[str],
-    used: Sequence[str],
-) -> dict[str, Any]:
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        **environment(),
-        "command": options.command,
-        "device": str(device),
-        "decoding_precision": resolve(options.precision, device.type),
-        "processes": state.num_processes,
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_mib": round(kilobytes / (2**20 if sys.platform == "darwin" else 2**10)),
-        "anchors": {name: anchors.SETTINGS[name] for name in used},
-        "notes": list(notes),
-    }
 
 
 def _say(state: PartialState, message: str) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from config import Config, LossConfig
+from modules.codec import LEVELS, Codec
+from modules.perceptual import NETWORKS
+from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.configio import to_dict
 from utils.errors import ConfigError
-from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle
+from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle, parse_side, shuffle
+from utils.files import sha256
 from utils.run import FREE_TO_CHANGE
 
 POINTS = 5
@@ -21,30 +23,26 @@ POINTS = 5
 
 @dataclass(frozen=True)
 class Model:
-    """What a plan needs to know of a checkpoint. The weights are loaded again when they are used.
-
-    `label` is the method's name in the report, shared by the points of one curve.
-    """
+    """A checkpoint, loaded once. `label` is the method's name in the report, shared by the points of one curve."""
 
     given: str
-    file: Path
     digest: str
-    config: Config
-    step: int
-    name: str
-    lmbda: float | None
-    variable_rate: bool
-    needs_side: bool
-    accepts_no_side: bool
-    default_steps: int
-    default_gamma: float
+    loaded: Checkpoint
     label: str = ""
+
+    @property
+    def codec(self) -> Codec:
+        """The codec, on the CPU until its points are coded."""
+        return self.loaded.codec
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it was trained with."""
+        return self.loaded.config
 
     @property
     def trained_on(self) -> str:
         """The network of the perceptual training loss (a key of `modules.pretrained.weights.WEIGHTS`), or ""."""
-        from modules.perceptual import NETWORKS
-
         loss = self.config.loss
         return NETWORKS[loss.perceptual] if loss.has_perceptual else ""
 
@@ -52,7 +50,7 @@ class Model:
     def rates(self) -> tuple[float | None, ...]:
         """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
         loss = self.config.loss
-        if not self.variable_rate or not isinstance(loss, LossConfig):
+        if not self.codec.variable_rate or not isinstance(loss, LossConfig):
             return (None,)
         low, high = loss.rates
         return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
@@ -61,9 +59,10 @@ class Model:
     def place(self) -> tuple[float, ...]:
         """Where on a curve that several checkpoints share it is: bits of an index, lambda, or the rates trained."""
         loss = self.config.loss
-        if self.lmbda is None and isinstance(loss, LossConfig):
+        lmbda = self.codec.lmbda
+        if lmbda is None and isinstance(loss, LossConfig):
             return loss.rates
-        return (getattr(self.config.model, "bits", 0), self.lmbda or 0.0)
+        return (getattr(self.config.model, "bits", 0), lmbda or 0.0)
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,13 @@ class Point:
     side: str | None = None
     model: int | None = None
     """Place of the checkpoint in the list of models; None for an anchor."""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What sets it apart, as summary.json and images.csv name it."""
+        names = ("codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side")
+        values = (self.codec, self.checkpoint, self.lmbda, self.rate, self.steps, self.gamma, self.side)
+        return dict(zip(names, values, strict=True))
 
     @property
     def quality(self) -> int:
@@ -104,45 +110,42 @@ class Point:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; None: not given."""
+    """What the command line asks for; None: not given. Each of `steps` with each of `gamma` is a curve of its own."""
 
-    rates: tuple[float, ...] | None = None
-    steps: int | None = None
-    gamma: float | None = None
+    rates: Sequence[float] | None = None
+    steps: Sequence[int] | None = None
+    gamma: Sequence[float] | None = None
     side: str | None = None
+
+    def checked(self) -> Request:
+        """In order and each once. Raises ConfigError for what is out of range."""
+        for rate in self.rates or ():
+            if not 0 <= rate <= 1:
+                raise ConfigError(f"--rates has {rate:g}; a rate lies in 0 (smallest file) to 1 (largest).")
+        for steps in self.steps or ():
+            if steps < 1:
+                raise ConfigError(f"--steps is {steps}; decoding takes at least one.")
+        for gamma in self.gamma or ():
+            if not 0 <= gamma <= 1:
+                raise ConfigError(f"--gamma is {gamma:g}; it lies in 0 (mean-like) to 1 (realistic).")
+        levels = {round(rate * (LEVELS - 1)): rate for rate in self.rates or ()}  # Equal levels are one point.
+        rates, steps_, gammas = sorted(levels.values()), sorted({*(self.steps or ())}), sorted({*(self.gamma or ())})
+        side = None if self.side is None else parse_side(self.side)
+        return Request(rates or None, steps_ or None, gammas or None, side)
 
 
 def describe_models(paths: Sequence[str]) -> list[Model]:
     """The checkpoints that `--ckpt` names. Raises CheckpointError, and ConfigError for one that is named twice."""
-    from utils.checkpoint import load_checkpoint
-
-    models: list[Model] = []
+    models: dict[str, Model] = {}
     for path in paths:
         loaded = load_checkpoint(path)
-        codec = loaded.codec
-        digest = hashlib.sha256(loaded.path.read_bytes()).hexdigest()
-        for other in models:
-            if other.digest == digest:
-                raise ConfigError(
-                    f"--ckpt names one checkpoint twice: {other.given} and {path} have equal content; remove one."
-                )
-        models.append(
-            Model(
-                given=path,
-                file=loaded.path,
-                digest=digest,
-                config=loaded.config,
-                step=loaded.step,
-                name=codec.name,
-                lmbda=codec.lmbda,
-                variable_rate=codec.variable_rate,
-                needs_side=codec.needs_side,
-                accepts_no_side=codec.accepts_no_side,
-                default_steps=codec.default_steps,
-                default_gamma=codec.default_gamma,
+        model = Model(path, sha256(loaded.path), loaded)
+        other = models.setdefault(model.digest, model)
+        if other is not model:
+            raise ConfigError(
+                f"--ckpt names one checkpoint twice: {other.given} and {path} have equal content; remove one."
             )
-        )
-    return label_models(models)
+    return label_models(list(models.values()))
 
 
 def label_models(models: Sequence[Model]) -> list[Model]:
@@ -156,18 +159,16 @@ def label_models(models: Sequence[Model]) -> list[Model]:
     for model in models:
         signature: Any = _signature(model)
         while any(member.place == model.place for member in curves.get(signature, [])):
-            signature = (signature, model.step, model.digest)
+            signature = (signature, model.digest)
         curves.setdefault(signature, []).append(model)
     heads = [members[0] for members in curves.values()]
     spellings = (
-        [m.name for m in heads],
-        [f"{m.name} ({m.config.name})" for m in heads],
-        [f"{m.name} ({m.config.name}@{m.step})" for m in heads],
-        [f"{m.name} ({m.config.name}@{m.step} #{i + 1})" for i, m in enumerate(heads)],
+        [m.codec.name for m in heads],
+        [f"{m.codec.name} ({m.config.name})" for m in heads],
+        [f"{m.codec.name} ({m.config.name}@{m.loaded.step})" for m in heads],
+        [f"{m.codec.name} ({m.config.name}@{m.loaded.step} #{i + 1})" for i, m in enumerate(heads)],
     )
-    labels = []
-    for i in range(len(heads)):
-        labels.append(next(names[i] for names in spellings if names.count(names[i]) == 1))
+    labels = [next(names[i] for names in spellings if names.count(names[i]) == 1) for i in range(len(heads))]
     label_of = {m.digest: label for label, members in zip(labels, curves.values(), strict=True) for m in members}
     return [replace(model, label=label_of[model.digest]) for model in models]
 
@@ -178,62 +179,45 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
     Without a side variant in the request: the correct side image at every rate, and at the middle rate of each curve
     also none and shuffled. Raises ConfigError for a request that a model cannot meet.
     """
+    request = request.checked()
     _check(models, request, groups)
     notes: list[str] = []
     points: list[Point] = []
     for label in dict.fromkeys(model.label for model in models):
-        curve = sorted((m for m in models if m.label == label), key=lambda m: m.place)
-        main = [point for model in curve for point in _curve_points(models, model, request)]
-        points += main
-        middle = main[(len(main) - 1) // 2]
-        if request.side is None and curve[0].needs_side:
-            extras, reasons = _side_variants(curve[0], groups)
-            points += [replace(middle, side=side) for side in extras]
-            notes += reasons
+        members = sorted((m for m in models if m.label == label), key=lambda m: m.place)
+        # A curve for each decoding: its points by rate, and at the middle rate the other side images.
+        for of_members in zip(*(_points_by_decoding(models, m, request) for m in members), strict=True):
+            curve = [point for points_of_one in of_members for point in points_of_one]
+            points += curve
+            if request.side is None and members[0].codec.needs_side:
+                variants = {NONE: _why_not_none(members[0]), SHUFFLED: can_shuffle(groups)}
+                for side, why_not in variants.items():
+                    points += [] if why_not else [replace(curve[(len(curve) - 1) // 2], side=side)]
+                    notes += [f"{label} has no point with the side image {side}: {why_not}"] if why_not else []
     return points, list(dict.fromkeys(notes))
 
 
-def _curve_points(models: Sequence[Model], model: Model, request: Request) -> list[Point]:
-    rates = (request.rates or model.rates) if model.variable_rate else model.rates
-    side = (request.side or CORRECT) if model.needs_side else NONE
+def _points_by_decoding(models: Sequence[Model], model: Model, request: Request) -> list[list[Point]]:
+    """The points of one checkpoint, by rate, for each choice of steps and gamma."""
+    codec = model.codec
+    rates = (request.rates or model.rates) if codec.variable_rate else model.rates
+    side = (request.side or CORRECT) if codec.needs_side else NONE
     return [
-        Point(
-            codec=model.label,
-            rate=rate,
-            checkpoint=model.given,
-            lmbda=model.lmbda,
-            steps=model.default_steps if request.steps is None else request.steps,
-            gamma=model.default_gamma if request.gamma is None else request.gamma,
-            side=side,
-            model=models.index(model),
-        )
-        for rate in rates
+        [Point(model.label, r, model.given, codec.lmbda, steps, gamma, side, models.index(model)) for r in rates]
+        for steps in request.steps or [codec.default_steps]
+        for gamma in request.gamma or [codec.default_gamma]
     ]
 
 
-def _side_variants(model: Model, groups: Sequence[str]) -> tuple[list[str], list[str]]:
-    variants, notes = [], []
-    if model.accepts_no_side:
-        variants.append(NONE)
-    else:
-        notes.append(f"{model.label} has no point without a side image: it was trained without side dropout.")
-    reason = can_shuffle(groups)
-    if reason is None:
-        variants.append(SHUFFLED)
-    else:
-        notes.append(f"{model.label} has no point with shuffled side images: {reason}")
-    return variants, notes
+def _why_not_none(model: Model) -> str | None:
+    return None if model.codec.accepts_no_side else "it was trained without side dropout, so it has no null input."
 
 
 def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> None:
-    if request.steps is not None and request.steps < 1:
-        raise ConfigError(f"--steps is {request.steps}; decoding takes at least one.")
-    if request.gamma is not None and not 0 <= request.gamma <= 1:
-        raise ConfigError(f"--gamma is {request.gamma:g}; it lies in 0 (mean-like) to 1 (realistic).")
     for model in models:
-        if request.rates is not None and not model.variable_rate:
+        if request.rates is not None and not model.codec.variable_rate:
             raise ConfigError(
-                f"--rates does not apply to {model.given}: it is a fixed-rate model (lambda {model.lmbda:g}) and "
+                f"--rates does not apply to {model.given}: it is a fixed-rate model (lambda {model.codec.lmbda:g}) and "
                 "gives one point; leave --rates out, or evaluate variable-rate checkpoints separately."
             )
         if request.rates is not None and any(m.label == model.label for m in models if m is not model):
@@ -241,27 +225,17 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
                 f"--rates does not apply to {model.given}: it shares a curve with other checkpoints, each of which was "
                 "trained for one rate; leave --rates out, or evaluate them one by one."
             )
-        if request.side == NONE and model.needs_side and not model.accepts_no_side:
+        if request.side == NONE and model.codec.needs_side and not model.codec.accepts_no_side:
             raise ConfigError(
                 f"--side none does not apply to {model.given}: it was trained without side dropout, so it has no null "
                 "input; train with model.side_dropout above 0, or retrain without side information (model.fusion none)."
             )
-        if request.side not in (None, CORRECT, NONE) and not model.needs_side:
+        if request.side not in (None, CORRECT, NONE) and not model.codec.needs_side:
             raise ConfigError(
                 f"--side {request.side} does not apply to {model.given}: it uses no side image; leave --side out."
             )
-    check_rates(request.rates or ())
     if request.side == SHUFFLED:
-        reason = can_shuffle(groups)
-        if reason is not None:
-            raise ConfigError(reason)
-
-
-def check_rates(rates: Sequence[float]) -> None:
-    """Raises ConfigError for a rate outside 0 to 1."""
-    for rate in rates:
-        if not 0 <= rate <= 1:
-            raise ConfigError(f"--rates has {rate:g}; a rate lies in 0 (smallest file) to 1 (largest).")
+        shuffle(groups)
 
 
 def _signature(model: Model) -> str:

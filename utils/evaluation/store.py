@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.errors import ConfigError, DataError
+from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.files import write_whole, writing
 from utils.metrics.info import METRICS
-from utils.outputs import refuse_foreign_folder
-from utils.run import write_json
+from utils.outputs import keep_settings, refuse_foreign_folder
 
 _WRITTEN = (
     *("summary.json", "images.csv", "report.html", "bitstreams", "reconstructions"),
@@ -87,37 +86,12 @@ class Store:
     def open(self, settings: dict[str, Any], *, writes: bool) -> None:
         """Check that the folder is new or belongs to an evaluation with the same settings, and read its logs.
 
-        With `writes` the settings of a new one are written. Raises ConfigError for other settings, DataError if the
-        folder cannot be made.
+        With `writes` the settings of a new one are written. Raises ConfigError.
         """
-        known = self.work / "settings.json"
         if writes:
             refuse_losses(self.out, [settings.get("data_root")])
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            if known.is_file():
-                before = json.loads(known.read_bytes())
-                if not isinstance(before, dict):
-                    raise ConfigError(f"{known} is not of an evaluation; choose another --out.")
-                self._check_same(before, json.loads(json.dumps(settings)))
-            elif writes:
-                write_json(known, settings)
-        except OSError as error:
-            raise DataError(
-                f"The output folder {self.out} cannot be written ({error.strerror}); choose another --out."
-            ) from None
-        except json.JSONDecodeError:
-            raise DataError(f"{known} is damaged; delete {self.out} or choose another --out.") from None
+        keep_settings(self.out, "work/settings.json", settings, writes=writes)
         self.read_logs()
-
-    def _check_same(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        for field in dict.fromkeys([*old, *new]):
-            before, now = old.get(field), new.get(field)
-            if before != now:
-                raise ConfigError(
-                    f"{self.out} holds an evaluation with {field} {_short(before)}, and now it is {_short(now)}; "
-                    "choose another --out, or delete the folder to start afresh."
-                )
 
     def read_logs(self) -> None:
         """Read what all processes have measured, before an interruption too. A line that was cut off counts as none."""
@@ -192,8 +166,3 @@ def _file_names(ids: Sequence[str]) -> list[str]:
     if len({name.lower() for name in names}) == len(names):
         return names
     return [f"{i:05d}_{name}" for i, name in enumerate(names)]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import replacing
 from utils.metrics import METRICS, MetricSuite
-from utils.run import write_json
 
 FORMAT = 1
 
@@ -61,14 +59,8 @@ def summarise(
                 entry["bpp"] = float(np.mean([row.bpp for row in of_point if name in row.metrics]))
         estimates = [row.bpp_estimated for row in of_point if row.bpp_estimated is not None]
         entries.append(
-            {
-                "codec": point.codec,
-                "checkpoint": point.checkpoint,
-                "lambda": point.lmbda,
-                "rate": point.rate,
-                "steps": point.steps,
-                "gamma": point.gamma,
-                "side": point.side,
+            point.columns
+            | {
                 "bpp": float(np.mean([row.bpp for row in of_point])),
                 "bpp_estimated": float(np.mean(estimates)) if estimates else None,
                 "encode_ms": float(np.median([row.encode_ms for row in of_point])),
@@ -90,18 +82,12 @@ def summarise(
     }
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write summary.json; values that are not finite would be no JSON and raise ValueError."""
-    json.dumps(summary, allow_nan=False)
-    write_json(path, summary)
-
-
 def write_csv(path: Path, results: Results) -> None:
     """Write images.csv: a row for every image and point. Metrics that an image does not have stay empty."""
     scored = {name for rows in results.rows.values() for row in rows for name in row.metrics}
     metrics = [name for name in METRICS if name in scored]
-    fields = ["codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side", "id", "group", "height", "width"]
-    fields += ["bytes", "bpp", "bpp_estimated", "encode_ms", "decode_ms", *metrics]
+    fields = [*results.points[0].columns, "id", "group", "height", "width", "bytes", "bpp", "bpp_estimated"]
+    fields += ["encode_ms", "decode_ms", *metrics]
     with (
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -109,16 +95,7 @@ def write_csv(path: Path, results: Results) -> None:
         writer = csv.writer(file)
         writer.writerow(fields)
         for point in results.points:
-            head = [point.codec, point.checkpoint, point.lmbda, point.rate, point.steps, point.gamma, point.side]
             for row in results.rows[point.key]:
-                place = [
-                    row.id,
-                    results.groups[row.index],
-                    row.height,
-                    row.width,
-                    row.bytes,
-                    row.bpp,
-                    row.bpp_estimated,
-                ]
-                values = [row.metrics.get(name) for name in metrics]
-                writer.writerow([*head, *place, row.encode_ms, row.decode_ms, *values])
+                size = [row.id, results.groups[row.index], row.height, row.width, row.bytes]
+                times = [row.bpp, row.bpp_estimated, row.encode_ms, row.decode_ms]
+                writer.writerow([*point.columns.values(), *size, *times, *(row.metrics.get(name) for name in metrics)])

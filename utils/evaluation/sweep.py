@@ -15,16 +15,14 @@ from tqdm import tqdm
 
 from data.images import read_image
 from data.pair import Pair, PairSource
-from utils.checkpoint import load_checkpoint
 from utils.coding.limits import set_tile_rows
 from utils.evaluation import anchors
 from utils.evaluation.coders import AnchorCoder, Coder, ModelCoder
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.side import SideImages
 from utils.evaluation.store import ORIGINALS, Row, Store
-from utils.files import png_bytes
+from utils.files import png_bytes, write_json
 from utils.metrics import MetricSuite
-from utils.run import write_json
 from utils.training.precision import set_decoding_precision
 
 T = TypeVar("T")
@@ -35,7 +33,7 @@ Encoded = tuple[int, float | None, float]
 class Sweep:
     """Codes and measures points on the pairs of one process: pair i belongs to process i mod the number of processes.
 
-    Coding comes first, one codec in memory at a time: for each pair and point compress, write the file, read it back,
+    Coding comes first, one codec after the other: for each pair and point compress, write the file, read it back,
     decompress, round to uint8, write the PNG, append a row. Measuring follows, pair by pair: an original passes through
     each metric's network once, and its reconstructions at all points, which are equally large, together.
     """
@@ -58,12 +56,13 @@ class Sweep:
         tile_rows: int | None,
         precision: str,
     ) -> None:
-        """Code what is left of the checkpoints' `points`; one checkpoint is in memory at a time."""
+        """Code what is left of the checkpoints' `points`."""
         for place, model in enumerate(models):
             mine = [point for point in points if point.model == place]
             if self._uncoded(mine):
-                codec = load_checkpoint(model.file, device).codec
-                set_tile_rows(codec, tile_rows)
+                codec = model.codec.to(device)
+                if tile_rows is not None:
+                    set_tile_rows(codec, tile_rows)
                 set_decoding_precision(codec, precision)
                 coder = ModelCoder(codec, device)
                 coder.warm_up(self._source[0].x, mine[0])

@@ -13,14 +13,14 @@ import numpy as np
 
 from utils.files import replacing
 from utils.metrics.info import METRICS, SIX
-from utils.report.rd import Curve, counts_of, curves, images_of
+from utils.report.rd import ANCHOR_LABELS, Curve, counts_of, curves, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Points = Sequence[Mapping[str, Any]]
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Our methods' colours, which colour-blind readers can tell apart (Okabe and Ito 2008). Anchors are grey."""
 ANCHOR_STYLES = {"avif": ("#333333", "s", "--"), "webp": ("#777777", "^", "-."), "jpeg": ("#aaaaaa", "x", ":")}
 SIDE_MARKERS = {"correct": "o", "none": "v", "shuffled": "D"}
@@ -78,20 +78,15 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
 
 
 def _panel(axes: Axes, points: Points, name: str) -> None:
-    info, found = METRICS[name], curves(points, name)
-    entries = [point["metrics"].get(name) for point in points]
-    unit = f" ({info.unit})" if info.unit else ""
-    of = f", {n}" if (n := images_of(points, name)) else ""
-    mark = " †" if any(entry is not None and "note" in entry for entry in entries) else ""
-    arrow = "\u2191" if info.higher_is_better else "\u2193"
-    axes.set_title(f"{info.label}{unit} {arrow}{mark}{of}{counts_of(points, name)}", fontsize=10)
+    found = curves(points, name)
+    axes.set_title(heading(points, name) + counts_of(points, name), fontsize=10)
     if not found:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color="#777777")
         axes.set(xticks=[], yticks=[])
         return
-    methods = list(dict.fromkeys(curve.codec for curve in found if not curve.is_anchor))
-    order = [*methods, *ANCHOR_STYLES]
-    for curve in sorted(found, key=lambda curve: order.index(curve.codec)):
+    methods = list(dict.fromkeys(curve.method for curve in found if not curve.is_anchor))
+    order = [*methods, *(ANCHOR_LABELS[name] for name in ANCHOR_STYLES)]
+    for curve in sorted(found, key=lambda curve: order.index(curve.method)):
         _line(axes, curve, methods)
     axes.set_xlabel("bpp", fontsize=9)
     axes.set_xlim(left=0)
@@ -104,7 +99,7 @@ def _line(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
     if curve.is_anchor:
         colour, marker, dashes = ANCHOR_STYLES[curve.codec]
     else:
-        colour = PALETTE[methods.index(curve.codec) % len(PALETTE)]
+        colour = PALETTE[methods.index(curve.method) % len(PALETTE)]
         marker, dashes = SIDE_MARKERS.get(curve.side or "", "P"), "-"
     apart = len(curve.bpp) == 1 and curve.side not in (None, "correct")
     errors = None

@@ -1,10 +1,10 @@
-"""The page: what was found first, then curves, tables, pictures, and everything a reader needs to trust the numbers."""
+"""The report: what was found, in the order of the template `report.html`, which says the rest."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,132 +15,85 @@ from utils.files import write_whole
 from utils.metrics.info import METRICS, SIX
 from utils.report import rd
 from utils.report.figures import embedded
-from utils.report.pictures import CROP, pictures
-from utils.report.style import CSS
+from utils.report.pictures import CROP, is_large, main_points, scenes
 from utils.report.tables import (
-    differences_table,
-    meanings,
-    milliseconds,
-    missing_list,
+    differences_rows,
+    footnotes,
     number,
     paired_difference,
     percent,
-    points_table,
-    side_table,
+    points_rows,
+    reasons,
+    side_rows,
     signed,
 )
-from utils.report.text import footnotes
 
 
 def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
-    """Write report.html: self-contained, images embedded losslessly."""
-    points = results.summary["points"]
-    found = rd.with_intervals(points, rd.Images.of_results(results))
-    sections = [
-        ("Other metrics", "", _others(points)),
-        ("All points", _POINTS, f'<div class="points">{points_table(points)}</div>'),
-        ("Bjøntegaard differences", _BD, f'<div class="bd">{differences_table(found)}</div>'),
-        ("What the side image is worth", _SIDE, _side(results)),
-        ("Pictures", _pictures_lead(source), pictures(results, source, store)),
-        ("What each number means", "", f"<dl>{meanings(points)}</dl>"),
-        ("What could not be measured", "", _missing(results)),
-        ("How this was made", "", _environment(results.summary["environment"])),
-    ]
-    sections = [section for section in sections if section[2]]
-    contents = "".join(f'<a href="#s{i}">{name}</a>' for i, (name, _, _) in enumerate(sections))
-    body = _header(results) + _six(points) + _cards(results, found) + f"<nav>{contents}</nav>"
-    for i, (name, lead, content) in enumerate(sections):
-        text = f'<p class="lead">{lead}</p>' if lead else ""
-        body += f'<section id="s{i}"><h2>{name}</h2>{text}{content}</section>'
-    title = f"Evaluation: {escape(_methods_text(results))}"
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style></head><body>{body}</body></html>\n"
+    """Write report.html, with images embedded losslessly; images.csv is beside it."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    summary = results.summary
+    points, environment = summary["points"], {"notes": [], "command": ""} | summary["environment"]
+    names = [info.name for info in rd.metrics_of(points)]
+    found = rd.differences(points, rd.Images.of_csv(path.with_name("images.csv"), summary))
+    others = [name for name in names if name not in SIX]
+    sizes = sorted({(row.height, row.width) for row in next(iter(results.rows.values()))})
+    most = "×".join(map(str, sizes[-1]))
+    folder = Path(__file__).parent
+    template = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    ).get_template("report.html")
+    page = template.render(
+        css=(folder / "style.css").read_text(),
+        methods=", ".join(_methods(results)),
+        data=summary["dataset"],
+        size=most if len(sizes) == 1 else f"{len(sizes)} sizes up to {most}",
+        checkpoints=list(dict.fromkeys(str(point.checkpoint) for point in results.points if point.checkpoint)),
+        time=time.strftime("%Y-%m-%d %H:%M"),
+        six=(embedded(points, SIX), "LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp"),
+        six_notes=footnotes(points, SIX),
+        bars=any(rd.interval_of(point["metrics"].get(name)) for point in points for name in SIX),
+        cards=_cards(results, found),
+        others=(embedded(points, others), ", ".join(METRICS[name].label for name in others)) if others else None,
+        points=points_rows(points, names, full=True),
+        notes=[f"† {note}" for note in rd.notes_of(points, names)],
+        differences=differences_rows(found, full=True),
+        side=side_rows(results),
+        scenes=scenes(results, source, store),
+        crop="×".join(map(str, CROP)) if is_large(source[0].x) else "",
+        meanings=[(METRICS[name].label, METRICS[name].meaning) for name in points[0]["metrics"]],
+        reasons=reasons(points),
+        environment=environment,
+        facts=_facts(environment),
     )
     write_whole(path, page.encode("utf-8", "backslashreplace"))
-
-
-_POINTS = (
-    "Small figures are 95 % intervals by a bootstrap over groups; under <i>estimated</i>, how much the files exceed "
-    "the entropy model's estimate."
-)
-_BD = (
-    "Bold: rate at equal quality (negative means fewer bits). Below: quality at equal rate. Each is averaged over the "
-    "part that both curves cover, given as a share of the shorter curve."
-)
-_SIDE = (
-    "The same files, decoded with different side images; the sender knows none of them. Coloured: the change from the "
-    "correct side image, and for metrics of single images its paired 95 % interval."
-)
-
-
-def _six(points: Sequence[Mapping[str, Any]]) -> str:
-    """The six panels, and what a reader must know of them."""
-    text = "Every point is measured from files that were written, read back and decoded. "
-    if any(rd.interval_of(point["metrics"].get(name)) for point in points for name in SIX):
-        text += "Bars are 95 % intervals. "
-    text += " ".join(footnotes(points, SIX))
-    image = f'<img src="{embedded(points, SIX)}" alt="LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp">'
-    return f'<figure class="curves">{image}<figcaption>{escape(text)}</figcaption></figure>'
-
-
-def _others(points: Sequence[Mapping[str, Any]]) -> str:
-    """The curves of the metrics that are measured and are none of the six."""
-    names = [info.name for info in rd.metrics_of(points) if info.name not in SIX]
-    labels = ", ".join(METRICS[name].label for name in names)
-    return f'<figure class="curves"><img src="{embedded(points, names)}" alt="{labels}"></figure>' if names else ""
 
 
 def _methods(results: Results) -> list[str]:
     return list(dict.fromkeys(point.codec for point in results.points if point.model is not None))
 
 
-def _methods_text(results: Results) -> str:
-    return ", ".join(_methods(results))
-
-
-def _header(results: Results) -> str:
-    data = results.summary["dataset"]
-    rows = next(iter(results.rows.values()))
-    sizes = sorted({(row.height, row.width) for row in rows})
-    size = (
-        f"{sizes[0][0]}×{sizes[0][1]}" if len(sizes) == 1 else f"{len(sizes)} sizes up to {sizes[-1][0]}×{sizes[-1][1]}"
-    )
-    checkpoints = list(dict.fromkeys(str(point.checkpoint) for point in results.points if point.checkpoint))
-    groups = f"{data['groups']} group{'s' if data['groups'] != 1 else ''}"
-    return (
-        f"<header><h1>Evaluation: {escape(_methods_text(results))}</h1>"
-        f'<p class="sub">Data set <b>{escape(data["name"])}</b>, split <b>{escape(data["split"])}</b>, '
-        f"n = <b>{data['pairs']}</b> pairs of {groups}, {size} pixels ({escape(data['size'])}). "
-        f"Checkpoint {escape(', '.join(checkpoints))}. {time.strftime('%Y-%m-%d %H:%M')}.</p></header>"
-    )
-
-
-def _cards(results: Results, differences: Sequence[rd.Difference]) -> str:
+def _cards(results: Results, differences: Sequence[rd.Difference]) -> list[tuple[str, str]]:
     """The first of our curves in the figures that papers give: BD-rates, and perception at the rate of an anchor."""
     points = results.summary["points"]
-    mine = [i for i, p in enumerate(results.points) if p.codec == _methods(results)[0]]
-    main = [i for i in mine if results.points[i].side == results.points[mine[0]].side]
-    main.sort(key=lambda i: points[i]["bpp"])
-    middle = main[(len(main) - 1) // 2]
+    main = main_points(results, _methods(results)[0])
+    middle = results.points.index(main[(len(main) - 1) // 2])
     point = points[middle]
     rows = results.rows[results.points[middle].key]
     mean_bytes = sum(row.bytes for row in rows) / len(rows)
     over = point["bpp"] / point["bpp_estimated"] - 1 if point["bpp_estimated"] else 0.0
     steps = f"{point['steps']} step{'s' if point['steps'] != 1 else ''}"
-    cards = [
+    text = (
+        f"the middle point: {mean_bytes:,.0f} bytes a file, {percent(100 * over)} to the estimate; "
+        f"{point['encode_ms']:.0f} ms to encode an image, {point['decode_ms']:.0f} ms to decode it ({steps})"
+    )
+    return [
         *(card for metric in ("psnr", "ms_ssim_db") for card in _bd_card(differences, metric)),
         *(card for metric in ("lpips_alex", "dists", "fid") for card in _matched_card(points, metric)),
         *_side_card(results, middle),
-        (
-            f"{point['bpp']:.3f} bpp",
-            f"the middle point: {mean_bytes:,.0f} bytes a file, {percent(100 * over)} to the estimate; "
-            f"{milliseconds(point['encode_ms'])} ms to encode an image, {milliseconds(point['decode_ms'])} ms to "
-            f"decode it ({steps})",
-        ),
+        (f"{point['bpp']:.3f} bpp", text),
     ]
-    return f'<div class="cards">{"".join(f"<div class=card><b>{a}</b><span>{b}</span></div>" for a, b in cards)}</div>'
 
 
 _REFERENCES = ("avif", "webp", "jpeg")
@@ -187,50 +140,25 @@ def _matched_card(points: Sequence[Mapping[str, Any]], metric: str) -> list[tupl
 
 def _side_card(results: Results, base: int) -> list[tuple[str, str]]:
     point = results.points[base]
-    for other, candidate in enumerate(results.points):
-        if point.side == "correct" and candidate.side == "none" and candidate.stream == point.stream:
-            paired = paired_difference(results, "psnr", base, other)
-            if paired is None:
-                return []
-            value, interval = paired
-            text = f" (95 %: {signed('psnr', interval[0])} to {signed('psnr', interval[1])})" if interval else ""
-            return [(f"{signed('psnr', value)} dB", f"PSNR by the side image against none{text}")]
-    return []
+    without = replace(point, side="none")
+    if point.side != "correct" or without not in results.points:
+        return []
+    found = paired_difference(results, "psnr", base, results.points.index(without))
+    if found is None:
+        return []
+    value, interval = found
+    text = f" (95 %: {signed('psnr', interval[0])} to {signed('psnr', interval[1])})" if interval else ""
+    return [(f"{signed('psnr', value)} dB", f"PSNR by the side image against none{text}")]
 
 
-def _side(results: Results) -> str:
-    table = side_table(results)
-    if table:
-        return f'<div class="side">{table}</div>'
-    return "<p>This evaluation decoded every file with one kind of side image only.</p>"
-
-
-def _pictures_lead(source: PairSource) -> str:
-    image = source[0].x
-    crop = f" Images are larger than shown: these are centre crops of {CROP[0]}×{CROP[1]} at their own pixels."
-    large = image.shape[0] * image.shape[1] > 128 * 512
-    return (
-        "Pairs spread evenly over the split, not chosen by eye. First the two views, and our middle file decoded "
-        "without and with a wrong side image; then our smallest, middle and largest files, and each anchor's file of "
-        "the nearest size for the same image (red where even the nearest is more than a quarter larger). Pictures are "
-        "embedded without loss. Hold the pointer on a reconstruction, or tap it, to see the "
-        "original in its place." + (crop if large else "")
-    )
-
-
-def _missing(results: Results) -> str:
-    items = missing_list(results.summary["points"])
-    items += "".join(f"<li>{escape(note)}</li>" for note in results.summary["environment"].get("notes", []))
-    return f'<ul class="missing">{items}</ul>' if items else ""
-
-
-def _environment(facts: Mapping[str, Any]) -> str:
+def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """On what the figures were made."""
     packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items() if version)
     protocol = facts.get("protocol")
     precision = "bfloat16" if facts.get("decoding_precision") == "bf16" else "float32"
     gpus = ", ".join(facts.get("gpus", [])) or "none"
     checkpoints = [f"{c['path']}, step {c['step']}, SHA-256 {c['sha256'][:16]}" for c in facts.get("checkpoints", [])]
-    lines = [
+    return [
         *(("Checkpoint", text) for text in checkpoints),
         ("Data", f"{facts.get('data_root') or 'made here'}" + (f", {protocol}" if protocol else "")),
         ("Commit", facts.get("commit") or "unknown"),
@@ -242,5 +170,3 @@ def _environment(facts: Mapping[str, Any]) -> str:
         ("Packages", packages),
         *((rd.ANCHOR_LABELS[name], text) for name, text in facts.get("anchors", {}).items()),
     ]
-    listing = "".join(f"<dt>{escape(term)}</dt><dd>{escape(str(text))}</dd>" for term, text in lines)
-    return f"<pre>{escape(facts.get('command', ''))}</pre><dl>{listing}</dl>"

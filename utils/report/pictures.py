@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from html import escape
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,88 +26,90 @@ _SMALL = 128 * 512
 _CAPTION_METRICS = ("lpips_alex", "dists")
 
 
-def pictures(results: Results, source: PairSource, store: Store) -> str:
-    """A section for each of a few pairs, spread evenly over the split."""
-    first = source[0].x
-    count = 4 if first.shape[0] * first.shape[1] <= _SMALL else 2
-    chosen = sorted({round(i) for i in np.linspace(0, len(source) - 1, min(count, len(source)))})
-    return "".join(_scene(results, source, store, index) for index in chosen)
+@dataclass(frozen=True)
+class Picture:
+    """An image in a data address, and what stands below it; `large`: its file is much larger than ours beside it."""
+
+    image: str
+    title: str
+    caption: str
+    rate: str = ""
+    bytes: str = ""
+    large: bool = False
+    flips: bool = False
+    """Whether the original takes its place under the pointer."""
 
 
-def _scene(results: Results, source: PairSource, store: Store, index: int) -> str:
+@dataclass(frozen=True)
+class Scene:
     """A pair: the two views, what other side images make of the middle file, then a row for each rate."""
+
+    id: str
+    group: str
+    original: str
+    rows: list[list[Picture]]
+    columns: int
+
+
+def scenes(results: Results, source: PairSource, store: Store) -> list[Scene]:
+    """A few pairs, spread evenly over the split."""
+    count = 2 if is_large(source[0].x) else 4
+    chosen = sorted({round(i) for i in np.linspace(0, len(source) - 1, min(count, len(source)))})
+    return [_scene(results, source, store, index) for index in chosen]
+
+
+def is_large(image: Image) -> bool:
+    """Whether only a crop of it is shown."""
+    return image.shape[0] * image.shape[1] > _SMALL
+
+
+def _scene(results: Results, source: PairSource, store: Store, index: int) -> Scene:
     pair = source[index]
     original = embed(pair.x)
     anchors = list(dict.fromkeys(p.codec for p in results.points if p.model is None))
-    cells = [_figure(original, "Original", "what the sender encodes", "")]
-    cells.append(_figure(embed(pair.x_side), "Side image", "what the receiver already has", ""))
-    cells += [
-        _reconstruction(results, store, point, results.rows[point.key][index])
-        for point in results.points
-        if point.side in ("none", "shuffled") and point not in _main(results, point.codec)
-    ]
-    columns = max(2, 1 + len(anchors), min(4, len(cells)))
-    rows = [_row(cells, columns)]
-    for point in _shown(results):
-        ours = results.rows[point.key][index]
-        cells = [_reconstruction(results, store, point, ours)]
-        for name in anchors:
-            nearest = min(
-                (p for p in results.points if p.codec == name),
-                key=lambda p: abs(results.rows[p.key][index].bpp - ours.bpp),
-            )
-            cells.append(_reconstruction(results, store, nearest, results.rows[nearest.key][index], ours.bpp))
-        rows.append(_row(cells, columns))
-    head = f"<h3>{escape(pair.id)} <small>{escape(pair.group)}</small></h3>"
-    return f'<section class="scene" style="--o:url({original})">{head}{"".join(rows)}</section>'
+    first = [Picture(original, "Original", "what the sender encodes")]
+    first.append(Picture(embed(pair.x_side), "Side image", "what the receiver already has"))
+    rows = []
+    for codec in dict.fromkeys(p.codec for p in results.points if p.model is not None):
+        main = main_points(results, codec)
+        first += [
+            _reconstruction(store, point, results.rows[point.key][index])
+            for point in results.points
+            if point.side in ("none", "shuffled") and point not in main and replace(point, side=main[0].side) in main
+        ]
+        for place in sorted({0, (len(main) - 1) // 2, len(main) - 1}):
+            ours = results.rows[main[place].key][index]
+            row = [_reconstruction(store, main[place], ours)]
+            for name in anchors:
+                files = [(p, results.rows[p.key][index]) for p in results.points if p.codec == name]
+                nearest, theirs = min(files, key=lambda file: abs(file[1].bpp - ours.bpp))
+                row.append(_reconstruction(store, nearest, theirs, large=theirs.bpp > 1.25 * ours.bpp))
+            rows.append(row)
+    return Scene(pair.id, pair.group, original, [first, *rows], max(2, 1 + len(anchors), min(4, len(first))))
 
 
-def _row(cells: list[str], columns: int) -> str:
-    return f'<div class="row n{columns}">{"".join(cells)}</div>'
-
-
-def _main(results: Results, codec: str) -> list[Point]:
-    """The points of one of our curves with its main side image, by rate."""
+def main_points(results: Results, codec: str) -> list[Point]:
+    """The points of one of our codecs with the first decoding and side image, by rate."""
     mine = [p for p in results.points if p.codec == codec]
-    main = [p for p in mine if p.side == mine[0].side]
+    main = [p for p in mine if (p.side, p.steps, p.gamma) == (mine[0].side, mine[0].steps, mine[0].gamma)]
     return sorted(main, key=lambda p: float(np.mean([row.bpp for row in results.rows[p.key]])))
 
 
-def _shown(results: Results) -> list[Point]:
-    """The smallest, middle and largest point of each of our curves."""
-    shown = []
-    for codec in dict.fromkeys(p.codec for p in results.points if p.model is not None):
-        main = _main(results, codec)
-        shown += [main[i] for i in sorted({0, (len(main) - 1) // 2, len(main) - 1})]
-    return shown
-
-
-def _reconstruction(results: Results, store: Store, point: Point, row: Row, target: float | None = None) -> str:
-    title = ANCHOR_LABELS.get(point.codec, point.codec)
+def _reconstruction(store: Store, point: Point, row: Row, large: bool = False) -> Picture:
     values = [f"{number('psnr', row.metrics['psnr'])} dB"] if "psnr" in row.metrics else []
     metric = next((m for m in _CAPTION_METRICS if m in row.metrics), None)
     if metric is not None:
         values.append(f"{METRICS[metric].label} {number(metric, row.metrics[metric])}")
-    rate = f"{row.bpp:.3f} bpp"
-    if target is not None and row.bpp > 1.25 * target:
-        rate = f'<span class="bad" title="The smallest file measured is larger than ours">{rate}</span>'
+    title = ANCHOR_LABELS.get(point.codec, point.codec)
+    title += "" if point.side in (None, "correct") else f", side {point.side}"
     image = embed(read_image(store.reconstruction(point, row.index)))
-    side = "" if point.side in (None, "correct") else f", side {escape(point.side)}"
-    return _figure(image, f"{escape(title)}{side} · {rate} · {row.bytes:,} B", " · ".join(values), "flip")
-
-
-def _figure(image: str, title: str, caption: str, kind: str) -> str:
-    focus = ' tabindex="0"' if kind else ""
-    return (
-        f'<figure><div class="pic {kind}"{focus}><img src="{image}" alt="{escape(caption)}" loading="lazy"></div>'
-        f"<figcaption><b>{title}</b><br>{caption}</figcaption></figure>"
-    )
+    return Picture(image, title, " · ".join(values), f"{row.bpp:.3f} bpp", f"{row.bytes:,} B", large, flips=True)
 
 
 def embed(image: Image) -> str:
     """An image (H, W, 3) uint8, or its centre crop, as a lossless data address."""
     top, left = (max(0, (image.shape[axis] - CROP[axis]) // 2) for axis in (0, 1))
-    if image.shape[0] * image.shape[1] > _SMALL:
+    if is_large(image):
         image = image[top : top + CROP[0], left : left + CROP[1]]
     buffer = io.BytesIO()
     PilImage.fromarray(np.ascontiguousarray(image)).save(buffer, "WEBP", lossless=True, quality=60, method=3)

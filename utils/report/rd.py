@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from utils.errors import DataError
 from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
-from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.info import METRICS, MetricInfo
 
@@ -38,11 +37,11 @@ class Curve:
 
     codec: str
     side: str | None
-    steps: int | None
-    gamma: float | None
+    decoding: str
+    """What of steps and gamma sets it apart from the codec's other curves, for example ", 4 steps"."""
     bpp: tuple[float, ...]
     values: tuple[float, ...]
-    intervals: tuple[tuple[float, float] | None, ...]
+    intervals: tuple[Interval | None, ...]
     places: tuple[int, ...] = ()
     """Of the points in the summary."""
     counts: tuple[str, ...] = ()
@@ -54,13 +53,14 @@ class Curve:
         return self.codec in ANCHOR_LABELS
 
     @property
+    def method(self) -> str:
+        """Name of the codec with this decoding."""
+        return ANCHOR_LABELS.get(self.codec, self.codec) + self.decoding
+
+    @property
     def label(self) -> str:
         """Name in a legend."""
-        name = ANCHOR_LABELS.get(self.codec, self.codec)
-        return name if self.side in (None, "correct") else f"{name}, side {self.side}"
-
-
-RateInterval = Callable[[str, Curve, Curve], tuple[float, float] | None]
+        return self.method + ("" if self.side in (None, "correct") else f", side {self.side}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Difference:
     quality_overlap: float
     reason_rate: str = ""
     reason_quality: str = ""
-    rate_interval: tuple[float, float] | None = None
+    rate_interval: Interval | None = None
     """95 %, over groups of images."""
     count: str = ""
     """`count_of` the figures compared."""
@@ -94,7 +94,7 @@ def value_of(entry: Mapping[str, Any] | None) -> float | None:
     return float(entry["mean"] if "mean" in entry else entry["value"])
 
 
-def interval_of(entry: Mapping[str, Any] | None) -> tuple[float, float] | None:
+def interval_of(entry: Mapping[str, Any] | None) -> Interval | None:
     """The 95 % interval of an entry, None if it has none."""
     if entry is None or entry.get("ci95") is None:
         return None
@@ -123,6 +123,14 @@ def notes_of(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> lis
     return sorted({e["note"] for p in points for name in metrics if "note" in (e := p["metrics"].get(name, {}))})
 
 
+def heading(points: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """A metric's label, unit, better direction, † if a note belongs to it, and the number of images if it has one."""
+    info = METRICS[metric]
+    unit, arrow = f" ({info.unit})" if info.unit else "", "\u2191" if info.higher_is_better else "\u2193"
+    n = images_of(points, metric)
+    return f"{info.label}{unit} {arrow}{' †' * bool(notes_of(points, [metric]))}{n and f', {n}'}"
+
+
 def metrics_of(points: Sequence[Mapping[str, Any]]) -> list[MetricInfo]:
     """The metrics that at least one point has a figure for."""
     return [
@@ -140,9 +148,9 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
     grouped: dict[tuple[Any, ...], list[int]] = {}
     for place, point in enumerate(points):
         if value_of(point["metrics"].get(metric)) is not None:
-            grouped.setdefault((point["codec"], point["side"], point["steps"], point["gamma"]), []).append(place)
+            grouped.setdefault((point["codec"], point["side"], _decoding(points, point)), []).append(place)
     result = []
-    for (codec, side, steps, gamma), places in grouped.items():
+    for (codec, side, decoding), places in grouped.items():
         bpp = {place: float(points[place]["metrics"][metric].get("bpp", points[place]["bpp"])) for place in places}
         places = sorted(places, key=lambda place: bpp[place])
         entries = [points[place]["metrics"][metric] for place in places]
@@ -150,8 +158,7 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
             Curve(
                 codec,
                 side,
-                steps,
-                gamma,
+                decoding,
                 tuple(bpp[place] for place in places),
                 tuple(float(value_of(entry) or 0.0) for entry in entries),
                 tuple(interval_of(entry) for entry in entries),
@@ -160,6 +167,13 @@ def curves(points: Sequence[Mapping[str, Any]], metric: str) -> list[Curve]:
             )
         )
     return result
+
+
+def _decoding(points: Sequence[Mapping[str, Any]], point: Mapping[str, Any]) -> str:
+    mine = [other for other in points if other["codec"] == point["codec"]]
+    differ = {name for name in ("steps", "gamma") if len({other[name] for other in mine}) > 1}
+    steps = f", {point['steps']} step{'s' * (point['steps'] != 1)}" if "steps" in differ else ""
+    return steps + (f", gamma {point['gamma']:g}" if "gamma" in differ else "")
 
 
 def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
@@ -188,11 +202,10 @@ def bd_rate(reference: Curve, test: Curve, metric: str) -> tuple[float | None, s
     return _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
 
 
-def differences(points: Sequence[Mapping[str, Any]], interval: RateInterval | None = None) -> list[Difference]:
+def differences(points: Sequence[Mapping[str, Any]], images: Images | None = None) -> list[Difference]:
     """For every metric, each of our curves against every anchor, and against our curves before it.
 
-    Single points (side variants) are no curves. `interval` of the metric, the reference and the test is asked wherever
-    there is a BD-rate.
+    Single points (side variants) are no curves. With `images` each BD-rate of an image metric has its 95 % interval.
     """
     wanted: list[tuple[str, Curve, Curve]] = []
     for info in metrics_of(points):
@@ -203,8 +216,8 @@ def differences(points: Sequence[Mapping[str, Any]], interval: RateInterval | No
     result = []
     for metric, reference, test in tqdm(wanted, "BD-rates", unit="pair of curves", leave=False, disable=None):
         found = bjontegaard(reference, test, metric)
-        if interval is not None and found.rate is not None:
-            found = replace(found, rate_interval=interval(metric, reference, test))
+        if images is not None and found.rate is not None:
+            found = replace(found, rate_interval=images.interval(metric, reference, test))
         result.append(found)
     return result
 
@@ -214,39 +227,6 @@ def value_at(curve: Curve, bpp: float) -> float | None:
     if not curve.bpp[0] <= bpp <= curve.bpp[-1]:
         return None
     return float(np.interp(np.log(bpp), np.log(curve.bpp), curve.values))
-
-
-def with_intervals(points: Sequence[Mapping[str, Any]], images: Images) -> list[Difference]:
-    """`differences` of a summary's points, each BD-rate of an image metric with its 95 % interval.
-
-    Metrics of sets of images have none, nor has a difference of which some replicates cannot be had.
-    """
-
-    @cache
-    def bootstrap(chosen: tuple[int, ...]) -> ClusterBootstrap:
-        return ClusterBootstrap([images.groups[i] for i in chosen], draws=DRAWS)
-
-    def interval(metric: str, reference: Curve, test: Curve) -> Interval | None:
-        values = images.metrics.get(metric)
-        if values is None:
-            return None
-        # The images that have a value at every point, which are those that the curves' means are over.
-        chosen = np.flatnonzero(np.isfinite(values[[*reference.places, *test.places]]).all(axis=0))
-        if not len(chosen):
-            return None
-
-        def resampled(curve: Curve, weights: NDArray[np.float64]) -> Curve:
-            share = weights / weights.sum()
-            bpp, quality = (figures[list(curve.places)][:, chosen] @ share for figures in (images.bpp, values))
-            return replace(curve, bpp=tuple(bpp), values=tuple(quality))
-
-        def rate(weights: NDArray[np.float64]) -> float:
-            found, _ = bd_rate(resampled(reference, weights), resampled(test, weights), metric)
-            return float("nan") if found is None else found
-
-        return bootstrap(tuple(chosen)).statistic(rate)
-
-    return differences(points, interval)
 
 
 @dataclass(frozen=True)
@@ -260,19 +240,26 @@ class Images:
     bpp: NDArray[np.float64]
     metrics: Mapping[str, NDArray[np.float64]]
 
-    @classmethod
-    def of_results(cls, results: Results) -> Images:
-        """Of a sweep that has just ended."""
-        rows = [results.rows[point.key] for point in results.points]
-        names = {name for of_point in rows for row in of_point for name in row.metrics}
-        return cls(
-            results.groups,
-            np.array([[row.bpp for row in of_point] for of_point in rows]),
-            {
-                name: np.array([[row.metrics.get(name, np.nan) for row in of_point] for of_point in rows])
-                for name in names
-            },
-        )
+    def interval(self, metric: str, reference: Curve, test: Curve) -> Interval | None:
+        """The 95 % interval of the BD-rate, by drawing groups of images; None for metrics of sets of images."""
+        values = self.metrics.get(metric)
+        if values is None:
+            return None
+        # The images that have a value at every point, which are those that the curves' means are over.
+        chosen = np.flatnonzero(np.isfinite(values[[*reference.places, *test.places]]).all(axis=0))
+        if not len(chosen):
+            return None
+
+        def resampled(curve: Curve, weights: NDArray[np.float64]) -> Curve:
+            share = weights / weights.sum()
+            bpp, quality = (figures[list(curve.places)][:, chosen] @ share for figures in (self.bpp, values))
+            return replace(curve, bpp=tuple(bpp), values=tuple(quality))
+
+        def rate(weights: NDArray[np.float64]) -> float:
+            found, _ = bd_rate(resampled(reference, weights), resampled(test, weights), metric)
+            return float("nan") if found is None else found
+
+        return _bootstrap(tuple(self.groups[i] for i in chosen)).statistic(rate)
 
     @classmethod
     def of_csv(cls, path: Path, summary: Mapping[str, Any]) -> Images:
@@ -295,6 +282,11 @@ class Images:
             return cls([row["group"] for row in rows[:pairs]], bpp, {name: table(name) for name in names})
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(f"{path} cannot be used with its summary ({error}); run evaluate.py again.") from None
+
+
+@cache
+def _bootstrap(groups: tuple[str, ...]) -> ClusterBootstrap:
+    return ClusterBootstrap(groups, draws=DRAWS)
 
 
 _OPTIONS = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}

@@ -57,25 +57,11 @@ def step_folders(checkpoints: Path) -> list[Path]:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, as a clause that names the file; None for a complete, unaltered one.
-
-    A folder without a manifest, from before there were any, counts as good if its files can be read.
-    """
-    check = alteration if (folder / MANIFEST).exists() else _unreadable
-    for path in (folder / MODEL_FILE, folder / STATE_FILE):
+    """What is wrong with a checkpoint folder, as a clause that names the file; None for a complete, unaltered one."""
+    for path in (folder / MANIFEST, folder / MODEL_FILE, folder / STATE_FILE):
         if not path.is_file():
             return f"{path} is missing"
-        if reason := check(path):
-            return reason
-    return None
-
-
-def _unreadable(path: Path) -> str | None:
-    try:
-        read_tensors(path)
-    except CheckpointError as error:
-        return str(error).split(";")[0]
-    return None
+    return alteration(folder / MODEL_FILE) or alteration(folder / STATE_FILE)
 
 
 def newest_good(checkpoints: Path, warn: Callable[[str], None]) -> Path | None:

@@ -46,12 +46,6 @@ def resolve(precision: str, device_type: str) -> str:
     return "bf16" if bfloat16_instructions() else "no"
 
 
-def compile_networks(codec: Codec, *, fullgraph: bool = False, dynamic: bool | None = None) -> None:
-    """Compile every network of both halves when it is first called; the entropy coder is no work of torch."""
-    for network in (*(child for child in codec.children() if child is not codec.entropy), *codec.entropy.networks()):
-        network.compile(fullgraph=fullgraph, dynamic=dynamic)
-
-
 def build_accelerator(train: TrainConfig, cpu: bool) -> Accelerator:
     """Accelerate for one process or many. Raises ConfigError for a precision that the device lacks."""
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs

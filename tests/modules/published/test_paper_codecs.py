@@ -34,7 +34,7 @@ def dicm() -> DICM:
 )
 def test_parameter_counts_are_the_published_ones(preset: str, millions: float) -> None:
     with torch.device("meta"):
-        codec = build_codec(PRESETS[preset]())
+        codec = build_codec(PRESETS[preset])
     assert sum(p.numel() for p in codec.parameters()) == pytest.approx(millions * 1e6, rel=0.01)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in codec.named_children()}
     assert parts["unet"] == pytest.approx(39.9e6, rel=0.01)

@@ -12,11 +12,12 @@ from tiny import smooth_pair
 
 from config import Config
 from data.images import read_image
-from utils.checkpoint import MODEL_FILE, load_checkpoint
-from utils.coding.batch import DEAD, Job, files_by_stem, keep_settings, outcomes
+from utils.checkpoint import load_checkpoint
+from utils.coding.batch import DEAD, Job, files_by_stem, outcomes
 from utils.coding.batch_coding import Compress, Decompress, RateChoice, compress_folder, decompress_folder
 from utils.errors import ConfigError, DataError
 from utils.images import to_float, to_uint8
+from utils.outputs import keep_settings
 
 DECODING = {"steps": None, "gamma": None, "max_pixels": 10**6}
 
@@ -138,12 +139,12 @@ def test_tasks_know_their_own_outputs(ckpt: Path, tmp_path: Path) -> None:
     settings = keep_settings(tmp_path, "s.json", {})
     image = write(tmp_path / "a.png", encode(to_uint8(smooth_pair(50, 67)[0])))
     job = Job(image, tmp_path / "a.bin")
-    task = Compress(ckpt / MODEL_FILE, settings, RateChoice(bpp=1.0))
-    task.start()
+    codec = load_checkpoint(ckpt).codec
+    task = Compress(codec, settings, RateChoice(bpp=1.0))
     assert [task.run(job).kind for _ in range(2)] == ["done", "skipped"]
     assert 8 * job.target.stat().st_size <= 50 * 67
     good = job.target.read_bytes()
-    for other in (good[:-1], b"", task.loaded().compress(smooth_pair(50, 68)[0], 0.5)):
+    for other in (good[:-1], b"", codec.compress(smooth_pair(50, 68)[0], 0.5)):
         job.target.write_bytes(other)
         assert task.run(job).kind == "done" and job.target.read_bytes() == good
     task.choice = RateChoice(max_bytes=9)
@@ -152,8 +153,7 @@ def test_tasks_know_their_own_outputs(ckpt: Path, tmp_path: Path) -> None:
     assert outcome.kind == "failed" and "a.png" in outcome.reason and "the smallest has" in outcome.reason
 
     write(job.target, good)
-    back = Decompress(ckpt / MODEL_FILE, settings, None, None, 10**6)
-    back.start()
+    back = Decompress(codec, settings, None, None, 10**6)
     decode = Job(job.target, tmp_path / "out.png")
     assert [back.run(decode).kind for _ in range(2)] == ["done", "skipped"]
     whole = decode.target.read_bytes()

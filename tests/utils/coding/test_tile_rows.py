@@ -12,7 +12,7 @@ from tiny_paper import tiny_paper
 from modules import tiling
 from modules.codec import build_codec
 from modules.tiling import Strip
-from utils.coding.batch_coding import Compress, Decompress, RateChoice
+from utils.coding.batch_coding import RateChoice, load_decoder, load_encoder
 from utils.coding.limits import set_tile_rows
 from utils.errors import ConfigError
 from utils.images import to_uint8
@@ -49,10 +49,6 @@ def test_the_scripts_take_tile_rows(command, ckpt, tmp_path, monkeypatch):
     assert "--tile-rows is 64;" in one_line(command("decompress", *back, "--tile-rows", 64))
 
 
-def test_folders_take_tile_rows(ckpt: Path, tmp_path: Path) -> None:
-    for task in (
-        Compress(ckpt / "model.safetensors", tmp_path, RateChoice(0.5), tile_rows=192),
-        Decompress(ckpt / "model.safetensors", tmp_path, None, None, 10**6, tile_rows=192),
-    ):
-        task.start()
-        assert task.loaded().tile_rows == 192
+def test_both_directions_take_tile_rows(ckpt: Path) -> None:
+    for codec in (load_encoder(ckpt, RateChoice(0.5), 192), load_decoder(ckpt, None, 192, "no")):
+        assert codec.tile_rows == 192

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-from utils.evaluation.code import DECIDING, ROOT, code_digest, library_versions
+from utils.evaluation.code import DECIDING, ROOT, code_digest
+from utils.run import environment
 
 MEASURING = ("data/sources.py", "utils/evaluation/sweep.py", "utils/evaluation/summary.py")
 """What `evaluate` calls to read, code, measure and average; what it imports decides figures as well."""
@@ -73,5 +74,5 @@ def test_a_change_of_the_report_or_of_training_measures_nothing_anew(copy: Path,
 
 
 def test_the_libraries_that_compute_figures_are_named_with_their_versions() -> None:
-    found = library_versions()
+    found = environment()["packages"]
     assert found["numpy"] == numpy.__version__ and None not in found.values()

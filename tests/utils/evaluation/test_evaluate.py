@@ -3,7 +3,7 @@
 import csv
 import os
 import shutil
-from dataclasses import replace
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from processes import torchrun
 
 from data.images import read_image
 from data.sources import open_source
+from evaluate import parse
 from utils.checkpoint import load_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 from utils.evaluation import anchors, pipeline
@@ -22,6 +23,7 @@ from utils.evaluation.coders import ModelCoder
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.store import Row, Store
 from utils.metrics import METRICS
+from utils.report.rd import curves
 from utils.training.validation import psnr, to_float, to_uint8
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -38,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ckpt: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", os.devnull)
         PartialState._reset_state()
-        assert evaluate(options(ckpt, out)) == out
+        assert evaluate(options(ckpt, out), "python evaluate.py --ckpt x") == out
     return out
 
 
@@ -185,7 +187,7 @@ def test_metrics_that_become_available_are_added_without_decoding_again(ckpt, tm
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rates", (0.25,)), ("gamma", 0.5), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1), ("code", "b")],
+    [("rates", (0.25,)), ("gamma", (0.5,)), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1), ("code", "b")],
 )
 def test_other_settings_or_code_in_the_same_folder_are_refused(
     ckpt, tmp_path_factory, quick, monkeypatch, field, value
@@ -194,7 +196,7 @@ def test_other_settings_or_code_in_the_same_folder_are_refused(
     out = tmp_path_factory.getbasetemp() / "shared_settings"
     if not out.exists():
         evaluate(options(ckpt, out, **fields))
-    with pytest.raises(ConfigError, match=r"another --out"):
+    with pytest.raises(ConfigError, match=r"another output folder"):
         evaluate(options(ckpt, out, **fields | {field: value}))
     monkeypatch.setattr(pipeline, "code_digest", lambda: "another")
     with pytest.raises(ConfigError, match="code that measures"):
@@ -222,10 +224,26 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
                     assert b["metrics"][name][key] == pytest.approx(entry[key], rel=1e-4, abs=1e-7), name
 
 
+def test_each_steps_with_each_gamma_is_a_curve_of_the_same_files(ckpt: Path, tmp_path: Path, quick: None) -> None:
+    words = "--ckpt x --steps 4 1 --gamma 0.5 0 --rates 0 1 --side correct --anchors none --limit 2"
+    asked = Namespace(**vars(parse(words.split())) | {"ckpt": [str(ckpt)], "out": str(tmp_path), "device": "cpu"})
+    evaluate(asked)
+    points = summary_of(tmp_path)["points"]
+    decodings = [(1, 0.0), (1, 0.5), (4, 0.0), (4, 0.5)]
+    assert [(p["steps"], p["gamma"], p["rate"]) for p in points] == [(*d, rate) for d in decodings for rate in (0, 1)]
+    named = ("1 step, gamma 0", "1 step, gamma 0.5", "4 steps, gamma 0", "4 steps, gamma 0.5")
+    found = {curve.label: curve for curve in curves(points, "psnr")}
+    assert list(found) == [f"ours, {words}" for words in named]
+    assert len({curve.bpp for curve in found.values()}) == 1, "the files are the same"
+    assert len({curve.values for curve in found.values()}) >= 3, "at gamma 0 all numbers of steps may agree"
+    rows = images_of(tmp_path)
+    assert [(int(r["steps"]), float(r["gamma"])) for r in rows] == [d for d in decodings for _ in range(2 * 2)]
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "match"),
     [
-        ({"ckpt": ("nowhere",)}, CheckpointError, "no checkpoint at nowhere"),
+        ({"ckpt": ["nowhere"]}, CheckpointError, "no checkpoint at nowhere"),
         ({"data_root": "nowhere"}, DataError, "nowhere"),
         ({"split": "test"}, DataError, "test"),
         ({"dataset": "kitti"}, DataError, "kitti"),
@@ -244,7 +262,7 @@ def test_two_processes_agree_with_one(ckpt: Path, tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_sentences(ckpt, tmp_path, fields, error, match):
     with pytest.raises(error, match=match) as caught:
-        evaluate(replace(options(ckpt, tmp_path / "out"), **fields))
+        evaluate(options(ckpt, tmp_path / "out", **fields))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "summary.json").exists()
 

@@ -1,6 +1,7 @@
 """Intervals of BD-rates: both curves of the same resampled recordings, from a sweep or from what it wrote."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row
 from utils.evaluation.summary import Results, write_csv
-from utils.report.rd import Difference, Images, with_intervals
-from utils.report.tables import differences_table, percent
+from utils.report.rd import Difference, Images, differences
+from utils.report.tables import differences_rows
 
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -53,8 +54,14 @@ def results(factors: dict[str, float], groups: list[str] = GROUPS, without: int 
     return Results(summary, plan, rows, [str(i) for i in range(len(groups))], groups)
 
 
+def images_of(of: Results) -> Images:
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv(Path(folder) / "images.csv", of)
+        return Images.of_csv(Path(folder) / "images.csv", of.summary)
+
+
 def found_in(of: Results) -> dict[str, Difference]:
-    return {d.metric: d for d in with_intervals(of.summary["points"], Images.of_results(of))}
+    return {d.metric: d for d in differences(of.summary["points"], images_of(of))}
 
 
 def test_a_gain_that_all_recordings_share_is_certain() -> None:
@@ -67,7 +74,8 @@ def test_a_gain_that_differs_between_recordings_is_as_uncertain_as_they_differ()
     assert found.rate is not None and found.rate_interval is not None
     low, high = found.rate_interval
     assert -50.01 < low < found.rate - 2 < found.rate + 2 < high < -9.99
-    assert f"{percent(low)} to {percent(high)}, over 100%" in differences_table([found])
+    _, small = differences_rows([found], full=True)[1][2]
+    assert small.startswith(f"[{low:+.1f}, {high:+.1f}] over 100%; ")
     closer = found_in(results({"a": 0.7, "b": 0.75, "c": 0.8, "d": 0.75}))["psnr"].rate_interval
     assert closer is not None and closer[1] - closer[0] < (high - low) / 2
 
@@ -84,10 +92,10 @@ def test_what_has_no_interval() -> None:
 def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
     factors = {"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}
     of = results(factors, groups=list("aabbbccccd"), without=9)
-    mine = Images.of_results(of)
+    mine = images_of(of)
     others = Images(mine.groups[:9], mine.bpp[:, :9], {name: values[:, :9] for name, values in mine.metrics.items()})
     points = of.summary["points"]
-    some, without_it = ({d.metric: d for d in with_intervals(points, images)} for images in (mine, others))
+    some, without_it = ({d.metric: d for d in differences(points, images)} for images in (mine, others))
     assert some["ssim"].rate_interval == pytest.approx(without_it["ssim"].rate_interval)
     assert some["psnr"].rate_interval != pytest.approx(without_it["psnr"].rate_interval)
 
@@ -96,7 +104,7 @@ def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}, without=2)
     write_csv(tmp_path / "images.csv", of)
     read = Images.of_csv(tmp_path / "images.csv", of.summary)
-    assert with_intervals(of.summary["points"], read) == list(found_in(of).values())
+    assert differences(of.summary["points"], read) == list(found_in(of).values())
     shorter = of.summary | {"points": of.summary["points"][1:]}
     other = results(dict.fromkeys("abcd", 0.8), without=2).summary
     for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):

@@ -12,7 +12,7 @@ DB = (24.0, 25.2, 26.5, 27.4, 28.6)
 
 def curve(bpp: tuple[float, ...], values: tuple[float, ...], codec: str = "ours") -> Curve:
     side = None if codec in ("jpeg", "webp", "avif") else "correct"
-    return Curve(codec, side, 1, 0.0, bpp, values, (None,) * len(bpp))
+    return Curve(codec, side, "", bpp, values, (None,) * len(bpp))
 
 
 def point(codec: str, bpp: float, psnr: float, **fields: Any) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def test_points_become_curves_by_codec_and_decoding() -> None:
     ]
     found = curves(points, "psnr")
     assert [(c.label, c.bpp, c.values) for c in found] == [
-        ("dicm", (0.1, 0.3), (24, 27)),
-        ("dicm, side none", (0.1,), (20,)),
+        ("dicm, gamma 0", (0.1, 0.3), (24, 27)),
+        ("dicm, gamma 0, side none", (0.1,), (20,)),
         ("WebP", (0.2,), (25,)),
-        ("dicm", (0.2,), (26,)),
+        ("dicm, gamma 1", (0.2,), (26,)),
     ]
     assert found[0].intervals == ((23.5, 24.5), (26.5, 27.5))
     assert curves(points, "dists") == []

@@ -17,7 +17,7 @@ from PIL import Image
 from data.pair import Pair, PairSource
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row, Store
-from utils.evaluation.summary import Results
+from utils.evaluation.summary import Results, write_csv
 from utils.files import png_bytes
 from utils.metrics.info import SIX
 from utils.report.figures import embedded, panels, write_figures
@@ -122,6 +122,7 @@ class Balance(HTMLParser):
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder, source = tmp_path_factory.mktemp("report"), Source()
     results, store = results_of(source, folder)
+    write_csv(folder / "images.csv", results)
     write_report(folder / "report.html", results, source, store)
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -144,7 +145,7 @@ def test_every_point_is_in_the_table_with_its_interval(page: str) -> None:
     table = page[page.index("<h2>All points") : page.index("<h2>Bjøntegaard differences")]
     assert table.count("<tr") == 1 + len(RATES) + 2 + 5
     assert re.search(r"DISTS (?:(?!</th>).)*†</th>", table) and "† Trained on &lt;it&gt;." in table
-    for text in ("20.00–22.00", "shuffled", "quality 40", "rate 0.75", "+2.5 %"):
+    for text in ("[20, 22]", "shuffled", "quality 40", "rate 0.75", "+2.5 %"):
         assert text in table
 
 
@@ -171,12 +172,13 @@ def test_a_mean_over_some_images_has_their_number_wherever_it_is_shown(tmp_path:
     for point, entry in zip(results.points, results.summary["points"], strict=True):
         entry["metrics"]["dists"] |= {"n": 2, "of": 3, "left_out": sentence}
         del results.rows[point.key][1].metrics["dists"]
+    write_csv(tmp_path / "images.csv", results)
     write_report(tmp_path / "report.html", results, source, store)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     parts = re.split(r"<h2>", page)
     points, bd, side, _, _, missing = parts[1:7]
     assert points.count("(2 of 3)") == len(results.points)
-    assert bd.count("(2 of 3)</th>") == 1
+    assert bd.count("dists (2 of 3)</td>") == 1
     assert side.count("(2 of 3)") == 3
     assert f"<b>DISTS</b>: {sentence}" in missing
 

@@ -64,15 +64,6 @@ def test_all_damaged_is_an_error_and_none_is_a_new_run(tmp_path: Path) -> None:
         newest_good(tmp_path, lambda _: None)
 
 
-def test_a_folder_without_a_manifest_is_good_if_it_can_be_read(tmp_path: Path) -> None:
-    """Runs that began before checkpoints had manifests go on."""
-    (folder,) = write(tmp_path, 1)
-    (folder / MANIFEST).unlink()
-    assert damage(folder) is None
-    cut(folder / STATE_FILE)
-    assert f"{folder / STATE_FILE} is no readable safetensors file" in str(damage(folder))
-
-
 def test_a_save_that_fails_leaves_nothing_and_a_killed_one_is_no_checkpoint(tmp_path: Path) -> None:
     (good,) = write(tmp_path, 1)
     with pytest.raises(KeyError), publish(tmp_path / "step_00000002") as temporary:

@@ -190,7 +190,7 @@ def test_metrics_that_become_available_are_added_without_decoding_again(ckpt, tm
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rates", (0.25,)), ("gamma", (0.5,)), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1), ("code", "b")],
+    [("rates", (0.25,)), ("gamma", (0.5,)), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)],
 )
 def test_other_settings_or_code_in_the_same_folder_are_refused(
     ckpt, tmp_path_factory, quick, monkeypatch, field, value
@@ -255,8 +255,8 @@ def test_each_steps_with_each_gamma_is_a_curve_of_the_same_files(ckpt: Path, tmp
         ({"limit": 0}, ConfigError, "limit"),
         ({"rates": (float("nan"),)}, ConfigError, "--rates"),
         ({"rates": (1.5,)}, ConfigError, "--rates"),
-        ({"steps": 0}, ConfigError, "--steps"),
-        ({"gamma": 2.0}, ConfigError, "--gamma"),
+        ({"steps": [0]}, ConfigError, "--steps"),
+        ({"gamma": [2.0]}, ConfigError, "--gamma"),
         ({"anchors": ("none", "jpeg")}, ConfigError, "--anchors none"),
         ({"metrics": ("psnr", "niqe")}, ConfigError, "no metric niqe; choose from psnr, ssim"),
         ({"device": "abacus"}, ConfigError, "--device"),

@@ -14,6 +14,7 @@ from utils.evaluation.summary import Results, write_csv
 from utils.report.rd import Difference, Images, with_intervals
 from utils.report.tables import differences_table, percent
 
+pytestmark = pytest.mark.slow
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 4096

@@ -7,11 +7,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from evaluation_files import write_untrained
+from script_files import load_script
 
 from config import Config, DataConfig
 from modules.codec import Codec, build_codec
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from utils.errors import OutputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +42,19 @@ def test_only_the_data_root_and_the_default_gamma_change(tiny: Config, tiny_code
 def test_a_gamma_out_of_range_is_a_sentence(tmp_path: Path) -> None:
     done = release(tmp_path, tmp_path / "out", "--gamma", "2")
     assert done.returncode == 1 and "--gamma is 2" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["release", "--out", "FILE"], ["benchmark", "--json", "FILE/speed.json"]])
+def test_a_file_where_the_folder_should_be(
+    command: list[str], tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "FILE").write_text("mine")
+    ckpt = write_untrained(tmp_path / "ckpt", tiny)
+    name, option, out = command
+    monkeypatch.setattr(sys, "argv", [name, "--ckpt", str(ckpt), option, str(tmp_path / out)])
+    with pytest.raises(OutputError, match="cannot be written"):
+        load_script(name).main()
+    assert (tmp_path / "FILE").read_text() == "mine"
 
 
 def test_a_model_too_large_leaves_the_release_that_is_there(tiny: Config, tiny_codec: Codec, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ Simoncelli 2017, arXiv 1611.01704, section 3).
 from __future__ import annotations
 
 import math
+import re
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,8 +71,30 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
     return LowerBoundFunction.apply(x, torch.full((), bound, dtype=x.dtype, device=x.device))
 
 
+_LISTS = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
+
+
 class FactorizedPrior(EntropyBottleneck):
-    """CompressAI's EntropyBottleneck (Ballé et al. 2018, arXiv 1802.01436, appendix), for given values (B, C, H, W)."""
+    """CompressAI's EntropyBottleneck (Ballé et al. 2018, arXiv 1802.01436, appendix), for given values (B, C, H, W).
+
+    CompressAI 1.2.6 names the parameters of layer i _matrix0, later releases matrices.0; a state dict has the latter.
+    """
+
+    def _names(self) -> dict[str, str]:
+        """Own name -> name in a state dict, where they differ."""
+        own = (re.fullmatch(r"_(matrix|bias|factor)(\d+)", name) for name in self._parameters)
+        return {found[0]: f"{_LISTS[found[1]]}.{found[2]}" for found in own if found}
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for own, name in self._names().items():
+            destination[prefix + name] = destination.pop(prefix + own)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for own, name in self._names().items():
+            if prefix + name in state_dict:
+                state_dict[prefix + own] = state_dict.pop(prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def values_likelihood(self, values: Tensor) -> Tensor:
         """Mass of each channel's density on [v - 1/2, v + 1/2]."""

@@ -305,11 +305,14 @@ def main() -> None:
     import torch
     from tqdm import tqdm
 
-    from utils.files import write_json
+    from utils.files import write_json, writing
     from utils.outputs import refuse_overwriting
     from utils.run import environment
 
     refuse_overwriting([arguments.json], [arguments.ckpt])
+    if arguments.json is not None:
+        with writing(arguments.json):
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     load = os.getloadavg()[0]
@@ -326,7 +329,6 @@ def main() -> None:
         print(f"{name}: 1/{1 / ratio['ratio']:.4g} (aim: at most 1/{1 / ratio['at_most']:.4g}), {met}")
     print(f"{torch.get_num_threads()} threads, load average {load:.2f} before, {os.getloadavg()[0]:.2f} after")
     if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         table = {row.name: {"seconds": row.seconds, "peak": row.peak, "gflop": row.gflop} for row in rows}
         write_json(arguments.json, {"rows": table, "ratios": found, "left_out": left_out, "machine": environment()})
 

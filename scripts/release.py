@@ -57,7 +57,6 @@ def main() -> None:
     config = dataclasses.replace(loaded.config, data=data)
     if args.gamma is not None:
         config = dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, gamma=args.gamma))
-    args.out.mkdir(parents=True, exist_ok=True)
     with replacing(target) as candidate:
         save_checkpoint(candidate, loaded.codec, config, loaded.step)
         mebibytes = candidate.stat().st_size / 2**20

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from modules.codec import Codec
 from modules.entropy import Coded, Hyperprior
-from modules.likelihoods import LIKELIHOOD_BOUND, SCALE_MAX, SCALE_MIN, SCALES, Y_LIMIT, gaussian_likelihood
+from modules.likelihoods import (
+    LIKELIHOOD_BOUND,
+    SCALE_MAX,
+    SCALE_MIN,
+    SCALES,
+    Y_LIMIT,
+    FactorizedPrior,
+    gaussian_likelihood,
+)
 from modules.noise import Draws
 from utils.errors import BitstreamError
 
@@ -207,3 +215,17 @@ def test_one_image_at_a_time_and_levels_in_range() -> None:
     fixed = frozen(levels=1)
     with pytest.raises(BitstreamError, match="levels 0 to 0"):
         fixed.decode(b"", (1, 1), 1)
+
+
+def test_files_have_one_name_for_each_parameter_whatever_the_release_of_compressai() -> None:
+    new, old = FactorizedPrior(3), FactorizedPrior(3)
+    for single, several in {"matrix": "matrices", "bias": "biases", "factor": "factors"}.items():
+        if hasattr(old, several):  # Make it one of CompressAI 1.2.6.
+            for layer, parameter in enumerate(getattr(old, several)):
+                old.register_parameter(f"_{single}{layer}", parameter)
+            delattr(old, several)
+    assert "_matrix0" in dict(old.named_parameters())
+    old.load_state_dict(new.state_dict())
+    stored = new.state_dict()
+    assert stored.keys() == old.state_dict().keys() >= {"matrices.0", "biases.4", "factors.3"}
+    assert all(torch.equal(value, stored[name]) for name, value in old.state_dict().items())

@@ -72,10 +72,15 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few metrics only, and no figures, where the test is not about them."""
-    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(QUICK, *rest))
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation draws no files of figures, where the test is not about them."""
     monkeypatch.setattr("utils.report.figures.write_figures", lambda *_: None)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, no_figures: None) -> None:
+    """A few metrics only, and no figures."""
+    monkeypatch.setattr(pipeline, "MetricSuite", lambda _, *rest: MetricSuite(QUICK, *rest))
 
 
 @pytest.fixture(scope="session")

@@ -52,11 +52,11 @@ def tiny_method(preset: str) -> Config:
     return dataclasses.replace(config, data=tiny.data, model=model, diffusion=diffusion, loss=loss, train=train)
 
 
-def train_a_step(config: Config, steps: int = 1, lr: float = 1e-3) -> tuple[Codec, list[float]]:
+def train_a_step(config: Config, steps: int = 1) -> tuple[Codec, list[float]]:
     """A codec after some steps on one batch with fixed noise, in training mode, and the loss at each."""
     torch.manual_seed(0)
     codec = build_codec(config).train()
-    optimizer = torch.optim.Adam(codec.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(codec.parameters(), lr=1e-3)
     x, side = batch_of_pairs(2, *SIZE)
     losses = []
     for _ in range(steps):

@@ -107,6 +107,7 @@ def test_every_image_counts_alike_for_the_critic(adversarial: AdversarialLoss) -
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_accelerate")
 def test_adversarial_training_resumes_exactly(folder_data: Path, tmp_path: Path) -> None:
     loss = {"perceptual": "effnet", "perceptual_weight": 10.0, "adversarial_weight": 0.1}

@@ -53,6 +53,7 @@ def test_never_trained_never_saved_never_in_training_mode(effnet):
     model.load_state_dict(model.state_dict(), strict=True)
 
 
+@pytest.mark.slow
 def test_lpips_loss_equals_the_package(stand_in_vgg):
     loss = LpipsLoss(stand_in_vgg)
     loss.train()

@@ -74,8 +74,9 @@ def test_the_alignment_finds_the_disparity() -> None:
     offsets: list[torch.Tensor] = []
     codec.g_s.fuse[0].register_forward_hook(lambda layer, given, result: offsets.append(result[1].offset[0, 0]))
     warp, constant = [], []
-    for pair in open_source("builtin", split="test", limit=3):
+    for pair in open_source("synthetic", split="test", limit=3):
         codec.decompress(codec.compress(to_float(pair.x), 0.5), to_float(pair.x_side))
+        # x at column u is x_side at column u - disparity; the sky has disparity 0 and nothing to match.
         truth = pair.disparity[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH]
         valid = (truth > 0) & (np.arange(truth.shape[1]) * PATCH >= truth)
         warp.append(np.median(np.abs(-PATCH * offsets.pop().numpy() - truth)[valid]))

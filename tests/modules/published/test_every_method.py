@@ -119,7 +119,7 @@ def test_a_training_step_moves_every_part(method: tuple[Config, Codec]) -> None:
 
 def test_training_lowers_the_loss(method: tuple[Config, Codec]) -> None:
     config, _ = method
-    _, losses = train_a_step(config, 12, lr=2e-3)
+    _, losses = train_a_step(config, 12)
     assert losses[-1] < losses[0]
 
 

@@ -143,6 +143,7 @@ def test_anchors_are_real_files(name: str) -> None:
     assert errors[1] < errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", anchors.NAMES)
 def test_qualities_cover_the_rates_asked_for(name: str, evaluation_data: Path) -> None:
     if anchors.unavailable(name):

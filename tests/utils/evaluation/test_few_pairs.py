@@ -47,6 +47,7 @@ def test_one_pair_by_two_processes(ckpt: Path, tmp_path: Path) -> None:
     assert (out / "report.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trunks")
 @pytest.mark.parametrize(("edge", "alex"), [(16, False), (30, False), (31, True)])
 def test_lpips_of_small_images_is_a_number_or_a_sentence(edge: int, alex: bool) -> None:
@@ -60,6 +61,7 @@ def test_lpips_of_small_images_is_a_number_or_a_sentence(edge: int, alex: bool) 
     assert alex or "at least 31 pixels" in entry["unavailable"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trunks")
 def test_lpips_as_a_loss_has_a_gradient_at_16_pixels() -> None:
     loss = build_perceptual("lpips_vgg")

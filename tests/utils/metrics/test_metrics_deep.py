@@ -23,7 +23,7 @@ from utils.metrics import MetricSuite
 NAMES = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,6 @@ def test_no_dropout_no_parameters_no_training_mode(suite, images, name):
     assert not list(network.parameters()) and not network.state_dict()
 
 
-@pytest.mark.slow
 def test_fid_and_kid_are_torch_fidelitys_command(suite, images, tmp_path):
     """Its command line on two folders, and ours on the same pictures."""
     hats = [distort(x, i) for i, x in enumerate(images)]
@@ -119,7 +118,6 @@ def test_fid_and_kid_are_torch_fidelitys_command(suite, images, tmp_path):
     assert ours["kid"]["value"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.slow
 def test_inception_features_are_those_of_the_archives_own_network(suite, images, tmp_path):
     fetcher = Fetcher(tmp_path, print)
     try:

@@ -15,6 +15,7 @@ from utils.evaluation.summary import Results, write_csv
 from utils.report.rd import Difference, Images, differences
 from utils.report.tables import differences_rows
 
+pytestmark = pytest.mark.slow
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 4096

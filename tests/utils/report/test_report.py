@@ -200,6 +200,7 @@ def test_the_headline_is_bd_rates_and_perception_at_an_equal_rate(page: str) -> 
     assert re.search(r"<b>[0-9.]+</b><span>FID at 0.312 bpp; there WebP [0-9.]+ ", cards)
 
 
+@pytest.mark.slow
 def test_the_panels_are_files_in_three_formats_and_each_metric_has_its_own(tmp_path: Path) -> None:
     results, _ = results_of(Source(), tmp_path / "run")
     write_figures(results.summary["points"], tmp_path, "caption")

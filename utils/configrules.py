@@ -78,7 +78,7 @@ def _sources(config: Config) -> set[str]:
 
 _RATES = (
     Rule(
-        "loss.lambda_min loss.lambda_max loss.rates model.mean_before_gain",
+        "loss.lambda_min loss.lambda_max loss.rates",
         lambda c: getattr(c.model, "variable_rate", False),
         "with model.variable_rate False (its only lambda is loss.lmbda)",
     ),
@@ -109,6 +109,7 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     ),
     "diffusion": (
         *_RATES,
+        Rule("model.mean_before_gain", lambda c: c.model.variable_rate, "with model.variable_rate False"),
         Rule(
             "model.side_channels model.side_blocks model.side_dropout",
             lambda c: c.model.fusion != "none",
@@ -134,7 +135,8 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
     "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
 }
-"""model.codec ("": every one) -> when its settings are read; codecs without diffusion have _PEER."""
+READ_IF |= {codec: _PEER for codec, kinds in SECTIONS.items() if kinds["diffusion"] is NoDiffusionConfig}
+"""model.codec ("": every one) -> when its settings are read."""
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_the_example_trains_and_codes(example: ModuleType, tmp_path: Path) -> No
     validate(settings, settings)
     model = replace(settings.model, channels=8)
     settings = replace(settings, data=tiny_config().data, model=model)
-    trained, losses = train_a_step(settings, 8, lr=2e-3)
+    trained, losses = train_a_step(settings, 8)
     assert losses[-1] < losses[0]
     trained.freeze()
     save_checkpoint(tmp_path / "model.safetensors", trained.eval(), settings, 8)

@@ -151,7 +151,8 @@ def test_all_are_evaluated_by_their_names(tmp_path: Path, evaluation_data: Path,
         names.append(codec.name)
         checkpoints.append(str(write_checkpoint(tmp_path / preset, codec.eval(), config, evaluation_data)))
     asked = options(tmp_path, tmp_path / "out", anchors=("none",), metrics=("psnr",), limit=2, side="correct")
-    evaluate(dataclasses.replace(asked, ckpt=tuple(checkpoints)))
+    asked.ckpt = checkpoints
+    evaluate(asked)
     points = summary_of(tmp_path / "out")["points"]
     assert {point["codec"] for point in points} == set(names)
     for point in points:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MixConfig, small
+from config import PRESETS, MixConfig
 from data.sources import open_source
 from utils.training.data import training_data
 
@@ -24,7 +24,7 @@ def high_frequency_energy(image: NDArray[np.uint8]) -> float:
 
 def energy(scale: float = 1.0, count: int = 60) -> float:
     """Mean high-frequency energy of training crops of the KITTI sample, as `small` makes them but for rare patches."""
-    config = small()
+    config = PRESETS["small"]
     mix = (MixConfig("kitti", "folder", str(KITTI), scale_max=scale),)
     data = replace(config.data, mix=mix, augment=replace(config.data.augment, shapes=(), flat=0.0, text=0.0))
     mixture = training_data(replace(config, data=data))

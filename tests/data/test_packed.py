@@ -51,6 +51,7 @@ def test_folder_of_one_cache_is_a_root_too(root: Path) -> None:
     assert open_kitti(root / "cache", limit=3).ids == open_kitti(root / "raw").ids[:3]
 
 
+@pytest.mark.slow
 def test_pickled_and_in_workers(root: Path) -> None:
     packed = open_kitti(root / "cache")
     expected = packed[2].x

@@ -117,6 +117,7 @@ def test_a_training_step_moves_every_part(method: tuple[Config, Codec]) -> None:
     assert moved == {name for name, part in codec.named_children() if list(part.parameters())}
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(method: tuple[Config, Codec]) -> None:
     config, _ = method
     _, losses = train_a_step(config, 12)
@@ -142,6 +143,7 @@ def test_its_checkpoint_reads_its_files(method: tuple[Config, Codec], tmp_path: 
     assert torch.equal(loaded.decode_latent(stream), codec.decode_latent(stream)), "to the bit"
 
 
+@pytest.mark.slow
 def test_all_are_evaluated_by_their_names(tmp_path: Path, evaluation_data: Path, offline: None) -> None:
     names, checkpoints = [], []
     for preset in METHODS:

@@ -99,6 +99,7 @@ def test_the_last_validated_is_kept_where_the_validation_loss_is_not_the_objecti
     assert not any(is_objective(replace(mse, **fields)) for fields in others) and not is_objective(PaperLossConfig())
 
 
+@pytest.mark.slow
 def test_training_says_what_it_trains_and_validates_on(folder_data: Path, tmp_path: Path) -> None:
     """And does so: other pairs give other losses, and a damaged one among them is noticed."""
     other = tmp_path / "other"

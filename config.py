@@ -364,10 +364,15 @@ _PAPER: dict[str, type] = {"model": PaperModelConfig, "diffusion": PaperDiffusio
 _OURS: dict[str, type] = {"model": ModelConfig, "diffusion": DiffusionConfig, "loss": LossConfig}
 _PEER: dict[str, type] = {"model": NdicModelConfig, "diffusion": NoDiffusionConfig, "loss": LossConfig}
 SECTIONS = {
-    **{"diffusion": _OURS, "cdc": _PAPER, "dicm": _PAPER},
-    **dict.fromkeys(("ndic_bls17", "ndic_bmshj18", "ldmic"), _PEER),
-    **{"ndic_cam": _PEER | {"model": CamModelConfig}, "ndsc": _PEER | {"model": NdscModelConfig}},
+    "diffusion": _OURS,
+    "cdc": _PAPER,
+    "dicm": _PAPER,
+    "ndic_bls17": _PEER,
+    "ndic_bmshj18": _PEER,
+    "ndic_cam": _PEER | {"model": CamModelConfig},
+    "ldmic": _PEER,
     "dsin": _PEER | {"model": DsinModelConfig},
+    "ndsc": _PEER | {"model": NdscModelConfig},
 }
 """model.codec -> the types of its sections."""
 

@@ -147,8 +147,12 @@ def compress_folder(
     model = _refuse_losses(jobs, out, "compress.json", ckpt)
     codec = load_encoder(model, choice, tile_rows)
     settings = {
-        **{"format": 1, "model": sha256(model), "tile_rows": tile_rows},
-        **{"rate": choice.rate, "bytes": choice.max_bytes, "bpp": choice.bpp},
+        "format": 1,
+        "model": sha256(model),
+        "tile_rows": tile_rows,
+        "rate": choice.rate,
+        "bytes": choice.max_bytes,
+        "bpp": choice.bpp,
     }
     return run_batch(Compress(codec, keep_settings(out, "compress.json", settings), choice), jobs, workers, out)
 

@@ -161,6 +161,8 @@ class PaperModelConfig:
     """Channels of the finest level, of which all other widths are multiples."""
     finest_context: int = 3
     """Channels of the context at full resolution (published: 3, and 64 for x-prediction)."""
+    variable_rate: bool = False
+    """Whether gain units give all rates, which no paper has; otherwise one model a beta."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,11 @@ class BaseLossConfig:
     """What lambda multiplies."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
+    lambda_min: float = 0.0001
+    lambda_max: float = 0.026
+    """Variable rate: the least and the largest lambda, of rate level 0 and 255 or 255 and 0, geometric in between."""
+    rates: tuple[float, ...] = (0.0, 1.0)
+    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     rate_warmup: int = 0
     """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, most channels
     of the latent collapse to zero before the decoder has learnt to use them."""
@@ -295,13 +302,8 @@ class BaseLossConfig:
 
 @dataclass(frozen=True)
 class LossConfig(BaseLossConfig):
-    """The loss of the codec `diffusion`, at one rate or at all."""
+    """The loss of the codec `diffusion` and of those without diffusion."""
 
-    lambda_min: float = 0.0001
-    lambda_max: float = 0.026
-    """Variable rate: lambda at rate level 0 and 255, geometric in between."""
-    rates: tuple[float, ...] = (0.0, 1.0)
-    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     disparity_weight: float = 0.0
     """Weight of the error of fusion `correlation` in finding points of known disparity, in pixels (Huber)."""
 
@@ -311,6 +313,7 @@ class PaperLossConfig(BaseLossConfig):
     """The loss of `cdc` and `dicm`: lambda multiplies the bits, so that it is their papers' beta."""
 
     lambda_on: ClassVar[Literal["distortion", "rate"]] = "rate"
+    lambda_max: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -555,9 +558,14 @@ _PEERS: tuple[Config, ...] = (
     ),
 )  # fmt: skip
 _PEERS += tuple(
-    replace(preset, name=f"{preset.name}_vr", model=replace(preset.model, variable_rate=True), loss=LossConfig())
-    for preset in _PEERS
-    if isinstance(preset.model, NdicModelConfig)
+    replace(
+        preset,
+        name=f"{preset.name}_vr",
+        model=replace(preset.model, variable_rate=True),
+        loss=replace(preset.loss, lmbda=BaseLossConfig.lmbda),
+    )
+    for preset in (*_PRESETS, *_PEERS)
+    if isinstance(preset.model, PaperModelConfig | NdicModelConfig)
 )
 
 PRESETS = {preset.name: preset for preset in (*_PRESETS, *_PEERS)}

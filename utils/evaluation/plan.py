@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from config import Config, LossConfig
+from config import Config
 from modules.codec import LEVELS, Codec
 from modules.perceptual import NETWORKS
 from utils.checkpoint import Checkpoint, load_checkpoint
@@ -50,7 +50,7 @@ class Model:
     def rates(self) -> tuple[float | None, ...]:
         """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
         loss = self.config.loss
-        if not self.codec.variable_rate or not isinstance(loss, LossConfig):
+        if not self.codec.variable_rate:
             return (None,)
         low, high = loss.rates
         return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
@@ -60,7 +60,7 @@ class Model:
         """Where on a curve that several checkpoints share it is: bits of an index, lambda, or the rates trained."""
         loss = self.config.loss
         lmbda = self.codec.lmbda
-        if lmbda is None and isinstance(loss, LossConfig):
+        if lmbda is None:
             return loss.rates
         return (getattr(self.config.model, "bits", 0), lmbda or 0.0)
 
@@ -244,7 +244,7 @@ def _signature(model: Model) -> str:
     values["name"] = values["loss"]["lmbda"] = None
     values["model"].pop("bits", None)
     loss = model.config.loss
-    if isinstance(loss, LossConfig) and loss.rates[0] == loss.rates[1]:
+    if loss.rates[0] == loss.rates[1]:
         values["loss"]["rates"] = None
     for path in FREE_TO_CHANGE:
         section, field = path.split(".")

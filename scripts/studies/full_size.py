@@ -72,8 +72,8 @@ def table(methods: list[str]) -> str:
             train, each = PRESETS[preset].train, operations(PRESETS[preset])
             hours = len(models) * train.steps * train.batch_size * each / SUSTAINED / 3600
             rows.append(
-                f"| {preset} | {len(models)} | {train.batch_size} | {train.steps:,} | {each / 1e9:,.0f} | {hours:,.0f} | "
-                f"{hours / GPUS / EFFICIENCY:,.1f} |"
+                f"| {preset} | {len(models)} | {train.batch_size} | {train.steps:,} | {each / 1e9:,.0f} | "
+                f"{hours:,.0f} | {hours / GPUS / EFFICIENCY:,.1f} |"
             )
             init = f"--init runs/{OURS[number - 1]}" if number else ""
             for rate_number, rate in enumerate(models):

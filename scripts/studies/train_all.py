@@ -5,21 +5,19 @@
     python scripts/studies/train_all.py --data-root DIR --status          # the table of progress alone
     python scripts/studies/train_all.py --full                            # full-size runs as commands, with their cost
 
-1. Each model is timed alone for TIMED_STEPS steps, with the threads that training gets (times.json).
-2. Each method is trained for an eighth of the budget with each learning rate; the best loss on `val` decides
+1. Each model is timed alone for a few steps, with the threads that training gets (times.json).
+2. Each method is trained for an eighth of the budget with each learning rate; the least loss on `val` decides
    (learning_rates.json). The loss is bpp + lambda MSE, or lambda bpp + MSE, of real files.
 3. Equal pairs (runs NAME-pairs): every model sees as many pairs as every other. Equal time (NAME-seconds): every model
    takes as many steps as fit into the same number of seconds by its time of a step; validation does not count.
 4. The commands that evaluate are printed, or run with --evaluate.
 
-DIR has {train,val}/{left,right}/NAME.png (README, Data). The budget is that of a model: a method with four models for
+DIR has {train,val}/{left,right}/NAME.png (README, Data). The budget is that of one model: a method with four models for
 four rates gets it four times. SIGINT or SIGTERM stops the trainings, which save.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shlex
 import shutil
@@ -27,292 +25,147 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.studies.methods import BATCH, METHODS
+from scripts.studies.methods import METHODS
+from scripts.studies.study import TABLES, Study, Task
 from utils.cli import Parser, run
 from utils.errors import ConfigError, ProjectError
-from utils.files import write_json
-from utils.outputs import keep_settings
 from utils.training.stopping import StopRequest
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN, EVALUATE = ROOT / "train.py", ROOT / "evaluate.py"
-TIMED_STEPS, UNTIMED_STEPS = 12, 2
-"""Steps of a timing run; the first ones, which warm up, are left out of the mean."""
-SHORT = 8
-"""How many times shorter the runs that choose the learning rate are."""
-TABLES = ("pairs", "seconds")
 PAUSE = 0.5
 """Seconds between two looks at what runs."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One training run of a model, which is rate number `rate` of a method."""
-
-    model: str
-    kind: str
-    method: str
-    rate: int
-    steps: int
-    lr: float
-
-    @property
-    def name(self) -> str:
-        """Of the run."""
-        return f"{self.model}-{self.kind}"
+def training_command(study: Study, task: Task) -> list[str]:
+    """The call of train.py."""
+    timing = task.kind == "time"
+    settings = {
+        "--name": task.name, "--runs": study.folder, "--data.dataset": "folder",
+        "--data.folder-root": study.options.data_root, "--data.val-limit": int(timing),
+        "--train.steps": task.steps, "--train.decay": task.steps // 2, "--train.lr": f"{task.lr:g}",
+        "--train.log-every": 1 if timing else 10, "--train.val-every": task.steps, "--train.save-every": 100,
+    }  # fmt: skip
+    words = [str(word) for pair in settings.items() for word in pair]
+    return [sys.executable, str(TRAIN), *METHODS[task.method].arguments(task.rate), *words]
 
 
-class Study:
-    """A folder with the runs of all methods, and what was found on the way."""
+def evaluation_command(study: Study, table: str, method: str) -> list[str]:
+    """The call of evaluate.py: one folder a method, in which its models share a curve; anchors beside the first."""
+    options = study.options
+    runs = [str(study.path(task)) for task in study.training(table, method)]
+    out = Path(options.out if table == TABLES[0] else f"{options.out}_{table}") / method
+    anchors = () if method == options.methods[0] else ("--anchors", "none")
+    words = ["--dataset", "folder", "--data-root", options.data_root, "--split", options.split, "--out", str(out)]
+    return [sys.executable, str(EVALUATE), "--ckpt", *runs, *words, *anchors]
 
-    def __init__(self, options: Namespace) -> None:
-        self.options, self.folder = options, Path(options.runs)
-        self.threads = max(1, (os.cpu_count() or 1) // options.jobs)
-        settings = {"pairs": options.pairs, "lrs": options.lrs, "threads": self.threads, "data": options.data_root}
-        keep_settings(self.folder, "study.json", settings, writes=not options.status)
-        self.times: dict[str, float] = self._known("times.json")
-        self.losses: dict[str, dict[str, float]] = self._known("learning_rates.json")
 
-    def _known(self, name: str) -> dict:  # type: ignore[type-arg]
-        file = self.folder / name
-        return json.loads(file.read_text()) if file.is_file() else {}
+class Pool:
+    """Commands as processes, which end when the study ends: by itself, by an error or by a signal."""
 
-    # ---------------------------------------------------------------- what there is to do
+    def __init__(self, study: Study, stop: StopRequest) -> None:
+        self.study, self.stop = study, stop
+        self.shown = time.monotonic()
 
-    def models(self) -> list[tuple[str, int, str]]:
-        """Method, number of the rate and name of every model."""
-        return [
-            (name, rate, model_name(name, rate))
-            for name in self.options.methods
-            for rate in range(len(METHODS[name].rates))
-        ]
+    def output(self, name: str) -> Path:
+        """The file of what a command prints."""
+        return self.study.folder / "output" / f"{name}.txt"
 
-    def timing(self) -> list[Task]:
-        """One run a model."""
-        middle = self.options.lrs[len(self.options.lrs) // 2]
-        return [Task(model, "time", name, rate, TIMED_STEPS, middle) for name, rate, model in self.models()]
-
-    def choosing(self, method: str) -> list[Task]:
-        """One run a learning rate, none where there is no choice."""
-        steps, rate = max(1, self.options.pairs // SHORT // BATCH), METHODS[method].middle
-        lrs = self.options.lrs if len(self.options.lrs) > 1 else []
-        return [Task(model_name(method, rate), f"lr{lr:g}", method, rate, steps, lr) for lr in lrs]
-
-    def training(self, table: str) -> list[Task]:
-        """One run a model, with the learning rate chosen and the steps that the table's budget allows."""
-        return [
-            Task(model, table, name, rate, self.steps(model, table), self.chosen(name))
-            for name, rate, model in self.models()
-        ]
-
-    def seconds(self) -> float:
-        """The budget of equal time: as asked, or the mean time of equal pairs, so that both tables take as long."""
-        steps = self.options.pairs // BATCH
-        times = [self.times[model] for _, _, model in self.models()]
-        return self.options.seconds or steps * math.fsum(times) / len(times)
-
-    def steps(self, model: str, table: str) -> int:
-        """Steps of a model's run."""
-        pairs = self.options.pairs // BATCH
-        return max(1, pairs if table == "pairs" else int(self.seconds() / self.times[model]))
-
-    def chosen(self, method: str) -> float:
-        """The learning rate with the least loss."""
-        losses = self.losses.get(method, {})
-        return min(self.options.lrs, key=lambda lr: losses.get(f"{lr:g}", math.inf))
-
-    # ---------------------------------------------------------------- how far it is
-
-    def path(self, task: Task) -> Path:
-        """The run's folder."""
-        return self.folder / task.name
-
-    def done(self, task: Task) -> bool:
-        """Whether a run has its last checkpoint, which train.py writes after validation."""
-        return (self.path(task) / "checkpoints" / f"step_{task.steps:08d}").is_dir()
-
-    def diverged(self, task: Task) -> bool:
-        """Whether the run of a learning rate ended because its loss was not finite."""
-        return math.isinf(self.losses.get(task.method, {}).get(f"{task.lr:g}", 0.0))
-
-    def share(self, tasks: Sequence[Task]) -> float:
-        """The share of their steps that runs have taken."""
-        taken = [task.steps if self.done(task) or self.diverged(task) else last_step(self.path(task)) for task in tasks]
-        return sum(taken) / max(1, sum(task.steps for task in tasks))
-
-    def progress(self) -> str:
-        """A row a method: seconds a step, learning rate, share of the steps taken, hours left on all threads."""
-        rows, total = ["method          s/step        lr  lr runs    pairs  seconds  hours left"], 0.0
-        known = all(model in self.times for _, _, model in self.models())
-        for method in self.options.methods:
-            own = [model for name, _, model in self.models() if name == method]
-            steps = [f"{self.times[model]:.2f}" for model in own if model in self.times]
-            parts = {"lr": self.choosing(method)}
-            if known:
-                parts |= {t: [task for task in self.training(t) if task.method == method] for t in self.options.tables}
-            shares = {part: self.share(tasks) if tasks else 1.0 for part, tasks in parts.items()}
-            chosen = f"{self.chosen(method):g}" if shares["lr"] == 1 else ""
-            left = math.nan
-            if known:
-                left = sum(
-                    (1 - self.share([task])) * task.steps * self.times[task.model]
-                    for tasks in parts.values()
-                    for task in tasks
-                ) / (3600 * self.options.jobs)
-            total += left
-            percents = [f"{shares[part]:8.0%}" if part in shares else f"{'':8}" for part in ("lr", *TABLES)]
-            rows.append(
-                f"{method:14}{steps[len(steps) // 2] if steps else '':>8}{chosen:>10} {' '.join(percents)}{left:12.1f}"
-            )
-        return "\n".join([*rows, f"{'all':14}{total:57.1f}"])
-
-    # ---------------------------------------------------------------- running
-
-    def command(self, task: Task) -> list[str]:
-        """The call of train.py."""
-        settings = {
-            "--name": task.name, "--runs": self.folder, "--data.dataset": "folder",
-            "--data.folder-root": self.options.data_root, "--data.val-limit": int(task.kind == "time"),
-            "--train.steps": task.steps, "--train.decay": task.steps // 2, "--train.lr": f"{task.lr:g}",
-            "--train.log-every": 1 if task.kind == "time" else 10, "--train.val-every": task.steps, "--train.save-every": 100,
-        }  # fmt: skip
-        words = [str(word) for pair in settings.items() for word in pair]
-        return [sys.executable, str(TRAIN), *METHODS[task.method].arguments(task.rate), *words]
-
-    def start(self, command: list[str], output: Path, threads: int) -> subprocess.Popen[bytes]:
-        """Print a command and start it, away from the terminal's Ctrl-C, which would reach it twice."""
+    def start(self, name: str, command: list[str], threads: int) -> subprocess.Popen[bytes]:
+        """Print a command and start it, out of reach of the terminal's Ctrl-C, which would be a second signal to it."""
         print(shlex.join(command), flush=True)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("ab") as log:
+        self.output(name).parent.mkdir(parents=True, exist_ok=True)
+        with self.output(name).open("ab") as log:
             return subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
 
-    def run(self, tasks: Sequence[Task], jobs: int, stop: StopRequest) -> None:
-        """Run what is not done, so many at a time. Raises SystemExit once a signal came and all have saved."""
-        waiting = [task for task in tasks if not self.done(task) and not self.diverged(task)]
+    def train(self, tasks: Sequence[Task], jobs: int) -> None:
+        """Run what is not done, so many at a time. Raises SystemExit when a signal came and all have saved."""
+        study = self.study
+        waiting = [task for task in tasks if not study.done(task)]
         running: dict[Task, subprocess.Popen[bytes]] = {}
-        shown = time.monotonic()
         try:
-            while waiting or running:
-                while waiting and len(running) < jobs and stop.received is None:
+            while (waiting or running) and self.stop.received is None:
+                while waiting and len(running) < jobs:
                     task = waiting.pop(0)
-                    running[task] = self.start(self.command(task), self.output(task), self.threads)
+                    running[task] = self.start(task.name, training_command(study, task), study.threads)
                 time.sleep(PAUSE)
                 ended = [task for task, process in running.items() if process.poll() is not None]
                 for task in ended:
                     self.ended(task, running.pop(task).returncode)
-                if ended or time.monotonic() - shown > self.options.every:
-                    shown = time.monotonic()
-                    print(f"\n{self.progress()}\n", flush=True)
-                if stop.received is not None:
-                    break
-        finally:  # Also after an error: nothing goes on unseen.
-            for process in running.values():
-                process.send_signal(signal.SIGTERM)
-            for process in running.values():
-                process.wait()
-        if stop.received is not None:
-            print("stopped; the same command goes on", flush=True)
-            raise SystemExit(128 + stop.received)
+                if ended or time.monotonic() - self.shown > study.options.every:
+                    self.shown = time.monotonic()
+                    print(f"\n{study.progress()}\n", flush=True)
+        finally:
+            finish(running.values())
+        self.heed()
 
-    def output(self, task: Task) -> Path:
-        """Where what a run prints goes."""
-        return self.folder / "output" / f"{task.name}.txt"
+    def heed(self) -> None:
+        """Raise SystemExit if a signal came."""
+        if self.stop.received is not None:
+            print("stopped; the same command goes on", flush=True)
+            raise SystemExit(128 + self.stop.received)
 
     def ended(self, task: Task, status: int) -> None:
-        """Keep what an ended run found. Raises ProjectError for a failure that is no divergence of a learning rate."""
-        choosing = task in self.choosing(task.method)
-        last = (self.output(task).read_text(errors="replace").strip().splitlines() or [""])[-1]
-        if status and not (choosing and "is not finite" in last):
-            raise ProjectError(f"{task.name} ended with exit status {status} ({last}); see {self.output(task)}.")
-        if choosing:
-            loss = math.inf if status else validation_loss(self.path(task))
-            self.losses.setdefault(task.method, {})[f"{task.lr:g}"] = loss
-            write_json(self.folder / "learning_rates.json", self.losses)
-        if task.kind == "time":
-            self.times[task.model] = seconds_per_step(self.path(task))
-            write_json(self.folder / "times.json", self.times)
+        """Keep what a run found. Raises ProjectError for a failure that is no divergence of a learning rate."""
+        last = (self.output(task.name).read_text(errors="replace").strip().splitlines() or [""])[-1]
+        diverged = status != 0 and task.kind.startswith("lr") and "is not finite" in last
+        if status and not diverged and self.stop.received is None:
+            raise ProjectError(f"{task.name} ended with exit status {status}: {last} See {self.output(task.name)}.")
+        if self.study.done(task) or diverged:
+            self.study.keep(task, diverged)
 
-    def train(self) -> None:
-        """Everything, in order."""
-        with StopRequest(announce=False) as stop:
-            for task in [task for task in self.timing() if task.model not in self.times]:
-                shutil.rmtree(self.path(task), ignore_errors=True)  # A timing that was interrupted has a gap.
-                self.run([task], 1, stop)
-            choosing = [task for method in self.options.methods for task in self.choosing(method)]
-            self.run(choosing, self.options.jobs, stop)
-            for method in self.options.methods:
-                if all(self.diverged(task) for task in self.choosing(method)) and len(self.options.lrs) > 1:
-                    raise ProjectError(f"{method} diverges with every learning rate: give lower ones with --lrs.")
-            longs = [task for table in self.options.tables for task in self.training(table)]
-            self.run(longs, self.options.jobs, stop)
-            print(self.progress(), flush=True)
-            for table in self.options.tables:
-                for method in self.options.methods:
-                    self.evaluate(table, method, stop)
-
-    def evaluate(self, table: str, method: str, stop: StopRequest) -> None:
-        """Print, or run, the evaluation of a method: one folder, in which its models share a curve."""
-        runs = [str(self.path(task)) for task in self.training(table) if task.method == method]
-        out = Path(self.options.out if table == TABLES[0] else f"{self.options.out}_{table}") / method
-        anchors = () if method == self.options.methods[0] else ("--anchors", "none")
-        words = ["--dataset", "folder", "--data-root", self.options.data_root, "--split", self.options.split]
-        command = [sys.executable, str(EVALUATE), "--ckpt", *runs, *words, *anchors, "--out", str(out)]
-        if not self.options.evaluate:
-            print(shlex.join(command))
-            return
-        process = self.start(command, self.folder / "output" / f"{method}-{table}-evaluation.txt", os.cpu_count() or 1)
-        while process.poll() is None:
-            time.sleep(PAUSE)
-            if stop.received is not None:
-                process.send_signal(signal.SIGTERM)
-                process.wait()
-                raise SystemExit(128 + stop.received)
+    def evaluate(self, name: str, command: list[str]) -> None:
+        """Run an evaluation, which continues an interrupted one, with all threads."""
+        process = self.start(name, command, os.cpu_count() or 1)
+        try:
+            while process.poll() is None and self.stop.received is None:
+                time.sleep(PAUSE)
+        finally:
+            finish([process])
+        self.heed()
         if process.returncode:
-            raise ProjectError(f"The evaluation of {method} failed; see {self.folder / 'output'}.")
+            raise ProjectError(f"The evaluation {name} ended with {process.returncode}; see {self.output(name)}.")
 
 
-def model_name(method: str, rate: int) -> str:
-    """The method's name, with the number of the rate where each has a model of its own."""
-    return method if len(METHODS[method].rates) == 1 else f"{method}_{rate}"
+def finish(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Ask processes to end, and wait until they have saved."""
+    left = [process for process in processes if process.poll() is None]
+    for process in left:
+        process.send_signal(signal.SIGTERM)
+    for process in left:
+        process.wait()
 
 
-def lines_of(run_folder: Path) -> list[dict[str, float]]:
-    """The complete lines of a run's metrics.jsonl."""
-    file = run_folder / "metrics.jsonl"
-    text = file.read_text() if file.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def last_step(run_folder: Path) -> int:
-    """The last step that a run has logged."""
-    return max((int(line["step"]) for line in lines_of(run_folder)), default=0)
-
-
-def validation_loss(run_folder: Path) -> float:
-    """The loss on `val` after the last step; infinite if it is not finite."""
-    loss = [line["val/loss"] for line in lines_of(run_folder) if "val/loss" in line][-1]
-    return loss if math.isfinite(loss) else math.inf
-
-
-def seconds_per_step(run_folder: Path) -> float:
-    """The mean time of a step in a run that logged each of its steps, by the clock of its TensorBoard events."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run_folder))
-    events.Reload()
-    times = [event.wall_time for event in events.Scalars("train/loss")][UNTIMED_STEPS - 1 :]
-    return (times[-1] - times[0]) / (len(times) - 1)
+def train_all(study: Study) -> None:
+    """Everything, in order; what is done already is left out."""
+    options = study.options
+    with StopRequest(announce=False) as stop:
+        pool = Pool(study, stop)
+        for task in study.timing():
+            if task.model not in study.times:
+                shutil.rmtree(study.path(task), ignore_errors=True)  # A timing that was interrupted has a gap.
+                pool.train([task], 1)
+        pool.train([task for method in options.methods for task in study.choosing(method)], options.jobs)
+        for method in options.methods:
+            if study.chosen(method) is None:
+                raise ProjectError(f"{method} diverges with every learning rate: start afresh with lower --lrs.")
+        pool.train([task for table in options.tables for task in study.training(table)], options.jobs)
+        for table in options.tables:
+            for method in options.methods:
+                command = evaluation_command(study, table, method)
+                if options.evaluate:
+                    pool.evaluate(f"{method}-{table}-evaluation", command)
+                else:
+                    print(shlex.join(command))
 
 
 def main() -> None:
@@ -331,7 +184,7 @@ def main() -> None:
     add("--status", action="store_true", help="print the table of progress and stop")
     add("--evaluate", action="store_true", help="also run the evaluations")
     add("--split", choices=("val", "test"), default="val", help="of the evaluations (default: val)")
-    add("--out", default="results/comparison", metavar="DIR", help="default: results/comparison")
+    add("--out", default="results/comparison", metavar="DIR", help="of the evaluations (default: results/comparison)")
     add("--full", action="store_true", help="print the full-size runs of all methods as commands, with their cost")
     options = parser.parse_args()
     options.methods = options.methods or list(METHODS)
@@ -349,7 +202,7 @@ def main() -> None:
     if options.status:
         print(study.progress())
         return
-    study.train()
+    train_all(study)
 
 
 if __name__ == "__main__":

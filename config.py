@@ -198,6 +198,8 @@ class NdscModelConfig:
     fusion: Literal["published"] = "published"
     bits: int = 8
     """Of an index into the codebook, of which each position of y is one: the rate is bits / 4^halvings bpp."""
+    prior: bool = False
+    """Whether indices are predicted from earlier ones, which lowers the rate."""
     halvings: int = 3
     hidden: int = 32
     """Channels at full resolution; each halving doubles them."""
@@ -557,6 +559,7 @@ _PEERS: tuple[Config, ...] = (
         replace(_PAPER_TRAIN, steps=50_000, batch_size=32, lr=2e-4, decay=10_000, lr_floor=0.1, val_every=5_000),
     ),
 )  # fmt: skip
+_PEERS += (replace(_PEERS[-1], name="ndsc_prior", model=NdscModelConfig(prior=True)),)
 _PEERS += tuple(
     replace(
         preset,

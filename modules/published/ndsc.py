@@ -36,8 +36,8 @@ class NDSC(Peer):
 
     Loss: lambda 255^2 (MSE + 0.25 |y - y_hat|^2); the rate is constant, so lambda only scales it. The codebook learns
     by moving averages (`modules/published/codebook.py`). With model.prior (preset `ndsc_prior`) indices are predicted
-    from earlier ones, which lowers the rate (`modules/published/index_prior.py`): compare it with the curve "+ prior", and
-    without it with the other one.
+    from earlier ones, which lowers the rate (`modules/published/index_prior.py`): compare it with the curve
+    "+ prior", and without it with the other one.
 
     Departures. This is the published "8x" model; where our source leaves the layout open (widths inside residual
     layers, how y_hat meets the features of x_side) it is ours, with the published number of parameters. Causal

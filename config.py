@@ -207,6 +207,11 @@ class NdscModelConfig:
     code: int = 64
     """Channels of y."""
 
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of plain indices."""
+        return float(self.bits / 4**self.halvings)
+
 
 @dataclass(frozen=True)
 class DsinModelConfig:

@@ -18,6 +18,8 @@ TIMED_STEPS, UNTIMED_STEPS = 12, 2
 """Steps of a timing run; the first ones, which warm up, are left out of the mean."""
 SHORT = 8
 """How many times shorter the runs that choose the learning rate are."""
+COMMON_LAMBDA = 0.0016
+"""The middle of the range of lambda for which the variable-rate methods are trained."""
 TABLES = ("pairs", "seconds")
 
 
@@ -169,8 +171,16 @@ def last_step(run_folder: Path) -> int:
 
 
 def validation_loss(run_folder: Path) -> float | None:
-    """The loss on `val` after the last step, None if it is not finite."""
-    loss = [line["val/loss"] for line in lines_of(run_folder) if "val/loss" in line][-1]
+    """bpp + lambda MSE of real files of `val` after the last step, the mean over rates; None if it is not finite.
+
+    Lambda is the method's own, or COMMON_LAMBDA where the method's is not for the squared error.
+    """
+    line = [line for line in lines_of(run_folder) if "val/loss" in line][-1]
+    loss = line["val/loss"]
+    if json.loads((run_folder / "config.json").read_text())["loss"]["distortion"] != "mse":
+        bpp = {name.removeprefix("val/bpp"): value for name, value in line.items() if name.startswith("val/bpp")}
+        mse = [255**2 * 10 ** (-line[f"val/psnr{rate}"] / 10) for rate in bpp]
+        loss = (math.fsum(bpp.values()) + COMMON_LAMBDA * math.fsum(mse)) / len(bpp)
     return loss if math.isfinite(loss) else None
 
 

@@ -6,8 +6,8 @@
     python scripts/studies/train_all.py --full                            # full-size runs as commands, with their cost
 
 1. Each model is timed alone for a few steps, with the threads that training gets (times.json).
-2. Each method is trained for an eighth of the budget with each learning rate; the least loss on `val` decides
-   (learning_rates.json). The loss is bpp + lambda MSE, or lambda bpp + MSE, of real files.
+2. Each method is trained for an eighth of the budget with each learning rate; the least bpp + lambda MSE of real files
+   of `val` decides (learning_rates.json).
 3. Equal pairs (runs NAME-pairs): every model sees as many pairs as every other. Equal time (NAME-seconds): every model
    takes as many steps as fit into the same number of seconds by its time of a step; validation does not count.
 4. The commands that evaluate are printed, or run with --evaluate.

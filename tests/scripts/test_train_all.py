@@ -21,7 +21,7 @@ from modules.codec import build_codec
 from scripts.studies import train_all
 from scripts.studies.full_size import operations, table
 from scripts.studies.methods import METHODS, MOST_RECEIVER, MOST_SENDER, Method
-from scripts.studies.study import Study, last_step
+from scripts.studies.study import Study, last_step, validation_loss
 from utils.configio import parse_command_line, preset_named
 from utils.errors import ConfigError, ProjectError
 from utils.training.stopping import StopRequest
@@ -76,15 +76,15 @@ def parameters(codec: nn.Module) -> tuple[int, int]:
 
 def test_each_of_several_rates_is_a_setting_of_its_own() -> None:
     configs = [parse_command_line([*METHODS["ndsc"].arguments(rate), *DATA])[0] for rate in range(4)]
-    bpp = [config.model.bits / 4**config.model.halvings for config in configs]
+    bpp = [config.model.bpp for config in configs]
     assert bpp == sorted(set(bpp)), "the rates rise"
 
 
 def test_full_size_runs_are_commands_with_their_cost() -> None:
     text = table(["ndsc"])
-    each = operations(preset_named("ndsc"))
+    each = operations(preset_named("ndsc_prior"))
     hours = 4 * 50_000 * 32 * each / 8e12 / 3600
-    assert f"| ndsc | 4 | 32 | 50,000 | {each / 1e9:,.0f} | {hours:,.0f} |" in text
+    assert f"| ndsc_prior | 4 | 32 | 50,000 | {each / 1e9:,.0f} | {hours:,.0f} |" in text
     assert text.count("accelerate launch train.py") == 4 and text.count("--num_processes 8") == 4
     assert "--train.batch-size" not in text, "8 GPUs share a batch of 32 as it is"
 
@@ -114,6 +114,14 @@ def test_the_learning_rate_with_the_least_loss_is_chosen_once_all_were_tried(tmp
     assert [task.lr for task in study.training("pairs", "ours")] == [1e-4]
 
 
+def test_losses_in_other_units_than_the_squared_error_are_compared_by_one_lambda(tmp_path: Path) -> None:
+    line = {"step": 5, "val/loss": 900.0, "val/bpp@0": 0.1, "val/psnr@0": 20.0, "val/bpp@1": 0.5, "val/psnr@1": 30.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + '\n{"step"')
+    for distortion, expected in (("mse", 900.0), ("l1", 0.3 + 0.0016 * 255**2 * (0.01 + 0.001) / 2)):
+        (tmp_path / "config.json").write_text(json.dumps({"loss": {"distortion": distortion}}))
+        assert validation_loss(tmp_path) == pytest.approx(expected)
+
+
 def test_a_study_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
     Study(options(tmp_path))
     Study(options(tmp_path, methods=["ours"]))
@@ -136,6 +144,7 @@ if given["--preset"] == "broken":
     sys.exit("error: nothing works.")
 run.mkdir(parents=True, exist_ok=True)
 asked = []
+(run / "config.json").write_text(json.dumps({"loss": {"distortion": "mse"}}))
 signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
 for step in range(1, steps + 1):
     time.sleep(SLEEP)

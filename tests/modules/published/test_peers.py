@@ -321,12 +321,12 @@ def test_ldmic_uses_one_encoder_for_both_views() -> None:
 
 def test_ndsc_models_of_several_codebooks_are_one_curve(tmp_path: Path) -> None:
     paths = []
-    for bits in (5, 3):
-        config = changed("ndsc", "model", bits=bits)
+    for bits, halvings in ((5, 3), (3, 3), (2, 2)):
+        config = changed("ndsc", "model", bits=bits, halvings=halvings)
         codec = build_codec(config)
         codec.freeze()
-        paths.append(str(tmp_path / f"{bits}.safetensors"))
+        paths.append(str(tmp_path / f"{bits}_{halvings}.safetensors"))
         save_checkpoint(Path(paths[-1]), codec, config, 1)
     models = describe_models(paths)
-    assert [model.label for model in models] == ["ndsc", "ndsc"]
-    assert models[1].place < models[0].place
+    assert [model.label for model in models] == ["ndsc"] * 3
+    assert models[1].place < models[0].place < models[2].place, "3/64, 5/64 and 2/16 bpp"

@@ -21,12 +21,12 @@ COMMON = (
 )
 """Options of every method; augmentation is crops and flips, as published."""
 SMALL = (
-    "--model.latent 280 --model.hyper 128 --model.hyper-width 192 --model.embedding 128 --model.analysis-blocks 1 1 2 "
+    "--model.latent 272 --model.hyper 128 --model.hyper-width 192 --model.embedding 128 --model.analysis-blocks 1 1 2 "
     "--model.analysis-channels 64 144 208 --model.side-channels 48 96 160 --model.synthesis-channels 72 144 208 "
     "--model.unet-channels 72 128 192 --diffusion.start-fraction 0.75 --diffusion.denoise-fraction 0.25 "
     "--loss.rate-warmup 50"
 )
-"""The architecture of the preset `small` but for 280 channels of y instead of 320, and its first stage of training."""
+"""The architecture of the preset `small` but for 272 channels of y instead of 320, and its first stage of training."""
 SAMPLED = "--model.dim 16 --diffusion.steps 20 --loss.perceptual effnet --loss.perceptual-weight 0.45"
 """Published: 64 channels; 200 steps of decoding, and 65 by x-prediction; 0.9 of LPIPS on VGG16, which would take four
 times as long as all else. Ours weighs the same errors about half as much (`modules/perceptual.py`)."""
@@ -54,19 +54,19 @@ class Method:
 
 
 METHODS = {
-    "ours": Method("demo", 0, 0, SMALL),
-    "ndic_bls17": Method("ndic_bls17_vr", 0, 0, "--model.channels 96"),
-    "ndic_bmshj18": Method("ndic_bmshj18_vr", 0, 0, "--model.channels 96"),
+    "ours": Method("demo", 3_983_824, 6_721_429, SMALL),
+    "ndic_bls17": Method("ndic_bls17_vr", 734_208, 1_691_235, "--model.channels 96"),
+    "ndic_bmshj18": Method("ndic_bmshj18_vr", 1_826_784, 2_783_811, "--model.channels 96"),
     # Published: 192 channels and 256 values a token; at that width a pair takes half a minute.
-    "ndic_cam": Method("ndic_cam_vr", 0, 0, "--model.channels 64 --model.attention 64 --model.heads 4"),
-    "ldmic": Method("ldmic_vr", 0, 0, "--model.channels 96"),
-    "dsin": Method("dsin", 0, 0, "--model.channels 48", tuple(f"--loss.lmbda {x}" for x in (3, 8, 20, 50))),
+    "ndic_cam": Method("ndic_cam_vr", 329_728, 2_040_675, "--model.channels 64 --model.attention 64 --model.heads 4"),
+    "ldmic": Method("ldmic_vr", 2_841_488, 5_113_811, "--model.channels 96"),
+    "dsin": Method("dsin", 760_878, 1_547_919, "--model.channels 48", tuple(f"--loss.lmbda {x}" for x in (3, 8, 20, 50))),
     "ndsc": Method(
-        "ndsc_prior", 0, 0,
+        "ndsc_prior", 1_072_560, 1_761_971,
         rates=tuple(f"--model.halvings {halvings} --model.bits {bits}" for halvings in (3, 2) for bits in (4, 8)),
     ),
-    "dicm": Method("dicm_paper_vr", 0, 0, SAMPLED),
-    "dicm_no_side": Method("dicm_no_side_vr", 0, 0, SAMPLED),
-    "cdc_eps": Method("cdc_eps_vr", 0, 0, SAMPLED),
-    "cdc_x": Method("cdc_x_vr", 0, 0, f"{SAMPLED} --model.finest-context 16"),
+    "dicm": Method("dicm_paper_vr", 722_848, 4_046_953, SAMPLED),
+    "dicm_no_side": Method("dicm_no_side_vr", 722_848, 3_186_150, SAMPLED),
+    "cdc_eps": Method("cdc_eps_vr", 722_848, 3_186_150, SAMPLED),
+    "cdc_x": Method("cdc_x_vr", 722_848, 3_199_891, f"{SAMPLED} --model.finest-context 16"),
 }  # fmt: skip

@@ -108,4 +108,6 @@ def up(hidden: int, halvings: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for n in reversed(range(halvings)):
         layers += [upsample(hidden * 2 ** (n + 1), hidden * 2**n), nn.GELU()]
-    return nn.Sequential(*layers, nn.Conv2d(hidden, 3, 3, padding=1))
+    last = nn.Conv2d(hidden, 3, 3, padding=1)
+    nn.init.constant_(last.bias, 0.5)  # type: ignore[arg-type]  # Images begin grey: outside [0, 1] they are clamped.
+    return nn.Sequential(*layers, last)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import Parser, run, with_bar
+from utils.cli import Parser, bar, run
 
 
 def main() -> int:
@@ -98,7 +98,7 @@ def main() -> int:
     data = read_whole(arguments.file, largest_file(max_pixels))
     side = None if arguments.side is None else read_image(arguments.side, side=True)
     codec = load_decoder(arguments.ckpt, arguments.side, **coding)
-    codec.walk = with_bar("decoding", "part")
+    codec.walk = bar("decoding", "part")
     try:
         x_hat = codec.decompress(data, None if side is None else to_float(side), **options)
     except BitstreamError as error:

@@ -8,7 +8,8 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from utils.errors import ProjectError, explain
@@ -43,23 +44,11 @@ class Parser(argparse.ArgumentParser):
         super().error(f"{message}. {DASH}" if dashed else message)
 
 
-def bar(total: int, label: str, unit: str) -> Any:
-    """A progress bar (tqdm) on a terminal, which appears after DELAY."""
+def bar(label: str, unit: str) -> Callable[..., Any]:
+    """tqdm's progress bar, on a terminal and after DELAY; called with a sequence, or with total=N and updated."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, unit=unit, leave=False, disable=None, delay=DELAY)
-
-
-def with_bar(label: str, unit: str) -> Callable[[Sequence[Any]], Iterator[Any]]:
-    """Goes through a sequence with a `bar`."""
-
-    def walk(items: Sequence[Any]) -> Iterator[Any]:
-        with bar(len(items), label, unit) as progress:
-            for item in items:
-                yield item
-                progress.update()
-
-    return walk
+    return partial(tqdm, desc=label, unit=unit, leave=False, disable=None, delay=DELAY)
 
 
 def run(main: Callable[[], int | None]) -> None:

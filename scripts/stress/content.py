@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.cli import Parser, run, with_bar
+from utils.cli import Parser, bar, run
 
 HEIGHT, WIDTH = 128, 256
 Image = NDArray[np.uint8]
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     codec = load_checkpoint(arguments.ckpt).codec
     lines = []
-    for name, x in with_bar("coding", "picture")([*pictures().items()]):
+    for name, x in bar("coding", "picture")([*pictures().items()]):
         data = codec.compress(to_float(x), arguments.rate)
         x_hat = to_uint8(codec.decompress(data, to_float(np.roll(x, -4, axis=1))))
         quality = psnr(x, x_hat)

@@ -66,10 +66,10 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("cdc_eps --model.latent 32", r"Codec cdc .* no setting model\.latent; it is read by codec diffusion"),
+        ("cdc_eps --model.latent 32", r"Codec cdc .* no setting model\.latent; it is read by diffusion"),
         ("cdc_eps --diffusion.sampled-steps 3", r"Codec cdc .* no setting diffusion\.sampled_steps"),
         ("dicm_paper --loss.lambda-max=0.1", r"Codec dicm .* no setting loss\.lambda_max"),
-        ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by codecs cdc and dicm"),
+        ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by cdc and dicm"),
         ("small --loss.lmbda 0.5", r"loss\.lmbda is 0\.5, but codec diffusion does not read it with model\.variable_"),
         ("small --model.no-variable-rate --loss.rates 0.5 0.5", r"loss\.rates is 0\.5, 0\.5, but codec diffusion"),
         ("small --model.no-variable-rate --model.mean-before-gain", r"model\.mean_before_gain is True"),
@@ -202,8 +202,6 @@ def as_before(config: Config, **model: Any) -> dict[str, Any]:
     }
     values = old | {section: fields | old[section] for section, fields in extra.items()}
     values["model"] |= model
-    parts = values["train"].pop("parts")
-    values["train"] |= {"receiver_only": parts != "all", "denoiser_only": parts == "denoiser"}
     return values
 
 
@@ -217,16 +215,6 @@ def test_a_configuration_of_before_is_read_and_resumed(name: str, tmp_path: Path
     run = RunFolder(tmp_path, config, writes=True)
     (run.path / "config.json").write_text(json.dumps(values))
     RunFolder(tmp_path, config, writes=True)
-
-
-@pytest.mark.parametrize(
-    ("receiver_only", "denoiser_only", "parts"),
-    [(False, False, "all"), (True, False, "receiver"), (False, True, "denoiser"), (True, True, "denoiser")],
-)
-def test_two_switches_of_before_are_the_parts_that_train(receiver_only: bool, denoiser_only: bool, parts: str) -> None:
-    values = as_before(tiny_config())
-    values["train"] |= {"receiver_only": receiver_only, "denoiser_only": denoiser_only}
-    assert read_config(values).train.parts == parts
 
 
 @pytest.mark.parametrize(
@@ -264,52 +252,15 @@ def test_settings_that_were_read_still_count(tmp_path: Path) -> None:
         read_config(values)
 
 
-def with_a_mixture(augment: dict[str, Any] | None = None, **weights: float) -> dict[str, Any]:
-    """JSON as it was while data.mixture had a weight for each source, and data.augment the scales of all."""
-    values: dict[str, Any] = as_before(tiny_config())
-    old = ("height", "width", "flip", "brightness", "contrast", "saturation", "exposure")
-    fields = {name: value for name, value in values["data"]["augment"].items() if name in old}
+def test_how_a_codec_was_trained_before_does_not_keep_it_from_loading() -> None:
+    values = as_before(tiny_config())
     values["data"] = {
         "dataset": "folder",
-        "mixture": dict.fromkeys(("kitti", "cityscapes", "folder", "synthetic", "builtin"), 0.0) | weights,
-        "kitti_root": "K",
-        "cityscapes_root": "C",
-        "folder_root": "F",
-        "protocol": "ndic",
-        "augment": fields | {"scale_min": 1.0, "scale_max": 1.0, "scaled": 1.0} | (augment or {}),
-        "mismatched": 0.1,
-        "workers": 3,
-        "val_limit": 5,
+        "mixture": {"folder": 0.9, "synthetic": 0.1},
+        "augment": {"height": 64, "width": 64, "scale_min": 1.0, "scale_max": 2.0, "scaled": 0.5},
     }
-    return values
-
-
-@pytest.mark.parametrize(
-    ("augment", "weights", "sets"),
-    [
-        ({}, {}, ()),
-        ({"scaled": 0.0, "scale_max": 2.0}, {}, ()),
-        (
-            {"scaled": 0.0},
-            {"folder": 0.9, "synthetic": 0.1},
-            (MixConfig("folder", "folder", weight=0.9), MixConfig("synthetic", "synthetic", weight=0.1)),
-        ),
-        (
-            {"scaled": 0.25, "scale_max": 2.0},
-            {},
-            (
-                MixConfig("folder", "folder", weight=0.75),
-                MixConfig("folder_scaled", "folder", weight=0.25, scale_max=2.0),
-            ),
-        ),
-        ({"scale_min": 0.5}, {"kitti": 2.0}, (MixConfig("kitti_scaled", "kitti", weight=2.0, scale_min=0.5),)),
-    ],
-)
-def test_a_mixture_of_before_is_sets_of_pictures(augment, weights, sets):
-    data = read_config(with_a_mixture(augment, **weights)).data
-    assert data.mix == sets and data.val == ()
-    assert (data.folder_root, data.protocol, data.mismatched, data.workers) == ("F", "ndic", 0.1, 3)
-    assert data.augment == AugmentConfig(height=64, width=64)
+    values["train"] |= {"receiver_only": True, "denoiser_only": True}
+    assert read_config(values, fill=True).data == DataConfig("folder", augment=AugmentConfig(height=64, width=64))
 
 
 def test_configurations_that_differ_in_what_nothing_reads_are_one_experiment() -> None:

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from data.images import read_image
 from data.pair import Pair, PairSource
-from utils.coding.limits import set_tile_rows
 from utils.evaluation import anchors
 from utils.evaluation.coders import AnchorCoder, Coder, ModelCoder
 from utils.evaluation.plan import Model, Point
@@ -23,7 +22,7 @@ from utils.evaluation.side import SideImages
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import png_bytes, write_json
 from utils.metrics import MetricSuite
-from utils.training.precision import set_decoding_precision
+from utils.training.precision import set_decoding_precision, set_tile_rows
 
 T = TypeVar("T")
 Encoded = tuple[int, float | None, float]
@@ -61,8 +60,7 @@ class Sweep:
             mine = [point for point in points if point.model == place]
             if self._uncoded(mine):
                 codec = model.codec.to(device)
-                if tile_rows is not None:
-                    set_tile_rows(codec, tile_rows)
+                set_tile_rows(codec, tile_rows)
                 set_decoding_precision(codec, precision)
                 coder = ModelCoder(codec, device)
                 coder.warm_up(self._source[0].x, mine[0])

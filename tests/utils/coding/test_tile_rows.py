@@ -13,9 +13,9 @@ from modules import tiling
 from modules.codec import build_codec
 from modules.tiling import Strip
 from utils.coding.batch_coding import RateChoice, load_decoder, load_encoder
-from utils.coding.limits import set_tile_rows
 from utils.errors import ConfigError
 from utils.images import to_uint8
+from utils.training.precision import set_tile_rows
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -30,17 +30,11 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             epilog=f"{DASH}.",
         )
-        self._given: list[str] = []
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """See argparse, which calls this for `parse_args` too."""
-        self._given = [*(sys.argv[1:] if args is None else args)]
-        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with status 2; with a word for names that look like options."""
         options = self._option_string_actions
-        dashed = [word for word in self._given if re.match(r"-[^-\d.]", word) and word.split("=")[0] not in options]
+        dashed = [word for word in sys.argv[1:] if re.match(r"-[^-\d.]", word) and word.split("=")[0] not in options]
         super().error(f"{message}. {DASH}" if dashed else message)
 
 

@@ -62,9 +62,12 @@ def test_names_that_begin_with_a_dash_are_accepted() -> None:
 @pytest.mark.parametrize(
     "arguments", [["-a.png", "b.bin"], ["a.png", "-b.bin"], ["a.png", "b.bin", "--side", "-r.png"]]
 )
-def test_the_usage_error_says_how(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_usage_error_says_how(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["codes", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        parser().parse_args(arguments)
+        parser().parse_args()
     assert stopped.value.code == 2 and capsys.readouterr().err.endswith(f". {DASH}\n")
 
 

@@ -93,7 +93,6 @@ class Compress(CodingTask):
         return (stream.height, stream.width) == _size(job.source)
 
     def make(self, job: Job) -> Sequence[str]:
-        """See Task."""
         changes: list[str] = []
         x = to_float(read_image(job.source, changes=changes))
         try:
@@ -122,7 +121,6 @@ class Decompress(CodingTask):
         return (stream.height, stream.width) == size
 
     def make(self, job: Job) -> Sequence[str]:
-        """See Task."""
         data = read_whole(job.source, largest_file(self.max_pixels))
         changes: list[str] = []
         x_side = None if job.side is None else to_float(read_image(job.side, side=True, changes=changes))

@@ -97,20 +97,6 @@ def test_mistake_03_the_perceptual_network_is_not_saved(tiny: Config, tmp_path: 
     assert load_file(held).keys() == load_file(clean).keys()
 
 
-def test_checkpoints_older_than_a_field_still_load(file: Path) -> None:
-    """A field that later versions add takes its default; what a file says is never overridden."""
-
-    def forget(_: dict[str, Tensor], data: dict[str, str]) -> None:
-        config = json.loads(data["config"])
-        del config["train"]["keep"]
-        config["train"]["lr"] = 0.5
-        data["config"] = json.dumps(config)
-
-    rewrite(file, forget)
-    loaded = load_checkpoint(file).config
-    assert loaded.train.keep == Config().train.keep and loaded.train.lr == 0.5
-
-
 def test_mistake_11_a_wrong_checkpoint_never_loads_in_silence(file: Path) -> None:
     """Missing, unknown, mis-shaped, mistyped and non-finite weights: each one is an error of one sentence."""
     good = file.read_bytes()

@@ -235,23 +235,6 @@ def test_a_setting_that_became_a_constant_must_have_had_its_value(setting: str, 
         read_config(values)
 
 
-def test_settings_that_were_read_still_count(tmp_path: Path) -> None:
-    values = as_before(PRESETS["small"])
-    values["loss"]["lmbda"] = 0.5
-    RunFolder(tmp_path, PRESETS["small"], writes=True)
-    known = tmp_path / "small" / "config.json"
-    known.write_text(json.dumps(values))
-    RunFolder(tmp_path, PRESETS["small"], writes=True)
-    values["model"]["latent"] = 64
-    known.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match=r"model\.latent = 64, and now it is 320"):
-        RunFolder(tmp_path, PRESETS["small"], writes=True)
-    values = as_before(PRESETS["small"])
-    values["loss"]["lambda_on"] = "rate"
-    with pytest.raises(ConfigError, match=r"loss.lambda_on is rate, and this version has only distortion"):
-        read_config(values)
-
-
 def test_how_a_codec_was_trained_before_does_not_keep_it_from_loading() -> None:
     values = as_before(tiny_config())
     values["data"] = {

@@ -129,14 +129,6 @@ def test_bad_right_image_is_found_before_decoding(root, tmp_path, data, message,
     assert source[0].id == "a"
 
 
-def test_transparency_is_found_by_decoding(root: Path) -> None:
-    write(root / "train" / "right" / "b9.png", encode(np.dstack([noise(), noise()[..., :1]])))
-    source = open_source("folder", split="train", root=root)
-    verify(source)
-    with pytest.raises(DataError, match=r"right/b9\.png has transparent pixels"):
-        verify(source, decode=True)
-
-
 @pytest.mark.parametrize("decode", [False, True])
 def test_what_reading_changes_is_told_once_a_kind(root: Path, decode: bool, caplog: pytest.LogCaptureFixture) -> None:
     for side in ("left", "right"):

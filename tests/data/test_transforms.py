@@ -125,9 +125,3 @@ def test_exposure_differs_between_the_views() -> None:
     levels = np.array([(p.x[0, 0, 0], p.x_side[0, 0, 0]) for p in out]).astype(int)
     assert levels.min() >= 90 and levels.max() <= 110
     assert np.abs(levels[:, 0] - levels[:, 1]).max() > 5
-
-
-def test_same_generator_state_gives_the_same_pair() -> None:
-    one, two = (Augment(EVERYTHING)(street(), rng(7), scales=(0.5, 1.0)) for _ in range(2))
-    np.testing.assert_array_equal(one.x, two.x)
-    np.testing.assert_array_equal(one.x_side, two.x_side)

@@ -11,7 +11,7 @@ import torch
 from image_files import SAMPLE
 from PIL import Image
 from reference_decoder import Layer, hyper_synthesis
-from tiny import batch_of_pairs, smooth_pair, tiny_config, untrained_codec
+from tiny import batch_of_pairs, smooth_pair
 from torch import Tensor, nn
 
 from modules.bitstream import Bitstream, pack
@@ -178,25 +178,6 @@ def test_the_side_image_matters_and_may_be_missing(tiny_codec: Codec) -> None:
     assert torch.equal(tiny_codec.decompress(data, None), none)
 
 
-def test_decoding_without_a_side_image_needs_a_model_trained_for_it() -> None:
-    x, x_side = smooth_pair()
-    codec = untrained_codec(model={"side_dropout": 0.0})
-    data = codec.compress(x, 0.5)
-    assert codec.needs_side and not codec.accepts_no_side
-    with pytest.raises(ValueError, match="without side dropout"):
-        codec.decompress(data, None)
-    codec.decompress(data, x_side)
-
-
-def test_a_codec_without_side_information_takes_none() -> None:
-    x, x_side = smooth_pair()
-    codec = untrained_codec(model={"fusion": "none"})
-    data = codec.compress(x, 0.5)
-    assert not codec.needs_side and codec.accepts_no_side
-    assert torch.equal(codec.decompress(data, None), codec.decompress(data, x_side))
-    assert codec.name != untrained_codec().name
-
-
 def test_arguments_out_of_range_say_so(tiny_codec: Codec) -> None:
     x, x_side = smooth_pair()
     data = tiny_codec.compress(x, 0.5)
@@ -221,17 +202,6 @@ def test_arguments_out_of_range_say_so(tiny_codec: Codec) -> None:
     for arguments, words in (({"steps": 0}, "steps is 0"), ({"gamma": -0.1}, "gamma"), ({"gamma": 1.5}, "gamma")):
         with pytest.raises(ValueError, match=words):
             tiny_codec.decompress(data, x_side, **arguments)  # type: ignore[arg-type]
-
-
-def test_a_fixed_rate_codec_takes_no_rate() -> None:
-    codec = untrained_codec(model={"variable_rate": False})
-    x, x_side = smooth_pair()
-    assert codec.lmbda == tiny_config().loss.lmbda and not codec.variable_rate
-    data = codec.compress(x)
-    assert torch.equal(decoded_latent(codec, data), codec.code(x, None).y_hat)
-    assert codec.decompress(data, x_side).shape == x.shape
-    with pytest.raises(ValueError, match="fixed-rate"):
-        codec.compress(x, 0.5)
 
 
 def test_rate_levels_cover_one_byte(tiny_codec: Codec) -> None:

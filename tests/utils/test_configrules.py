@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from script_files import one_line
 from tiny import tiny_config
+from tiny_methods import tiny_method
 from tiny_paper import tiny_paper
 
 import train
@@ -171,6 +172,32 @@ def test_impossible_settings_are_errors(fields: dict[str, dict[str, Any]], messa
     validate(tiny_config())
     with pytest.raises(ConfigError, match=message):
         validate(with_fields(tiny_config(), **fields))
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields", "message"),
+    [
+        ("cdc_eps", {"model": {"fusion": "add"}}, "fusion"),
+        ("cdc_eps", {"model": {"dim": 0}}, "dim"),
+        ("cdc_eps", {"diffusion": {"schedule": "cosine_offset"}}, "linear"),
+        ("cdc_x", {"diffusion": {"timesteps": 0}}, "timesteps"),
+        ("cdc_x", {"diffusion": {"schedule": "linear", "timesteps": 1}}, "as many as diffusion.steps"),
+        ("cdc_x", {"diffusion": {"schedule": "cosine"}}, "continuous in time"),
+        ("dicm_paper", {"model": {"finest_context": 0}}, "finest_context"),
+        ("ndic_cam", {"model": {"height": 128}}, "made for 64x128 alone"),
+        ("ndic_cam", {"model": {"width": 72}}, "multiples of 64"),
+        ("ndsc", {"model": {"bits": 0}}, r"model.bits is 0; it must lie in \[1, 16\]"),
+        ("ldmic", {"train": {"parts": "denoiser"}}, "codec ldmic has none"),
+        ("ldmic", {"loss": {"lambda_min": 1e-3}}, "variable_rate False"),
+        ("ldmic_vr", {"loss": {"lmbda": 0.5}}, "variable_rate True"),
+        ("dsin", {"loss": {"disparity_weight": 0.1}}, "it matches nothing"),
+    ],
+)
+def test_settings_that_published_codecs_cannot_have(preset: str, fields: dict[str, Any], message: str) -> None:
+    config = tiny_method(preset)
+    validate(config, config)
+    with pytest.raises(ConfigError, match=message):
+        validate(with_fields(config, **fields), config)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a"])

@@ -1,6 +1,5 @@
 """The published networks of CDC and DICM: sizes, shapes, use of context, and one definition of time."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -8,13 +7,9 @@ from torch import nn
 from modules.integer import IntegerSynthesis
 from modules.published.layers import ChannelNorm, LinearAttention
 from modules.published.transforms import (
-    PaperAnalysis,
-    PaperHyperAnalysis,
     PaperHyperSynthesis,
-    PaperSynthesis,
     hyper_synthesis_layers,
 )
-from modules.published.unet import PaperUNet
 
 META = torch.device("meta")
 SIZES = [(128, 256), (64, 64), (192, 320)]
@@ -43,25 +38,6 @@ def test_hyper_synthesis_stays_exact_in_integers() -> None:
     exact = h_s.integer_forward(z_hat * 2.0**8, level) / 2**8
     assert exact.shape == (1, 512, 4, 8)
     torch.testing.assert_close(exact.float(), h_s(z_hat.float(), level), rtol=0, atol=2 / 2**8)
-
-
-@pytest.mark.parametrize(("height", "width"), SIZES)
-def test_shapes_at_the_published_widths(height: int, width: int) -> None:
-    with META:
-        x, t = torch.empty(2, 3, height, width), torch.empty(2)
-        y = PaperAnalysis()(x)
-        z = PaperHyperAnalysis()(y)
-        parameters = PaperHyperSynthesis()(z)
-        synthesis = PaperSynthesis()
-        contexts = synthesis(y)
-        out = PaperUNet(context_channels=synthesis.context_channels)(x, t, contexts)
-    assert y.shape == (2, 256, height // 16, width // 16)
-    assert z.shape == (2, 256, height // 64, width // 64)
-    assert parameters.shape == (2, 512, height // 16, width // 16)
-    assert [c.shape for c in contexts] == [
-        (2, channels, height >> i, width >> i) for i, channels in enumerate((3, 64, 128, 192))
-    ]
-    assert out.shape == x.shape
 
 
 def test_channel_norm_is_layer_norm_over_channels() -> None:

@@ -2,7 +2,7 @@
 
 `accelerate launch train.py` trains DEFAULT; `--preset NAME` another preset; `--field.path VALUE` sets any field, for
 example `--train.batch-size 32 --data.dataset cityscapes`. `--dry-run` prints the result. Each family of codecs has
-sections of its own (SECTIONS; `modules/published/settings.py` has those that only published codecs read), so that a codec
+sections of its own (SECTIONS; `modules/published/settings.py` has those that only published codecs read), so a codec
 cannot be given what it does not read; `utils/configrules.py` holds the rest.
 """
 

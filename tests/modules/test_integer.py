@@ -73,10 +73,9 @@ def reference(layer: IntegerConv, x: Tensor, level: int) -> np.ndarray:
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "none"])
 @pytest.mark.parametrize(("kernel", "upsample"), [(3, 1), (3, 2), (1, 1), (5, 2), (1, 2), (3, 3), (5, 4)])
-@pytest.mark.parametrize("high", [ACTIVATION_LIMIT, 3000])
-def test_equals_arithmetic_in_unbounded_integers(activation: str, kernel: int, upsample: int, high: int) -> None:
+def test_equals_arithmetic_in_unbounded_integers(activation: str, kernel: int, upsample: int) -> None:
     layer = conv(LayerSpec(5, 3, kernel, upsample, activation), levels=256)  # type: ignore[arg-type]
-    x = activations(2, 5, 3, 4, high=high)
+    x = torch.cat([activations(1, 5, 3, 4), activations(1, 5, 3, 4, high=3000)])
     levels = torch.tensor([0, 255 - 18])
     out = layer.integer_forward(x, levels)
     assert out.dtype == torch.float64 and out.shape == (2, 3, 3 * upsample, 4 * upsample)

@@ -1,9 +1,7 @@
 """One place says which settings can be together: nothing impossible, and nothing that would be ignored."""
 
-import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +28,6 @@ from utils.configrules import (
 from utils.errors import ConfigError
 from utils.metrics.image import MsSsimDb
 from utils.migrate import migrate
-from utils.run import RunFolder
 
 
 def with_fields(config: Config, **parts: dict[str, Any]) -> Config:
@@ -232,16 +229,12 @@ def as_before(config: Config, **model: Any) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_configuration_of_before_is_read_and_resumed(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["small", "small_no_side_mean", "dicm_paper", "cdc_x", "ndsc"])
+def test_a_configuration_of_before_is_read(name: str) -> None:
     """What its codec never read may have had any value."""
     config = PRESETS[name]
     idle = {"dim": 7} if config.model.codec == "diffusion" else {"latent": 7}
-    values = as_before(config, **idle)
-    assert read_config(values) == config and migrate(to_dict(config)) == to_dict(config)
-    run = RunFolder(tmp_path, config, writes=True)
-    (run.path / "config.json").write_text(json.dumps(values))
-    RunFolder(tmp_path, config, writes=True)
+    assert read_config(as_before(config, **idle)) == config and migrate(to_dict(config)) == to_dict(config)
 
 
 @pytest.mark.parametrize(

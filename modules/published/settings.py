@@ -83,10 +83,10 @@ class PaperDiffusionConfig:
     """The noise process and the sampling of `cdc` and `dicm`."""
 
     prediction: Literal["x0", "epsilon", "v"] = "epsilon"
-    schedule: Literal["cosine", "linear", "cosine_offset"] = "linear"
-    """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
+    schedule: Literal["linear", "cosine_offset"] = "linear"
+    """Tables of betas, linear or Nichol and Dhariwal's, with its offset."""
     timesteps: int = 20_000
-    """Number of discrete noise levels; 0: continuous time (cosine only)."""
+    """Number of discrete noise levels."""
     max_weight: float = 100.0
     """Upper bound of the weight (alpha / sigma)^2 of an x0 error."""
     steps: int = 200

@@ -51,13 +51,13 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from data.images import read_image
+    from data.tensors import to_float
     from modules.budget import TRIES
     from utils.checkpoint import find_model_file
     from utils.coding.batch import check_workers
     from utils.coding.batch_coding import RateChoice, compress_folder, load_encoder
     from utils.errors import ConfigError
     from utils.files import MANIFEST, write_whole
-    from utils.images import to_float
     from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
 
     choice = RateChoice(arguments.rate, arguments.bytes, arguments.bpp)

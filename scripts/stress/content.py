@@ -61,9 +61,9 @@ def psnr(x: Image, x_hat: Image) -> float:
 
 def main() -> None:
     """Print the table; raises ProjectError with what to do."""
+    from data.tensors import to_float, to_uint8
     from utils.checkpoint import load_checkpoint
     from utils.evaluation import anchors
-    from utils.images import to_float, to_uint8
 
     parser = Parser(__doc__)
     parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")

@@ -13,12 +13,12 @@ from script_files import one_line
 from tiny import smooth_pair
 
 from data.images import read_image
+from data.tensors import to_uint8
 from modules.codec import Codec
 from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
 from utils.evaluation import sweep
 from utils.evaluation.pipeline import evaluate
-from utils.images import to_uint8
 from utils.training.precision import set_decoding_precision
 from utils.training.validation import psnr
 

@@ -12,6 +12,7 @@ import torch
 from data.files.picture_formats import EXTENSIONS
 from data.images import check_image, read_image
 from data.pair import MAX_SIDE
+from data.tensors import to_float, to_uint8
 from modules.bitstream import largest_file
 from modules.budget import budget_bytes, compress_within
 from modules.codec import Codec
@@ -19,7 +20,6 @@ from utils.checkpoint import find_model_file, load_checkpoint
 from utils.coding.batch import Job, Task, files_by_stem, run_batch
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
-from utils.images import to_float, to_uint8
 from utils.outputs import keep_settings, refuse_foreign_folder, refuse_overwriting
 from utils.training.precision import resolve, set_decoding_precision, set_tile_rows
 

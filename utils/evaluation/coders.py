@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.tensors import to_float, to_uint8
 from modules.codec import Codec
 from utils.evaluation import anchors
 from utils.evaluation.plan import Point
-from utils.images import to_float, to_uint8
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")

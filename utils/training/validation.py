@@ -10,11 +10,11 @@ import torch
 
 from config import BaseLossConfig, Config, LossConfig
 from data.pair import PairSource
+from data.tensors import to_float, to_uint8
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
 from utils.cli import bar
 from utils.files import png_bytes, write_whole
-from utils.images import to_float, to_uint8
 
 
 def rates_of(loss: LossConfig) -> tuple[float, ...]:

@@ -10,11 +10,11 @@ from image_files import encode, mpo, png16, write
 from tiny import smooth_pair
 
 from data.images import read_image
+from data.tensors import to_float, to_uint8
 from utils.checkpoint import load_checkpoint
 from utils.coding.batch import DEAD, Job, files_by_stem, outcomes
 from utils.coding.batch_coding import Compress, Decompress, RateChoice, compress_folder, decompress_folder
 from utils.errors import ConfigError, DataError
-from utils.images import to_float, to_uint8
 from utils.outputs import keep_settings
 
 DECODING = {"steps": None, "gamma": None, "max_pixels": 10**6}

@@ -6,11 +6,11 @@ from script_files import one_line
 from tiny import smooth_pair, untrained_codec
 from tiny_paper import tiny_paper
 
+from data.tensors import to_uint8
 from modules import tiling
 from modules.codec import build_codec
 from modules.tiling import Strip
 from utils.errors import ConfigError
-from utils.images import to_uint8
 from utils.training.precision import set_tile_rows
 
 

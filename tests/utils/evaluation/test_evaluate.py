@@ -135,7 +135,10 @@ def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evalu
             assert np.array_equal(read_image(decoded), x_hat)
 
 
-@pytest.mark.parametrize("measuring", [False, True], ids=["while coding", "while measuring"])
+@pytest.mark.parametrize(
+    "measuring",
+    [pytest.param(False, id="while coding", marks=pytest.mark.slow), pytest.param(True, id="while measuring")],
+)
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(ckpt, tmp_path, quick, monkeypatch, measuring):
     fields: dict[str, Any] = {"rates": (0.0, 1.0), "anchors": ("jpeg",), "limit": 4}
     evaluate(options(ckpt, tmp_path / "whole", **fields))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import encode, kitti_sample, mpo, noise, png16, smooth, write, write_pairs, zip_folder
+from image_files import encode, mpo, noise, png16, smooth, write, write_pairs, zip_folder
 from PIL import ImageFile
 from sentences import sentence
 
@@ -191,14 +191,3 @@ def test_one_name_in_two_encodings_is_a_clash(root: Path) -> None:
         write(root / "train" / "left" / f"{name}.png", encode(noise()))
     text = error_of(root, look=False)
     assert f"two images named {COMPOSED}" in text and r"'cafe\u0301.png' and 'caf\xe9.png'" in text
-
-
-def test_real_sample() -> None:
-    root = kitti_sample("protocol")
-    counts = {}
-    for split in ("train", "val", "test"):
-        source = open_source("folder", split=split, root=root)
-        verify(source)
-        counts[split] = (len(source), len(set(source.groups)))
-        assert source.ids == sorted(source.ids)
-    assert counts == {"train": (115, 11), "val": (11, 4), "test": (36, 9)}

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from image_files import encode, noise, write
 from processes import python
-from script_files import SCRIPTS, load_script
+from script_files import SCRIPTS
 
 from utils.cli import DASH, Parser
-from utils.errors import DataError
 
 ROOT = SCRIPTS.parent
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
@@ -69,11 +68,3 @@ def test_the_usage_error_says_how(
     with pytest.raises(SystemExit) as stopped:
         parser().parse_args()
     assert stopped.value.code == 2 and capsys.readouterr().err.endswith(f". {DASH}\n")
-
-
-def test_a_script_reads_a_file_of_such_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "-summary.json").write_text("[]")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["results_table", "--", "-summary.json"])
-    with pytest.raises(DataError, match=r"^-summary\.json is no summary of an evaluation \(list"):
-        load_script("results_table").main()

@@ -86,7 +86,7 @@ def _meet(host: str, port: int, rank: int, size: int, numbers: dict[str, int]) -
     thread.join(NOTICE)
     if thread.is_alive():
         print(f"waiting: {_sentence(numbers, 'the others are not here yet')}", file=sys.stderr, flush=True)
-        thread.join(patience)
+        thread.join(patience + NOTICE)  # The store gives up by itself a moment after its limit.
     if reason:
         raise _wrong(numbers, reason)
 

@@ -193,6 +193,11 @@ class BaseLossConfig:
     """What lambda multiplies."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
+    lambda_min: float = 0.0001
+    lambda_max: float = 0.026
+    """Variable rate: the least and the largest lambda, of rate level 0 and 255 or 255 and 0, geometric in between."""
+    rates: tuple[float, ...] = (0.0, 1.0)
+    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     rate_warmup: int = 0
     """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, most channels
     of the latent collapse to zero before the decoder has learnt to use them."""
@@ -216,13 +221,8 @@ class BaseLossConfig:
 
 @dataclass(frozen=True)
 class LossConfig(BaseLossConfig):
-    """The loss of the codec `diffusion`, at one rate or at all."""
+    """The loss of the codec `diffusion` and of those without diffusion."""
 
-    lambda_min: float = 0.0001
-    lambda_max: float = 0.026
-    """Variable rate: lambda at rate level 0 and 255, geometric in between."""
-    rates: tuple[float, ...] = (0.0, 1.0)
-    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     disparity_weight: float = 0.0
     """Weight of the error of fusion `correlation` in finding points of known disparity, in pixels (Huber)."""
 
@@ -232,6 +232,7 @@ class PaperLossConfig(BaseLossConfig):
     """The loss of `cdc` and `dicm`: lambda multiplies the bits, so that it is their papers' beta."""
 
     lambda_on: ClassVar[Literal["distortion", "rate"]] = "rate"
+    lambda_max: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -475,10 +476,16 @@ _PEERS: tuple[Config, ...] = (
         replace(_PAPER_TRAIN, steps=50_000, batch_size=32, lr=2e-4, decay=10_000, lr_floor=0.1, val_every=5_000),
     ),
 )  # fmt: skip
+_PEERS += (replace(_PEERS[-1], name="ndsc_prior", model=NdscModelConfig(prior=True)),)
 _PEERS += tuple(
-    replace(preset, name=f"{preset.name}_vr", model=replace(preset.model, variable_rate=True), loss=LossConfig())
-    for preset in _PEERS
-    if isinstance(preset.model, NdicModelConfig)
+    replace(
+        preset,
+        name=f"{preset.name}_vr",
+        model=replace(preset.model, variable_rate=True),
+        loss=replace(preset.loss, lmbda=BaseLossConfig.lmbda),
+    )
+    for preset in (*_PRESETS, *_PEERS)
+    if isinstance(preset.model, PaperModelConfig | NdicModelConfig)
 )
 
 PRESETS = {preset.name: preset for preset in (*_PRESETS, *_PEERS)}

@@ -20,6 +20,8 @@ class PaperModelConfig:
     """Channels of the finest level, of which all other widths are multiples."""
     finest_context: int = 3
     """Channels of the context at full resolution (published: 3, and 64 for x-prediction)."""
+    variable_rate: bool = False
+    """Whether gain units give all rates, which no paper has; otherwise one model a beta."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,19 @@ class NdscModelConfig:
     fusion: Literal["published"] = "published"
     bits: int = 8
     """Of an index into the codebook, of which each position of y is one: the rate is bits / 4^halvings bpp."""
+    prior: bool = False
+    """Whether indices are predicted from earlier ones, which lowers the rate."""
     halvings: int = 3
     hidden: int = 32
     """Channels at full resolution; each halving doubles them."""
     residual_layers: int = 3
     code: int = 64
     """Channels of y."""
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of plain indices."""
+        return float(self.bits / 4**self.halvings)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
     [
         ("cdc_eps --model.latent 32", r"Codec cdc .* no setting model\.latent; it is read by diffusion"),
         ("cdc_eps --diffusion.sampled-steps 3", r"Codec cdc .* no setting diffusion\.sampled_steps"),
-        ("dicm_paper --loss.lambda-max=0.1", r"Codec dicm .* no setting loss\.lambda_max"),
+        ("dicm_paper --loss.lambda-max=0.1", r"lambda_max is 0\.1, but codec dicm does not read it with model\.v"),
         ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by cdc and dicm"),
         ("small --loss.lmbda 0.5", r"loss\.lmbda is 0\.5, but codec diffusion does not read it with model\.variable_"),
         ("small --model.no-variable-rate --loss.rates 0.5 0.5", r"loss\.rates is 0\.5, 0\.5, but codec diffusion"),

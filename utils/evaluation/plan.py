@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from config import Config, LossConfig
+from config import Config, NdscModelConfig
 from modules.codec import LEVELS, Codec
 from modules.perceptual import NETWORKS
 from utils.checkpoint import Checkpoint, load_checkpoint
@@ -50,19 +50,20 @@ class Model:
     def rates(self) -> tuple[float | None, ...]:
         """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
         loss = self.config.loss
-        if not self.codec.variable_rate or not isinstance(loss, LossConfig):
+        if not self.codec.variable_rate:
             return (None,)
         low, high = loss.rates
         return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
 
     @property
     def place(self) -> tuple[float, ...]:
-        """Where on a curve that several checkpoints share it is: bits of an index, lambda, or the rates trained."""
+        """Where on a curve that several checkpoints share it is: bits of indices, lambda, or the rates trained."""
         loss = self.config.loss
         lmbda = self.codec.lmbda
-        if lmbda is None and isinstance(loss, LossConfig):
+        if lmbda is None:
             return loss.rates
-        return (getattr(self.config.model, "bits", 0), lmbda or 0.0)
+        model = self.config.model
+        return (model.bpp if isinstance(model, NdscModelConfig) else 0.0, lmbda or 0.0)
 
 
 @dataclass(frozen=True)
@@ -242,9 +243,10 @@ def _signature(model: Model) -> str:
     """The configuration without what does not change the method: lambda or another choice of the rate, names, paths."""
     values = to_dict(model.config)
     values["name"] = values["loss"]["lmbda"] = None
-    values["model"].pop("bits", None)
+    for name in ("bits", "halvings"):
+        values["model"].pop(name, None)
     loss = model.config.loss
-    if isinstance(loss, LossConfig) and loss.rates[0] == loss.rates[1]:
+    if loss.rates[0] == loss.rates[1]:
         values["loss"]["rates"] = None
     for path in FREE_TO_CHANGE:
         section, field = path.split(".")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from config import BaseLossConfig, Config, LossConfig
+from config import BaseLossConfig, Config
 from data.pair import PairSource
 from data.tensors import to_float, to_uint8
 from modules.codec import Codec, evaluation_mode
@@ -17,7 +17,7 @@ from utils.cli import bar
 from utils.files import png_bytes, write_whole
 
 
-def rates_of(loss: LossConfig) -> tuple[float, ...]:
+def rates_of(loss: BaseLossConfig) -> tuple[float, ...]:
     """Of a variable-rate model those that are validated: the lowest that is trained, the middle and the highest."""
     low, high = loss.rates
     return tuple(sorted({low, (low + high) / 2, high}))
@@ -46,9 +46,7 @@ def _validate_set(
     `given_up` is asked before each pair; once it is true the result is None.
     """
     loss = config.loss
-    rates: tuple[float | None, ...] = (
-        rates_of(loss) if isinstance(loss, LossConfig) and codec.variable_rate else (None,)
-    )
+    rates: tuple[float | None, ...] = rates_of(loss) if codec.variable_rate else (None,)
     values: dict[str, float] = {}
     losses = []
     strip: list[np.ndarray] = []

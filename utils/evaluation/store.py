@@ -55,6 +55,8 @@ class Row:
     decode_ms: float
     measured: list[str]
     metrics: dict[str, float]
+    container_bytes: int = 0
+    """See `utils.evaluation.container`."""
 
     @property
     def bpp(self) -> float:

@@ -205,7 +205,8 @@ def bd_rate(reference: Curve, test: Curve, metric: str) -> tuple[float | None, s
 def differences(points: Sequence[Mapping[str, Any]], images: Images | None = None) -> list[Difference]:
     """For every metric, each of our curves against every anchor, and against our curves before it.
 
-    A method's curves with further side images are compared with its first curve alone. Single points (side variants) are no curves. With `images` each BD-rate of an image metric has its 95 % interval.
+    A method's curves with further side images are compared with its first curve alone. Single points are no curves.
+    With `images` each BD-rate of an image metric has its 95 % interval.
     """
     wanted: list[tuple[str, Curve, Curve]] = []
     for info in metrics_of(points):

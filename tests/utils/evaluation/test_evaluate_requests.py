@@ -14,8 +14,8 @@ from config import Config
 from data.sources import open_source
 from utils.errors import ConfigError
 from utils.evaluation import anchors, vvc
-from utils.evaluation.container import container_bytes
 from utils.evaluation.coders import ModelCoder
+from utils.evaluation.container import container_bytes
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
 from utils.evaluation.side import SideImages, distort, fit, parse_sides, shuffle

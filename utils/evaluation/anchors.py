@@ -3,6 +3,7 @@
 JPEG, WebP, AVIF and JPEG 2000 come with Pillow; JPEG XL, HEIC and VVC need a package each (EXTRAS). Each is used as
 strongly as is practical (SETTINGS); colour is 4:2:0 where the format is made for it. No metadata is written. JPEG 2000,
 JPEG XL and VVC are raw codestreams, which are files that decoders open; a .jp2 would add 85 bytes to each picture.
+BPG, which is HEVC as in HEIC, is in no package of the Python index.
 """
 
 from __future__ import annotations

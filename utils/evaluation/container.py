@@ -6,7 +6,7 @@ Measured by walking each file's own structure. The container is everything but
     WebP            the payload of the chunk VP8
     AVIF, HEIC      the payload of the box mdat; HEIC's parameter sets lie outside
     JPEG 2000       the body of the tile
-    VVC             the NAL units of slices, picture headers and adaptation parameter sets
+    VVC             the NAL units of slices, picture headers and adaptation parameter sets, with their start codes
     JPEG XL         the file, a raw codestream whose few header bits stand in no bytes of their own: 0 bytes
 
 So quantisation tables, sizes and parameter sets count as container, which favours the anchors. Files of our codecs have
@@ -76,8 +76,12 @@ def _boxes(data: bytes) -> int:
 
 
 def _vvc(data: bytes) -> int:
-    units = re.split(rb"\0?\0\0\1", data)[1:]
-    return sum(len(unit) for unit in units if unit[1] >> 3 in _CODED_UNITS)
+    starts = [match.start() for match in re.finditer(rb"\x00?\x00\x00\x01", data)]
+    coded = 0
+    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        header = data.index(1, start) + 1  # behind the start code; its second byte holds the type (H.266, 7.3.1.2)
+        coded += end - start if data[header + 1] >> 3 in _CODED_UNITS else 0
+    return coded
 
 
 _CODED: dict[str, Callable[[bytes], int]] = {

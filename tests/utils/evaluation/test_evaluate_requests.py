@@ -185,9 +185,9 @@ def test_anchors_are_real_files(name: str) -> None:
             assert (picture.format or "").lower() == {"heic": "heif"}.get(name, name)
     errors = [np.square(anchors.decode(data).astype(float) - image).mean() for data in (small, large)]
     assert errors[1] < errors[0]
-    assert errors[1] < 200, "its colours are right"
-    odd = anchors.decode(anchors.encode(name, image[:33, :65], 80))[:33, :65]
-    assert odd.shape == (33, 65, 3) and np.square(odd.astype(float) - image[:33, :65]).mean() < 200
+    red = np.full((33, 65, 3), (200, 40, 90), np.uint8)
+    decoded = anchors.decode(anchors.encode(name, red, 80))[:33, :65]  # VVC codes even sizes
+    assert decoded.shape == red.shape and np.abs(decoded.astype(int) - red).max() <= 8
 
 
 @pytest.mark.parametrize("name", anchors.NAMES)

@@ -191,7 +191,7 @@ def anchor_rows(pair: Any, quality: int) -> list[Row]:
     from utils.evaluation import anchors
 
     rows = []
-    for name in (name for name in anchors.NAMES if anchors.unavailable(name) is None):
+    for name in (name for name in anchors.DEFAULT if anchors.unavailable(name) is None):
         data = anchors.encode(name, pair.x, quality)
         encode = lambda name=name: anchors.encode(name, pair.x, quality)  # noqa: E731
         rows.append(Row(f"{name} encode", encode, f"{len(data)} bytes"))

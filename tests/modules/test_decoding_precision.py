@@ -71,7 +71,7 @@ def test_the_script_takes_it_for_files_and_for_folders(command, in_this_process,
 
 @pytest.mark.usefixtures("offline", "quick")
 def test_an_evaluation_takes_it_and_says_so(ckpt: Path, tmp_path: Path) -> None:
-    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": "correct"}
+    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": ("correct",)}
     with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
         evaluate(options(ckpt, tmp_path / "out", precision="bf16", tile_rows=256, **request))
     codec = coder.call_args.args[0]

@@ -54,6 +54,8 @@ class Row:
     decode_ms: float
     measured: list[str]
     metrics: dict[str, float]
+    container_bytes: int = 0
+    """See `utils.evaluation.container`."""
 
     @property
     def bpp(self) -> float:

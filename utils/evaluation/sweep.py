@@ -125,9 +125,11 @@ class Sweep:
         data = self._store.bitstream(point, index, coder.suffix).read_bytes()
         side = None if point.side is None else self._sides.get(point.side, index, pair)
         x_hat, decode_ms = coder.decode(data, side, point)
-        self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
         height, width = pair.x.shape[:2]
-        return Row(point.key, index, pair.id, height, width, length, bits, encode_ms, decode_ms, [], {})
+        x_hat = x_hat[:height, :width]  # VVC codes even sizes
+        self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
+        container = coder.container_bytes(data)
+        return Row(point.key, index, pair.id, height, width, length, bits, encode_ms, decode_ms, [], {}, container)
 
     def _encode(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> Encoded:
         """Write the file of a pair at a point, once for all its decodings."""

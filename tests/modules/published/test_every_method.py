@@ -159,7 +159,7 @@ def test_all_are_evaluated_by_their_names(tmp_path: Path, evaluation_data: Path,
         codec.freeze()
         names.append(codec.name)
         checkpoints.append(str(write_checkpoint(tmp_path / preset, codec.eval(), config, evaluation_data)))
-    asked = options(tmp_path, tmp_path / "out", anchors=("none",), metrics=("psnr",), limit=2, side="correct")
+    asked = options(tmp_path, tmp_path / "out", anchors=("none",), metrics=("psnr",), limit=2, side=("correct",))
     asked.ckpt = checkpoints
     evaluate(asked)
     points = summary_of(tmp_path / "out")["points"]

@@ -278,7 +278,7 @@ class FusionSynthesis(nn.Module):
             if self.shortcut is not None and scale == len(self.stages) - 2:
                 h = h + self.shortcut(y_hat)
             fuse = self.fuse[scale]
-            if side is not None and isinstance(fuse, (Fuse, CorrelationFuse)):
+            if side is not None and not isinstance(fuse, nn.Identity):
                 h, matches = fuse(h, side.features[scale], matches, side.image)
                 if isinstance(fuse, CorrelationFuse):
                     offsets.insert(0, matches.offset)

@@ -35,7 +35,7 @@ INTERVALS = {
     "[0, 8192]": "model.hyper_width",
     "[1, 64]": "model.analysis_blocks model.side_blocks model.synthesis_blocks model.unet_blocks model.residual_layers",
     "[1, 20000]": "diffusion.steps",
-    "[0, 1000000]": "diffusion.timesteps",
+    "[2, 1000000]": "diffusion.timesteps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight diffusion.sampled_steps",
@@ -273,16 +273,8 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
             f"diffusion.prediction epsilon needs diffusion.schedule linear: {diffusion.schedule} ends in (almost) pure "
             "noise, from which no epsilon gives back an image."
         )
-    if diffusion.schedule == "cosine" and diffusion.timesteps:
-        yield (
-            f"diffusion.timesteps is {diffusion.timesteps}, but diffusion.schedule cosine is continuous in time: set "
-            "0, or choose cosine_offset."
-        )
-    if diffusion.schedule != "cosine" and diffusion.timesteps < max(2, diffusion.steps):
-        yield (
-            f"diffusion.timesteps is {diffusion.timesteps}; diffusion.schedule {diffusion.schedule} needs at least 2, "
-            "and as many as diffusion.steps."
-        )
+    if diffusion.timesteps < diffusion.steps:
+        yield f"diffusion.timesteps is {diffusion.timesteps}; there must be as many as diffusion.steps."
 
 
 def _conflicts(config: Any) -> Iterator[str]:

@@ -68,6 +68,8 @@ class MetricSuite:
             with self._excused(name):
                 if name in builders:
                     self._image[name] = builders[name]()
+                elif METRICS[name].scope == "image":
+                    raise NotImplementedError(f"metric {name} has no builder in MetricSuite")
                 elif self._inception is None:
                     self._inception = InceptionFeatures(self._device, weights_dir)
 

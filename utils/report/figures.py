@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 Points = Sequence[Mapping[str, Any]]
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Our methods' colours, which colour-blind readers can tell apart (Okabe and Ito 2008). Anchors are grey."""
-ANCHOR_STYLES = {"avif": ("#333333", "s", "--"), "webp": ("#777777", "^", "-."), "jpeg": ("#aaaaaa", "x", ":")}
+ANCHOR_STYLES = {
+    "vvc": ("#000000", "P", ":"),
+    "avif": ("#333333", "s", "--"),
+    "heic": ("#555555", "v", "-."),
+    "jxl": ("#666666", "D", "--"),
+    "webp": ("#777777", "^", "-."),
+    "jpeg2000": ("#999999", "+", "--"),
+    "jpeg": ("#aaaaaa", "x", ":"),
+}
+"""Colour, marker and dashes of each anchor, about the strongest first."""
 SIDE_MARKERS = {"correct": "o", "none": "v", "shuffled": "D"}
 SIX_PANEL = "rd_six_panel"
 FORMATS = ("png", "pdf", "svg")
@@ -79,6 +88,8 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
 
 def _panel(axes: Axes, points: Points, name: str) -> None:
     found = curves(points, name)
+    if any(curve.side in SIDE_MARKERS for curve in found):  # distorted side images stand in the tables
+        found = [curve for curve in found if curve.side in (None, *SIDE_MARKERS)]
     axes.set_title(heading(points, name) + counts_of(points, name), fontsize=10)
     if not found:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color="#777777")

@@ -14,7 +14,7 @@ from utils.evaluation.summary import Results
 from utils.files import write_whole
 from utils.metrics.info import METRICS, SIX
 from utils.report import rd
-from utils.report.figures import embedded
+from utils.report.figures import ANCHOR_STYLES, embedded
 from utils.report.pictures import CROP, is_large, main_points, scenes
 from utils.report.tables import (
     differences_rows,
@@ -96,7 +96,7 @@ def _cards(results: Results, differences: Sequence[rd.Difference]) -> list[tuple
     ]
 
 
-_REFERENCES = ("avif", "webp", "jpeg")
+_REFERENCES = tuple(ANCHOR_STYLES)
 """Anchors in the order in which headlines compare with them, the first two that were measured."""
 
 

@@ -10,11 +10,11 @@ import torch
 
 from config import BaseLossConfig, Config
 from data.pair import PairSource
+from data.tensors import to_float, to_uint8
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
-from utils.cli import with_bar
+from utils.cli import bar
 from utils.files import png_bytes, write_whole
-from utils.images import to_float, to_uint8
 
 
 def rates_of(loss: BaseLossConfig) -> tuple[float, ...]:
@@ -54,7 +54,7 @@ def _validate_set(
         for rate in rates:
             suffix = "" if rate is None else f"@{rate:g}"
             bpp, quality, quality_none, mse = [], [], [], []
-            for index in with_bar(f"validating{suffix}", "pair")(range(len(source))):
+            for index in bar(f"validating{suffix}", "pair")(range(len(source))):
                 if given_up():
                     return None
                 pair = source[index]

@@ -14,6 +14,7 @@ from utils.evaluation.summary import Results
 from utils.files import write_whole
 from utils.metrics.info import METRICS, SIX
 from utils.report import rd
+from utils.report.bd import Difference, Images, differences
 from utils.report.figures import embedded
 from utils.report.pictures import CROP, is_large, main_points, scenes
 from utils.report.tables import (
@@ -36,7 +37,7 @@ def write_report(path: Path, results: Results, source: PairSource, store: Store)
     summary = results.summary
     points, environment = summary["points"], {"notes": [], "command": ""} | summary["environment"]
     names = [info.name for info in rd.metrics_of(points)]
-    found = rd.differences(points, rd.Images.of_csv(path.with_name("images.csv"), summary))
+    found = differences(points, Images.of(results))
     others = [name for name in names if name not in SIX]
     sizes = sorted({(row.height, row.width) for row in next(iter(results.rows.values()))})
     most = "×".join(map(str, sizes[-1]))
@@ -74,7 +75,7 @@ def _methods(results: Results) -> list[str]:
     return list(dict.fromkeys(point.codec for point in results.points if point.model is not None))
 
 
-def _cards(results: Results, differences: Sequence[rd.Difference]) -> list[tuple[str, str]]:
+def _cards(results: Results, found: Sequence[Difference]) -> list[tuple[str, str]]:
     """The first of our curves in the figures that papers give: BD-rates, and perception at the rate of an anchor."""
     points = results.summary["points"]
     main = main_points(results, _methods(results)[0])
@@ -89,7 +90,7 @@ def _cards(results: Results, differences: Sequence[rd.Difference]) -> list[tuple
         f"{point['encode_ms']:.0f} ms to encode an image, {point['decode_ms']:.0f} ms to decode it ({steps})"
     )
     return [
-        *(card for metric in ("psnr", "ms_ssim_db") for card in _bd_card(differences, metric)),
+        *(card for metric in ("psnr", "ms_ssim_db") for card in _bd_card(found, metric)),
         *(card for metric in ("lpips_alex", "dists", "fid") for card in _matched_card(points, metric)),
         *_side_card(results, middle),
         (f"{point['bpp']:.3f} bpp", text),
@@ -100,10 +101,10 @@ _REFERENCES = ("avif", "webp", "jpeg")
 """Anchors in the order in which headlines compare with them, the first two that were measured."""
 
 
-def _bd_card(differences: Sequence[rd.Difference], metric: str) -> list[tuple[str, str]]:
+def _bd_card(all_found: Sequence[Difference], metric: str) -> list[tuple[str, str]]:
     """BD-rates in a metric against the anchors."""
     names = [rd.ANCHOR_LABELS[name] for name in _REFERENCES]
-    found = [d for d in differences if d.metric == metric and d.reference in names and d.test == differences[0].test]
+    found = [d for d in all_found if d.metric == metric and d.reference in names and d.test == all_found[0].test]
     found.sort(key=lambda d: names.index(d.reference))
     label = METRICS[metric].label
     rates = [(percent(d.rate), d.reference, d.rate_interval) for d in found[:2] if d.rate is not None]

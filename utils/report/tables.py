@@ -10,9 +10,9 @@ import numpy as np
 from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.info import METRICS
+from utils.report.bd import Difference
 from utils.report.rd import (
     ANCHOR_LABELS,
-    Difference,
     count_of,
     curves,
     heading,
@@ -181,11 +181,15 @@ def _difference(found: Difference | None, full: bool) -> Cell:
     if not full:
         return rate, small
     over = [f"{small} over {found.quality_overlap:.0%}".strip()] if found.rate is not None else []
-    unit = METRICS[found.metric].unit
     if found.quality is None:
         over.append(f"no BD-quality: {found.reason_quality}")
     else:
-        over.append(f"{signed(found.metric, found.quality)} {unit}".strip() + f" over {found.rate_overlap:.0%}")
+        info = METRICS[found.metric]
+        between = _between(found.quality_interval, f"+.{info.decimals}f")
+        gain = (signed(found.metric, found.quality), info.unit, between, f"over {found.rate_overlap:.0%}")
+        over.append(" ".join(filter(None, gain)))
+    if found.p is not None:
+        over.append(f"p = {found.p:.2g} ({found.recordings} groups)")
     return rate, "; ".join(over)
 
 

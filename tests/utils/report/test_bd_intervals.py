@@ -11,8 +11,8 @@ import pytest
 from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row
-from utils.evaluation.summary import Results, write_csv
-from utils.report.rd import Difference, Images, differences
+from utils.evaluation.summary import Results, read_csv, write_csv
+from utils.report.bd import Difference, Images, differences
 from utils.report.tables import differences_rows
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def results(factors: dict[str, float], groups: list[str] = GROUPS, without: int 
 def images_of(of: Results) -> Images:
     with tempfile.TemporaryDirectory() as folder:
         write_csv(Path(folder) / "images.csv", of)
-        return Images.of_csv(Path(folder) / "images.csv", of.summary)
+        return Images.of(read_csv(Path(folder) / "images.csv", of.summary))
 
 
 def found_in(of: Results) -> dict[str, Difference]:
@@ -104,13 +104,13 @@ def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
 def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}, without=2)
     write_csv(tmp_path / "images.csv", of)
-    read = Images.of_csv(tmp_path / "images.csv", of.summary)
+    read = Images.of(read_csv(tmp_path / "images.csv", of.summary))
     assert differences(of.summary["points"], read) == list(found_in(of).values())
     shorter = of.summary | {"points": of.summary["points"][1:]}
     other = results(dict.fromkeys("abcd", 0.8), without=2).summary
     for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):
         with pytest.raises(DataError, match=f"{file} cannot be used with its summary"):
-            Images.of_csv(tmp_path / file, summary)
+            read_csv(tmp_path / file, summary)
 
 
 def table(command, of: Results, folder: Path, *metrics: str) -> list[str]:

@@ -55,6 +55,8 @@ class Row:
     decode_ms: float
     measured: list[str]
     metrics: dict[str, float]
+    container_bytes: int | None = None
+    """Bytes of the file that are the same for every image of its size: the container's; None if not known."""
 
     @property
     def bpp(self) -> float:

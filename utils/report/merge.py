@@ -1,0 +1,182 @@
+"""Several evaluations of the same pairs as one: methods that differ keep apart, points that were measured twice are one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import ConfigError, DataError
+from utils.evaluation.anchors import LABELS
+from utils.evaluation.plan import Point
+from utils.evaluation.store import Row, Store
+from utils.evaluation.summary import FORMAT, Results, read_csv
+
+BARE = "_bare"
+"""What ends the codec's name of an anchor's points without the container's constant bytes."""
+_SAME = 1e-3
+"""Relative difference up to which figures of the same file are the same: processors differ in the last digits."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation and the folder it lies in."""
+
+    name: str
+    folder: Path
+    results: Results
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where and how it was made, as summary.json says it."""
+        return {"notes": [], "checkpoints": []} | self.results.summary["environment"]
+
+    def checkpoints(self, codec: str) -> frozenset[str]:
+        """The SHA-256 of the checkpoints that make a curve; none for an anchor."""
+        digests = {entry["path"]: entry["sha256"] for entry in self.environment["checkpoints"]}
+        given = {p.checkpoint for p in self.results.points if p.codec == codec and p.checkpoint is not None}
+        return frozenset(digests.get(path, path) for path in given)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The points of several evaluations as the results of one; `files[point.key]` tells where a point's files lie."""
+
+    results: Results
+    files: Mapping[str, tuple[Store, Point]]
+
+    def reconstruction(self, point: Point, index: int) -> Path:
+        """Where the decoded image of a pair at a point lies."""
+        store, own = self.files[point.key]
+        return store.reconstruction(own, index)
+
+
+def read_evaluations(folders: Sequence[Path]) -> list[Evaluation]:
+    """Finished evaluations of the same pairs. Raises DataError for others, ConfigError for a mixture of data."""
+    names = [folder.resolve().name for folder in folders]
+    names = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
+    found = [Evaluation(name, folder, _read(folder)) for name, folder in zip(names, folders, strict=True)]
+    for other in found[1:]:
+        for (what, mine), (_, theirs) in zip(_data(found[0]), _data(other), strict=True):
+            if mine != theirs:
+                texts = [f" ({v})" if isinstance(v, str) else "" for v in (mine, theirs)]
+                raise ConfigError(
+                    f"{found[0].folder}{texts[0]} and {other.folder}{texts[1]} are evaluations of different {what}; "
+                    "compare evaluations of the same data."
+                )
+    return found
+
+
+def merge(evaluations: Sequence[Evaluation]) -> Merged:
+    """The points of all, methods in order, then anchors.
+
+    A method is a name with its checkpoints; where evaluations have different methods of one name, the evaluation's name
+    is added. Raises DataError if an anchor's files differ between evaluations.
+    """
+    apart = {codec for codec in _codecs(evaluations) if _differs(evaluations, codec)}
+    entries: dict[str, dict[str, Any]] = {}
+    points: dict[str, Point] = {}
+    rows: dict[str, list[Row]] = {}
+    files: dict[str, tuple[Store, Point]] = {}
+    for evaluation in evaluations:
+        results, store = evaluation.results, Store(evaluation.folder, evaluation.results.ids)
+        for own, entry in zip(results.points, results.summary["points"], strict=True):
+            name = f"{own.codec} ({evaluation.name})" if own.codec in apart else own.codec
+            point = replace(own, codec=name)
+            mine = [replace(row, point=point.key) for row in results.rows[own.key]]
+            if point.key not in points:
+                points[point.key], files[point.key], rows[point.key] = point, (store, own), mine
+                entries[point.key] = entry | {"codec": name}
+                continue
+            # Measured before: what only one of the two evaluations has measured is added.
+            old = rows[point.key]
+            rows[point.key] = [replace(a, metrics=b.metrics | a.metrics) for a, b in zip(old, mine, strict=True)]
+            known = {n: e for n, e in entries[point.key]["metrics"].items() if "unavailable" not in e}
+            entries[point.key] = entries[point.key] | {"metrics": entry["metrics"] | known}
+    for key, point in list(points.items()):
+        if bare := _without_container(point, rows[key], entries[key]):
+            new, rows[bare[0].key], entries[bare[0].key] = bare
+            points[new.key] = new
+    order = [None, *LABELS, *(name + BARE for name in LABELS)]
+    keys = sorted(points, key=lambda key: order.index(points[key].codec if points[key].model is None else None))
+    first = evaluations[0].results
+    summary = first.summary | {"points": [entries[key] for key in keys]}
+    return Merged(Results(summary, [points[key] for key in keys], rows, first.ids, first.groups), files)
+
+
+def _read(folder: Path) -> Results:
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+        if summary["format"] != FORMAT:
+            raise ValueError("its format is another")
+        return read_csv(folder / "images.csv", summary)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = "there is no summary.json" if isinstance(error, FileNotFoundError | NotADirectoryError) else str(error)
+        raise DataError(
+            f"{folder} is no finished evaluation ({why}); finish it with evaluate.py --out {folder}, or leave it out."
+        ) from None
+
+
+def _data(evaluation: Evaluation) -> list[tuple[str, Any]]:
+    """What evaluations that can be compared have in common; texts are shown."""
+    results, data = evaluation.results, evaluation.results.summary["dataset"]
+    sizes = [(row.height, row.width) for row in results.rows[results.points[0].key]]
+    pairs = f"{len(results.ids)} pairs"
+    split, size = (f"{key} {data[key]}" for key in ("split", "size"))
+    return [("splits", split), ("numbers of pairs", pairs), ("sizes", size), ("pairs", results.ids), ("sizes", sizes)]
+
+
+def _codecs(evaluations: Sequence[Evaluation]) -> list[str]:
+    return list(dict.fromkeys(point.codec for one in evaluations for point in one.results.points))
+
+
+def _differs(evaluations: Sequence[Evaluation], codec: str) -> bool:
+    """Whether the evaluations that have a codec mean different methods by it. Raises DataError for an anchor."""
+    having = [one for one in evaluations if any(point.codec == codec for point in one.results.points)]
+    if len({one.checkpoints(codec) for one in having}) > 1:
+        return True
+    seen: dict[str, tuple[Evaluation, list[Row]]] = {}
+    for one in having:
+        for point in one.results.points:
+            rows = one.results.rows[point.key]
+            first, before = seen.setdefault(point.key, (one, rows))
+            if point.codec == codec and not _equal(before, rows):
+                if point.model is None:
+                    raise DataError(
+                        f"{first.folder} and {one.folder} have different files of {LABELS[codec]} at quality "
+                        f"{point.quality}, by another Pillow or from other pixels; evaluate one of them again."
+                    )
+                return True
+    return False
+
+
+def _equal(before: Sequence[Row], rows: Sequence[Row]) -> bool:
+    """Whether two evaluations of a point have files of the same lengths and the same figures."""
+    for a, b in zip(before, rows, strict=True):
+        names = a.metrics.keys() & b.metrics.keys()
+        figures = ([row.metrics[name] for name in names] for row in (a, b))
+        if a.bytes != b.bytes or not np.allclose(*figures, rtol=_SAME, atol=_SAME):
+            return False
+    return True
+
+
+def _without_container(
+    point: Point, rows: Sequence[Row], entry: Mapping[str, Any]
+) -> tuple[Point, list[Row], dict[str, Any]] | None:
+    """An anchor's point without the constant bytes of its container; None where they are not known."""
+    if point.model is not None or any(row.container_bytes is None for row in rows):
+        return None
+    bare = replace(point, codec=point.codec + BARE)
+    fewer = [replace(row, point=bare.key, bytes=row.bytes - (row.container_bytes or 0)) for row in rows]
+    metrics = {
+        name: figure | {"bpp": float(np.mean([row.bpp for row in fewer if name in row.metrics]))}
+        if "of" in figure
+        else figure
+        for name, figure in entry["metrics"].items()
+    }
+    bpp = float(np.mean([row.bpp for row in fewer]))
+    return bare, fewer, {**entry, "codec": bare.codec, "bpp": bpp, "metrics": metrics}

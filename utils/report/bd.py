@@ -161,7 +161,7 @@ class Images:
             return {}
         groups = tuple(self.groups[i] for i in chosen)
         rates, gains = (
-            np.array([_mean_gap(a, b) for a, b in zip(*pair, strict=True)])
+            np.array([_mean_gap(a, b) for a, b in zip(*pair, strict=True)], dtype=np.float64)
             for pair in zip(*(self._curve(metric, curve, chosen, groups) for curve in (reference, test)), strict=True)
         )
         gains = gains if METRICS[metric].higher_is_better else -gains

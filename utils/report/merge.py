@@ -1,10 +1,11 @@
-"""Several evaluations of the same pairs as one: methods that differ keep apart, points that were measured twice are one."""
+"""Several evaluations of the same pairs as one: methods that differ stay apart, points measured twice become one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class Evaluation:
         """Where and how it was made, as summary.json says it."""
         return {"notes": [], "checkpoints": []} | self.results.summary["environment"]
 
-    def checkpoints(self, codec: str) -> frozenset[str]:
-        """The SHA-256 of the checkpoints that make a curve; none for an anchor."""
-        digests = {entry["path"]: entry["sha256"] for entry in self.environment["checkpoints"]}
-        given = {p.checkpoint for p in self.results.points if p.codec == codec and p.checkpoint is not None}
-        return frozenset(digests.get(path, path) for path in given)
+    def digest(self, checkpoint: str | None) -> str | None:
+        """The SHA-256 of a checkpoint by its path as it was given; None for None."""
+        return {c["path"]: c["sha256"] for c in self.environment["checkpoints"]}.get(checkpoint, checkpoint)
+
+    def checkpoints(self, codec: str) -> set[str | None]:
+        """What makes a codec's curve: the SHA-256 of its checkpoints, or None for an anchor."""
+        return {self.digest(point.checkpoint) for point in self.results.points if point.codec == codec}
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,17 @@ def merge(evaluations: Sequence[Evaluation]) -> Merged:
     points: dict[str, Point] = {}
     rows: dict[str, list[Row]] = {}
     files: dict[str, tuple[Store, Point]] = {}
+    paths: dict[str | None, str | None] = {}
     for evaluation in evaluations:
         results, store = evaluation.results, Store(evaluation.folder, evaluation.results.ids)
         for own, entry in zip(results.points, results.summary["points"], strict=True):
             name = f"{own.codec} ({evaluation.name})" if own.codec in apart else own.codec
-            point = replace(own, codec=name)
+            path = paths.setdefault(evaluation.digest(own.checkpoint), own.checkpoint)  # one spelling in all
+            point = replace(own, codec=name, checkpoint=path)
             mine = [replace(row, point=point.key) for row in results.rows[own.key]]
             if point.key not in points:
                 points[point.key], files[point.key], rows[point.key] = point, (store, own), mine
-                entries[point.key] = entry | {"codec": name}
+                entries[point.key] = entry | {"codec": name, "checkpoint": path}
                 continue
             # Measured before: what only one of the two evaluations has measured is added.
             old = rows[point.key]
@@ -137,7 +142,7 @@ def _codecs(evaluations: Sequence[Evaluation]) -> list[str]:
 def _differs(evaluations: Sequence[Evaluation], codec: str) -> bool:
     """Whether the evaluations that have a codec mean different methods by it. Raises DataError for an anchor."""
     having = [one for one in evaluations if any(point.codec == codec for point in one.results.points)]
-    if len({one.checkpoints(codec) for one in having}) > 1:
+    if any(one.checkpoints(codec) != having[0].checkpoints(codec) for one in having):
         return True
     seen: dict[str, tuple[Evaluation, list[Row]]] = {}
     for one in having:
@@ -157,9 +162,10 @@ def _differs(evaluations: Sequence[Evaluation], codec: str) -> bool:
 def _equal(before: Sequence[Row], rows: Sequence[Row]) -> bool:
     """Whether two evaluations of a point have files of the same lengths and the same figures."""
     for a, b in zip(before, rows, strict=True):
-        names = a.metrics.keys() & b.metrics.keys()
-        figures = ([row.metrics[name] for name in names] for row in (a, b))
-        if a.bytes != b.bytes or not np.allclose(*figures, rtol=_SAME, atol=_SAME):
+        both = a.metrics.keys() & b.metrics.keys()
+        if a.bytes != b.bytes or any(
+            not isclose(a.metrics[n], b.metrics[n], rel_tol=_SAME, abs_tol=_SAME) for n in both
+        ):
             return False
     return True
 

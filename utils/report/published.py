@@ -12,9 +12,9 @@ from utils.report.rd import Curve
 KITTI = Path(__file__).resolve().parents[2] / "docs" / "published" / "kitti_128x256.csv"
 """KITTI Stereo at 128x256; each row has its source."""
 DIFFERS = (
-    "Dashed: curves that others published for KITTI at 128x256 (sources in docs/published/kitti_128x256.csv). They show "
-    "the order of magnitude and decide nothing: other pairs (790 of KITTI 2012 and 2015), bits that were estimated, not "
-    "files, and 1,576 training pairs, 14 times the KITTI sample's. How their PSNR is averaged is not known."
+    "Dashed: curves that others published for KITTI at 128x256 (sources in docs/published/kitti_128x256.csv). They "
+    "decide nothing: other pairs (790 of KITTI 2012 and 2015), estimated bits instead of files, and 1,576 training "
+    "pairs, 14 times the KITTI sample's. Whether their PSNR is a mean over images is not known."
 )
 """What a reader of these curves beside ours must know."""
 _PAIR = re.compile(r"kitti(2012|2015)_")

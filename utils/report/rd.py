@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from utils.evaluation.anchors import LABELS
-from utils.report.merge import BARE
 from utils.metrics.bootstrap import Interval
 from utils.metrics.info import METRICS, MetricInfo
+from utils.report.merge import BARE
 
 ANCHOR_LABELS = LABELS | {name + BARE: f"{label} without container" for name, label in LABELS.items()}
 

@@ -98,8 +98,7 @@ def merge(evaluations: Sequence[Evaluation]) -> Merged:
                 entries[point.key] = entry | {"codec": name, "checkpoint": path}
                 continue
             # Measured before: what only one of the two evaluations has measured is added.
-            old = rows[point.key]
-            rows[point.key] = [replace(a, metrics=b.metrics | a.metrics) for a, b in zip(old, mine, strict=True)]
+            rows[point.key] = [_joined(*both) for both in zip(rows[point.key], mine, strict=True)]
             known = {n: e for n, e in entries[point.key]["metrics"].items() if "unavailable" not in e}
             entries[point.key] = entries[point.key] | {"metrics": entry["metrics"] | known}
     for key, point in list(points.items()):
@@ -168,6 +167,11 @@ def _equal(before: Sequence[Row], rows: Sequence[Row]) -> bool:
         ):
             return False
     return True
+
+
+def _joined(first: Row, second: Row) -> Row:
+    container = second.container_bytes if first.container_bytes is None else first.container_bytes
+    return replace(first, metrics=second.metrics | first.metrics, container_bytes=container)
 
 
 def _without_container(

@@ -233,12 +233,12 @@ def _difference(found: Difference | None, full: bool) -> Cell:
         over.append(f"no BD-quality: {found.reason_quality}")
     else:
         info = METRICS[found.metric]
-        between = _between(found.quality_interval, f"+.{info.decimals}f")
-        gain = (signed(found.metric, found.quality), info.unit, between, f"over {found.rate_overlap:.0%}")
+        gain = (signed(found.metric, found.quality), info.unit, f"over {found.rate_overlap:.0%}")
         over.append(" ".join(filter(None, gain)))
+        over.append(_between(found.quality_interval, f"+.{info.decimals}f"))
     if found.p is not None:
         over.append(f"p = {found.p:.2g} ({found.recordings} groups)")
-    return rate, "; ".join(over)
+    return rate, "\n".join(filter(None, over))
 
 
 def _change(results: Results, metric: str, base: int, place: int) -> Cell:

@@ -76,7 +76,7 @@ def test_a_gain_that_differs_between_recordings_is_as_uncertain_as_they_differ()
     low, high = found.rate_interval
     assert -50.01 < low < found.rate - 2 < found.rate + 2 < high < -9.99
     _, small = differences_rows([found], full=True)[1][2]
-    assert small.startswith(f"[{low:+.1f}, {high:+.1f}] over 100%; ")
+    assert small.startswith(f"[{low:+.1f}, {high:+.1f}] over 100%\n")
     closer = found_in(results({"a": 0.7, "b": 0.75, "c": 0.8, "d": 0.75}))["psnr"].rate_interval
     assert closer is not None and closer[1] - closer[0] < (high - low) / 2
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from utils.files import replacing
 from utils.metrics.info import METRICS, SIX
-from utils.report.merge import BARE
-from utils.report.rd import Curve, counts_of, curves, heading, metrics_of
+from utils.report.rd import BARE, Curve, counts_of, curves, heading, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

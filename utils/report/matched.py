@@ -12,8 +12,9 @@ from data.images import read_image
 from data.pair import PairSource
 from utils.errors import DataError
 from utils.evaluation.summary import Results
-from utils.report.merge import BARE, Evaluation, Merged
+from utils.report.merge import Evaluation, Merged
 from utils.report.pictures import Image, Picture, Scene, address, decoded, embed, main_points, shown, spread
+from utils.report.rd import BARE
 
 ERROR_TOP = 64
 """Levels of absolute error that are drawn brightest."""

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from utils.errors import ConfigError, DataError
-from utils.evaluation.anchors import LABELS
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row, Store
 from utils.evaluation.summary import FORMAT, Results, read_csv
+from utils.report.rd import ANCHOR_LABELS, BARE
 
-BARE = "_bare"
-"""What ends the codec's name of an anchor's points without the container's constant bytes."""
 _SAME = 1e-3
 """Relative difference up to which figures of the same file are the same: processors differ in the last digits."""
 
@@ -105,7 +103,7 @@ def merge(evaluations: Sequence[Evaluation]) -> Merged:
         if bare := _without_container(point, rows[key], entries[key]):
             new, rows[bare[0].key], entries[bare[0].key] = bare
             points[new.key] = new
-    order = [None, *LABELS, *(name + BARE for name in LABELS)]
+    order = [None, *ANCHOR_LABELS]
     keys = sorted(points, key=lambda key: order.index(points[key].codec if points[key].model is None else None))
     first = evaluations[0].results
     summary = first.summary | {"points": [entries[key] for key in keys]}
@@ -151,7 +149,7 @@ def _differs(evaluations: Sequence[Evaluation], codec: str) -> bool:
             if point.codec == codec and not _equal(before, rows):
                 if point.model is None:
                     raise DataError(
-                        f"{first.folder} and {one.folder} have different files of {LABELS[codec]} at quality "
+                        f"{first.folder} and {one.folder} have different files of {ANCHOR_LABELS[codec]} at quality "
                         f"{point.quality}, by another Pillow or from other pixels; evaluate one of them again."
                     )
                 return True

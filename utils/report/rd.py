@@ -14,8 +14,9 @@ import numpy as np
 from utils.evaluation.anchors import LABELS
 from utils.metrics.bootstrap import Interval
 from utils.metrics.info import METRICS, MetricInfo
-from utils.report.merge import BARE
 
+BARE = "_bare"
+"""What ends the codec's name of an anchor's points without the container's constant bytes."""
 ANCHOR_LABELS = LABELS | {name + BARE: f"{label} without container" for name, label in LABELS.items()}
 
 

@@ -136,8 +136,7 @@ def _row(row: Mapping[str, str], key: str, index: int, names: Sequence[str]) -> 
     bits = float(row["bpp_estimated"]) * height * width if row["bpp_estimated"] else None
     times = float(row["encode_ms"]), float(row["decode_ms"])
     metrics = {name: float(row[name]) for name in names if row[name]}
-    size, container = int(row["bytes"]), row.get("container_bytes")
+    container = int(row.get("container_bytes") or 0)
     return Row(
-        key, index, row["id"], height, width, size, bits, *times, list(names), metrics,
-        container_bytes=int(container) if container else None,
+        key, index, row["id"], height, width, int(row["bytes"]), bits, *times, list(names), metrics, container
     )  # fmt: skip

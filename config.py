@@ -1,8 +1,9 @@
-"""Every setting of an experiment, typed, in one place. Edit a preset or add one here; that is how experiments are run.
+"""Every setting of an experiment, typed. Edit a preset or add one here; that is how experiments are run.
 
 `accelerate launch train.py` trains DEFAULT; `--preset NAME` another preset; `--field.path VALUE` sets any field, for
 example `--train.batch-size 32 --data.dataset cityscapes`. `--dry-run` prints the result. Each family of codecs has
-sections of its own (SECTIONS), so a codec cannot be given what it does not read; `utils/configrules.py` holds the rest.
+sections of its own (SECTIONS; `modules/published/settings.py` has those that only published codecs read), so a codec
+cannot be given what it does not read; `utils/configrules.py` holds the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
+
+from modules.published.settings import (
+    CamModelConfig,
+    DsinModelConfig,
+    NdicModelConfig,
+    NdscModelConfig,
+    NoDiffusionConfig,
+    PaperDiffusionConfig,
+    PaperModelConfig,
+)
 
 Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
 Source = Literal[Dataset, "photos"]
@@ -151,80 +162,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class PaperModelConfig:
-    """Architecture of the published codecs `cdc` and `dicm`, which have their published depths."""
-
-    codec: Literal["cdc", "dicm"] = "dicm"
-    fusion: Literal["add", "none"] = "add"
-    """`add`: DICM. `none`: no side image, the only way for cdc."""
-    dim: int = 64
-    """Channels of the finest level, of which all other widths are multiples."""
-    finest_context: int = 3
-    """Channels of the context at full resolution (published: 3, and 64 for x-prediction)."""
-
-
-@dataclass(frozen=True)
-class NdicModelConfig:
-    """Architecture of the published codecs on Ballé's transforms (`modules/published/`)."""
-
-    codec: Literal["ndic_bls17", "ndic_bmshj18", "ldmic"] = "ndic_bls17"
-    fusion: Literal["published"] = "published"
-    variable_rate: bool = False
-    """Whether gain units give all rates, which no paper has; otherwise one model a lambda."""
-    channels: int = 192
-    """Of every layer and latent."""
-
-
-@dataclass(frozen=True)
-class CamModelConfig(NdicModelConfig):
-    """Architecture of the published codec `ndic_cam`, whose weights depend on the size of images."""
-
-    codec: Literal["ndic_cam"] = "ndic_cam"  # type: ignore[assignment]
-    height: int = 128
-    width: int = 256
-    """Of all images in pixels, multiples of 64."""
-    attention: int = 256
-    """Width of a token, and of a head."""
-    heads: int = 8
-
-
-@dataclass(frozen=True)
-class NdscModelConfig:
-    """Architecture of the published codec `ndsc`."""
-
-    codec: Literal["ndsc"] = "ndsc"
-    fusion: Literal["published"] = "published"
-    bits: int = 8
-    """Of an index into the codebook, of which each position of y is one: the rate is bits / 4^halvings bpp."""
-    halvings: int = 3
-    hidden: int = 32
-    """Channels at full resolution; each halving doubles them."""
-    residual_layers: int = 3
-    code: int = 64
-    """Channels of y."""
-
-
-@dataclass(frozen=True)
-class DsinModelConfig:
-    """Architecture of the published codec `dsin`."""
-
-    codec: Literal["dsin"] = "dsin"
-    fusion: Literal["published"] = "published"
-    channels: int = 128
-    """Of the residual blocks; an even number."""
-    code: int = 32
-    """Channels of y that carry symbols."""
-    centres: int = 6
-    """Values that a symbol can have."""
-    refine_channels: int = 32
-
-
-@dataclass(frozen=True)
-class NoDiffusionConfig:
-    """Of codecs without diffusion."""
-
-
-@dataclass(frozen=True)
 class DiffusionConfig:
     """How the denoiser of the codec `diffusion` is trained, and how decoding starts; it predicts x0."""
 
@@ -243,22 +180,6 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class PaperDiffusionConfig:
-    """The noise process and the sampling of `cdc` and `dicm`."""
-
-    prediction: Literal["x0", "epsilon", "v"] = "epsilon"
-    schedule: Literal["cosine", "linear", "cosine_offset"] = "linear"
-    """`linear` and `cosine_offset` (Nichol and Dhariwal's, with its offset) are tables of betas: discrete time."""
-    timesteps: int = 20_000
-    """Number of discrete noise levels; 0: continuous time (cosine only)."""
-    max_weight: float = 100.0
-    """Upper bound of the weight (alpha / sigma)^2 of an x0 error."""
-    steps: int = 200
-    gamma: float = 0.8
-    """Decoding steps, and standard deviation of the noise they start from, unless the receiver chooses."""
-
-
-@dataclass(frozen=True)
 class BaseLossConfig:
     """What the loss of every codec reads.
 
@@ -272,6 +193,11 @@ class BaseLossConfig:
     """What lambda multiplies."""
     lmbda: float = 0.001
     """Fixed rate: the only lambda."""
+    lambda_min: float = 0.0001
+    lambda_max: float = 0.026
+    """Variable rate: the least and the largest lambda, of rate level 0 and 255 or 255 and 0, geometric in between."""
+    rates: tuple[float, ...] = (0.0, 1.0)
+    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     rate_warmup: int = 0
     """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, most channels
     of the latent collapse to zero before the decoder has learnt to use them."""
@@ -295,13 +221,8 @@ class BaseLossConfig:
 
 @dataclass(frozen=True)
 class LossConfig(BaseLossConfig):
-    """The loss of the codec `diffusion`, at one rate or at all."""
+    """The loss of the codec `diffusion` and of those without diffusion."""
 
-    lambda_min: float = 0.0001
-    lambda_max: float = 0.026
-    """Variable rate: lambda at rate level 0 and 255, geometric in between."""
-    rates: tuple[float, ...] = (0.0, 1.0)
-    """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
     disparity_weight: float = 0.0
     """Weight of the error of fusion `correlation` in finding points of known disparity, in pixels (Huber)."""
 
@@ -311,6 +232,7 @@ class PaperLossConfig(BaseLossConfig):
     """The loss of `cdc` and `dicm`: lambda multiplies the bits, so that it is their papers' beta."""
 
     lambda_on: ClassVar[Literal["distortion", "rate"]] = "rate"
+    lambda_max: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -554,10 +476,16 @@ _PEERS: tuple[Config, ...] = (
         replace(_PAPER_TRAIN, steps=50_000, batch_size=32, lr=2e-4, decay=10_000, lr_floor=0.1, val_every=5_000),
     ),
 )  # fmt: skip
+_PEERS += (replace(_PEERS[-1], name="ndsc_prior", model=NdscModelConfig(prior=True)),)
 _PEERS += tuple(
-    replace(preset, name=f"{preset.name}_vr", model=replace(preset.model, variable_rate=True), loss=LossConfig())
-    for preset in _PEERS
-    if isinstance(preset.model, NdicModelConfig)
+    replace(
+        preset,
+        name=f"{preset.name}_vr",
+        model=replace(preset.model, variable_rate=True),
+        loss=replace(preset.loss, lmbda=BaseLossConfig.lmbda),
+    )
+    for preset in (*_PRESETS, *_PEERS)
+    if isinstance(preset.model, PaperModelConfig | NdicModelConfig)
 )
 
 PRESETS = {preset.name: preset for preset in (*_PRESETS, *_PEERS)}

@@ -2,6 +2,7 @@
 
     python evaluate.py --ckpt checkpoints/small                     # the data set stored with the checkpoint
     python evaluate.py --ckpt checkpoints/small --steps 1 4 --gamma 0 0.5    # four curves of the same files
+    python evaluate.py --ckpt checkpoints/small --rates 0.5 --side correct none jpeg:10 shift:2 light:-30 occluded:50
     torchrun --standalone --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
 
 The same command again continues an interrupted evaluation. Results: report.html, summary.json, images.csv,
@@ -18,7 +19,8 @@ from typing import get_args
 
 from config import Dataset
 from utils.cli import Parser, run
-from utils.evaluation.anchors import NAMES
+from utils.evaluation.anchors import DEFAULT, NAMES
+from utils.evaluation.side import USAGE
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,10 +45,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="noise that decoding starts from, 0 to 1 (default: the checkpoint's)",
     )  # fmt: skip
     add(
-        "--side", metavar="{correct,none,shuffled,jpeg:Q}",
-        help="the decoder's side image (default: correct, and at the middle rate none and shuffled besides)",
+        "--side", nargs="+", metavar="SIDE",
+        help=f"the decoder's side images, each at every rate: {USAGE}, for example shift:2 light:-30 occluded:50 "
+        "(default: correct, and at the middle rate none and shuffled besides)",
     )  # fmt: skip
-    add("--anchors", nargs="+", choices=(*NAMES, "none"), default=NAMES, help="default: all three")
+    add("--anchors", nargs="+", choices=(*NAMES, "none"), default=DEFAULT, help="default: the first three")
     add("--metrics", nargs="+", default="all", metavar="NAME", help="psnr, lpips_alex, fid, ... (default: all)")
     add("--limit", type=int, metavar="N", help="only the first N pairs")
     add("--out", metavar="DIR", help="default: results/NAME-DATASET-SPLIT-XXXXXX, the end made from the settings")

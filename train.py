@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from config import DEFAULT, Config
 from data.mixture import make_loader
+from data.training import data_report, training_data, validation_data
 from modules.codec import Codec, build_codec
 from modules.critic import AdversarialLoss, CriticTraining, build_perceptual_term
 from modules.losses import objective
@@ -36,7 +37,6 @@ from utils.training.checkpoints import (
     save_training_state,
     sweep_up,
 )
-from utils.training.data import data_report, training_data, validation_data
 from utils.training.optimisation import (
     build_optimizer,
     freeze_other_parts,

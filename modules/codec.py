@@ -90,6 +90,8 @@ class Codec(nn.Module, ABC):
     needs_side: bool
     lmbda: float | None
     """Lambda of a fixed-rate model (cdc's and dicm's beta), None for a variable-rate one."""
+    trained_levels: tuple[int, int] = (0, 0)
+    """The lowest and the highest rate level that training draws."""
     entropy: EntropyModel
     stride: int = HYPER_STRIDE
     """Image pixels for each position of the coarsest latent that is coded; images are padded to a multiple of it."""
@@ -122,6 +124,15 @@ class Codec(nn.Module, ABC):
         self, y_hat: Tensor, x_side: Tensor | None, level: Tensor, steps: int, gamma: float, seed: int
     ) -> Tensor:
         """The receiver's half: y_hat and padded x_side (1, 3, H, W) in [0, 1] -> x_hat (1, 3, H, W)."""
+
+    def levels_of(self, x: Tensor, draws: Draws | None, rate: Tensor | None) -> Tensor:
+        """Rate levels (B,) of the batch x: drawn in training, those of `rate` (B,) else; 0 for a fixed-rate codec."""
+        first, last = self.trained_levels
+        if self.variable_rate and draws is not None:
+            return first + (draws.uniform("rate") * (last - first + 1)).long()
+        if self.variable_rate and rate is not None:
+            return torch.round(rate * (LEVELS - 1)).long()
+        return torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
     # ---------------------------------------------------------------- files
 
@@ -237,6 +248,12 @@ class Codec(nn.Module, ABC):
     def freeze(self) -> None:
         """Derive the integers of the entropy model from the float weights; call after training and before coding."""
         self.entropy.freeze()
+
+
+def rate_levels(rates: tuple[float, ...]) -> tuple[int, int]:
+    """The lowest and the highest rate in [0, 1] -> their rate levels."""
+    low, high = (round(rate * (LEVELS - 1)) for rate in rates)
+    return low, high
 
 
 BUILDERS = {

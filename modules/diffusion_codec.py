@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Config, DiffusionConfig, LossConfig, ModelConfig
-from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask
+from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask, rate_levels
 from modules.diffusion import Process, ddim
 from modules.entropy import Hyperprior
 from modules.entropy_model import Coded
@@ -67,7 +67,7 @@ class DiffusionCodec(Codec):
         super().__init__()
         self.name = "ours" if model.fusion != "none" else "ours_no_side"
         self.variable_rate, self.lmbda = model.variable_rate, lmbda
-        self._trained_levels = [round(rate * (LEVELS - 1)) for rate in rates]
+        self.trained_levels = rate_levels(rates)
         self.needs_side = model.fusion != "none"
         self.accepts_no_side = not self.needs_side or model.side_dropout > 0
         self.side_dropout = model.side_dropout
@@ -130,14 +130,12 @@ class DiffusionCodec(Codec):
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
         """See Codec; sizes must be multiples of 64. Both denoising tasks are to find the same x."""
+        level = self.levels_of(x, draws, rate)
         if draws is None:  # Not training: the latent as coded.
-            level = torch.round(rate * (LEVELS - 1)).long() if rate is not None else _zeros(x).long()
             coded = self.analyse(x, level)
             return CodecOutput(coded.bits, _rate_of(level), coded.y_hat)
 
         # 1. The sender at a random rate level: analysis, quantisation, and the bits that coding would take.
-        first, last = self._trained_levels if self.variable_rate else (0, 0)
-        level = first + (draws.uniform("rate") * (last - first + 1)).long()
         rate = _rate_of(level)
         y = self.g_a(_channels_last(2 * x - 1), rate)
         coded = self.entropy(y, level, draws)
@@ -279,10 +277,6 @@ class DiffusionCodec(Codec):
 
 def _rate_of(level: Tensor) -> Tensor:
     return level.float() / (LEVELS - 1)
-
-
-def _zeros(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), device=x.device)
 
 
 def _channels_last(x: Tensor) -> Tensor:

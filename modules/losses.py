@@ -45,10 +45,11 @@ def ms_ssim_loss(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def lambda_of(loss: BaseLossConfig, rate: Tensor, variable_rate: bool) -> Tensor:
-    """Lambda (B,) for each sample's rate in [0, 1]: geometric from lambda_min to lambda_max, or the fixed one."""
+    """Lambda (B,) for each sample's rate in [0, 1]: geometric between lambda_min and lambda_max, or the fixed one."""
     if not variable_rate:
         return torch.full_like(rate, loss.lmbda)
-    assert isinstance(loss, LossConfig)
+    if loss.lambda_on == "rate":  # The less bits cost, the more there are.
+        rate = 1 - rate
     # lambda(r) = lambda_min (lambda_max / lambda_min)^r: log lambda is linear in the rate, and so are the log gains.
     return loss.lambda_min * (loss.lambda_max / loss.lambda_min) ** rate
 
@@ -97,7 +98,7 @@ def objective(
     one = torch.ones_like(lmbda)
     # s = (lambda / sqrt(lambda_min lambda_max))^-BALANCE; 1 at a fixed rate.
     scale = one
-    if variable_rate and isinstance(loss, LossConfig):
+    if variable_rate:
         scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -BALANCE
     on_rate, on_quality = (lmbda, one) if loss.lambda_on == "rate" else (one, lmbda)
 

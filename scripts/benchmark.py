@@ -147,7 +147,7 @@ def _status(name: str) -> int:
 
 def our_rows(codec: Any, pair: Any, rate: float, steps: list[int]) -> list[Row]:
     """Encoding from pixels to the bytes of a file, and decoding from them, entropy coding included."""
-    from utils.images import to_float, to_uint8
+    from data.tensors import to_float, to_uint8
 
     asked = rate if codec.variable_rate else None
     data = codec.compress(to_float(pair.x), asked)
@@ -164,9 +164,9 @@ def paper_rows(codec: Any, pair: Any) -> list[Row]:
     """The published codec: its analysis and hyperprior in floats, its file, and two short decodings."""
     import torch
 
+    from data.tensors import to_float, to_uint8
     from modules.codec import pad
     from modules.transforms import HYPER_STRIDE
-    from utils.images import to_float, to_uint8
 
     x = pad(to_float(pair.x)[None].to(next(codec.parameters()).device), HYPER_STRIDE)
     published = codec.common
@@ -191,7 +191,7 @@ def anchor_rows(pair: Any, quality: int) -> list[Row]:
     from utils.evaluation import anchors
 
     rows = []
-    for name in (name for name in anchors.NAMES if anchors.unavailable(name) is None):
+    for name in (name for name in anchors.DEFAULT if anchors.unavailable(name) is None):
         data = anchors.encode(name, pair.x, quality)
         encode = lambda name=name: anchors.encode(name, pair.x, quality)  # noqa: E731
         rows.append(Row(f"{name} encode", encode, f"{len(data)} bytes"))
@@ -203,10 +203,10 @@ def training_row(name: str, config: Any, pairs: list[Any], device: Any) -> Row:
     """One optimizer step without perceptual loss: forward, backward, clipping and Adam."""
     import torch
 
+    from data.tensors import to_float
     from modules.codec import build_codec
     from modules.losses import objective
     from modules.noise import Draws
-    from utils.images import to_float
     from utils.training.optimisation import build_optimizer
 
     codec = build_codec(config).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]

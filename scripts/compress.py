@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import Parser, bar, run, with_bar
+from utils.cli import Parser, bar, run
 
 
 def main() -> int:
@@ -51,13 +51,13 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from data.images import read_image
+    from data.tensors import to_float
+    from modules.budget import TRIES
     from utils.checkpoint import find_model_file
     from utils.coding.batch import check_workers
     from utils.coding.batch_coding import RateChoice, compress_folder, load_encoder
-    from utils.coding.limits import TRIES
     from utils.errors import ConfigError
     from utils.files import MANIFEST, write_whole
-    from utils.images import to_float
     from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
 
     choice = RateChoice(arguments.rate, arguments.bytes, arguments.bpp)
@@ -76,12 +76,12 @@ def main() -> int:
     refuse_lost_pictures([arguments.file])
     image = read_image(arguments.image)
     codec = load_encoder(arguments.ckpt, choice, arguments.tile_rows)
-    codec.walk = with_bar("encoding", "strip")
+    codec.walk = bar("encoding", "strip")
     height, width = image.shape[:2]
     pixels = height * width
     x = to_float(image)
     if choice.has_budget:
-        with bar(TRIES, "rate levels", "level") as tries:
+        with bar("rate levels", "level")(total=TRIES) as tries:
             data = choice.compress(codec, x, tries.update)
         note = f"rate level {codec.unpack(data, pixels).level} of 255"
     else:

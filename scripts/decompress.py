@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import Parser, run, with_bar
+from utils.cli import Parser, bar, run
 
 
 def main() -> int:
@@ -60,6 +60,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from data.images import read_image
+    from data.tensors import to_float, to_uint8
     from modules.bitstream import largest_file
     from modules.codec import MAX_PIXELS
     from utils.checkpoint import find_model_file
@@ -67,7 +68,6 @@ def main() -> int:
     from utils.coding.batch_coding import decompress_folder, load_decoder
     from utils.errors import BitstreamError, ConfigError
     from utils.files import png_bytes, read_whole, write_whole
-    from utils.images import to_float, to_uint8
     from utils.outputs import ends_like_a_picture, refuse_lost_pictures, refuse_overwriting
 
     folder = arguments.file.is_dir()
@@ -98,7 +98,7 @@ def main() -> int:
     data = read_whole(arguments.file, largest_file(max_pixels))
     side = None if arguments.side is None else read_image(arguments.side, side=True)
     codec = load_decoder(arguments.ckpt, arguments.side, **coding)
-    codec.walk = with_bar("decoding", "part")
+    codec.walk = bar("decoding", "part")
     try:
         x_hat = codec.decompress(data, None if side is None else to_float(side), **options)
     except BitstreamError as error:

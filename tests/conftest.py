@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from evaluation_files import GROUPS, QUICK, write_checkpoint, write_split
-from image_files import kitti_sample
 from script_files import load_script
 from tiny import tiny_config, train_a_little, write_data
 
@@ -53,12 +52,6 @@ def fresh_accelerate() -> Iterator[None]:
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
-
-
-@pytest.fixture(scope="session")
-def kitti_protocol() -> Path:
-    """The real KITTI sample at the protocol's size, train/val/test; skips where it is absent."""
-    return kitti_sample("protocol")
 
 
 @pytest.fixture

@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 SAMPLE = Path(os.environ.get("KITTI_SAMPLE", Path(__file__).resolve().parents[2] / "shared" / "kitti"))
-
-
-def kitti_sample(part: str) -> Path:
-    """A folder of the real KITTI sample; the test is skipped where there is none."""
-    if not (SAMPLE / part).is_dir():
-        pytest.skip(f"the real KITTI sample is not at {SAMPLE} (set KITTI_SAMPLE)")
-    return SAMPLE / part
 
 
 def noise(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:

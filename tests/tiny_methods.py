@@ -24,8 +24,8 @@ from modules.noise import Draws
 from utils.configio import preset_named
 
 METHODS = (
-    "demo", "dicm_paper", "dicm_no_side", "cdc_eps", "cdc_x", "ndic_bls17", "ndic_bls17_vr", "ndic_bmshj18",
-    "ndic_bmshj18_vr", "ndic_cam", "ldmic", "ldmic_vr", "dsin", "ndsc",
+    "demo", "dicm_paper", "dicm_paper_vr", "dicm_no_side", "cdc_eps", "cdc_x", "ndic_bls17", "ndic_bls17_vr",
+    "ndic_bmshj18", "ndic_bmshj18_vr", "ndic_cam", "ldmic", "ldmic_vr", "dsin", "ndsc", "ndsc_prior",
 )  # fmt: skip
 """To test a new method, add its preset."""
 SMALL: dict[type, dict[str, Any]] = {

@@ -1,6 +1,5 @@
 """What each of the processes that a test starts does: `torchrun tests/worker.py WHAT ARGUMENTS`, WHAT in `WORK`."""
 
-import json
 import os
 import signal
 import sys
@@ -75,34 +74,6 @@ def gradients_and_kill(data: str, runs: str) -> None:
     killed_while_saving(Trainer(replace(config, name="killed"), Path(runs), "", cpu=True), 4)
 
 
-def noting_config(data: str, steps: int) -> Config:
-    """Some pairs with another's side image, so that a sample is more than its id; a checkpoint every two steps."""
-    return tiny_config(
-        "resumed",
-        data={"folder_root": data, "mismatched": 0.3},
-        train={"steps": steps, "decay": 0, "save_every": 2, "accumulation": 2},
-    )
-
-
-def train_and_note(trainer: Trainer, notes: Path) -> int:
-    """Train without validation; RUNS/seen-RANK.jsonl gets a line {"step", "index", "id"} a micro-batch."""
-    forward = trainer.forward
-
-    def noted(batch: dict[str, Any]) -> Any:
-        line = {"step": trainer.step, "index": batch["index"].tolist(), "id": batch["id"]}
-        with (notes / f"seen-{trainer.accelerator.process_index}.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        return forward(batch)
-
-    with patch.object(trainer, "forward", noted), patch("train.validate", return_value={"val/loss": 0.0}):
-        return trainer.train()
-
-
-def noting(data: str, runs: str, steps: str) -> int:
-    """train.py on a tiny configuration that also writes down what it sees."""
-    return train_and_note(Trainer(noting_config(data, int(steps)), Path(runs), "", cpu=True), Path(runs))
-
-
 STEPS = 2
 TRAINS = {
     "receiver": ({"parts": "receiver"}, {"start_fraction": 0.5}),
@@ -163,7 +134,7 @@ def trouble(name: str, data: str, runs: str) -> int:
         return trainer.train()
 
 
-WORK = {"gradients": gradients_and_kill, "noting": noting, "stage_2": second_stage, "trouble": trouble}
+WORK = {"gradients": gradients_and_kill, "stage_2": second_stage, "trouble": trouble}
 
 if __name__ == "__main__":
     run(lambda: WORK[sys.argv[1]](*sys.argv[2:]))

@@ -30,18 +30,6 @@ from utils.files import alteration, replacing, sync, writing
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
 
-_TYPES = {
-    "BOOL": torch.bool,
-    "I8": torch.int8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-
 
 @dataclass
 class Checkpoint:
@@ -103,7 +91,7 @@ def _fits(own: Tensor, stored: Tensor) -> bool:
     if own.shape != stored.shape:
         return False
     if own.is_floating_point():
-        return stored.is_floating_point()
+        return stored.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     return stored.dtype == own.dtype or (own.dtype == torch.int32 and stored.dtype in (torch.int8, torch.int16))
 
 
@@ -137,7 +125,8 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     file = find_model_file(path)
     if reason := alteration(file):
         raise CheckpointError(f"{reason}; it is damaged: fetch or train it again.")
-    metadata, outline = read_outline(file)
+    with _opened(file) as handle:
+        metadata = dict(handle.metadata() or {})
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(f"{file} has format {metadata.get('format')}, but this version reads format {FORMAT}.")
     try:
@@ -151,9 +140,10 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
             f"The configuration in {file} cannot be used ({reason}); it may be of another version."
         ) from error
     # The file holds every weight that the configuration asks for, so building the network takes no memory beyond that.
-    check_tensors(skeleton, outline, file)
+    tensors = read_tensors(file)[1]
+    check_tensors(skeleton, tensors, file)
     codec = build_codec(config)
-    load_tensors(codec, read_tensors(file)[1], file)
+    load_tensors(codec, tensors, file)
     return Checkpoint(codec.to(device).eval(), config, step, file)
 
 
@@ -176,7 +166,7 @@ def initialise(codec: Codec, path: str | Path) -> Path:
 def check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
     """Raise CheckpointError unless every weight is present, none unknown, and all have the shape and kind of `codec`'s.
 
-    Looks at no values, so both may lie on the meta device.
+    `codec` may lie on the meta device.
     """
     state = codec.state_dict()
     expected = set(state) - _float_twins(codec)
@@ -195,8 +185,7 @@ def check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
-    """Fill `codec` strictly: `check_tensors`, and all values finite. Raises CheckpointError."""
-    check_tensors(codec, tensors, file)
+    """Fill `codec` with tensors that `check_tensors` has let pass. Raises CheckpointError unless all are finite."""
     state = codec.state_dict()
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -222,22 +211,6 @@ def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a safetensors file. Raises CheckpointError if it is damaged or something else."""
     with _opened(file) as handle:
         return dict(handle.metadata() or {}), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-
-
-def read_outline(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The same with the tensors on the meta device: names, types and shapes without their data.
-
-    Raises CheckpointError for types that no model file has, too.
-    """
-    outline = {}
-    with _opened(file) as handle:
-        for name in handle.keys():  # noqa: SIM118
-            part = handle.get_slice(name)
-            kind = str(part.get_dtype())
-            if kind not in _TYPES:
-                raise CheckpointError(f"{file} has {name} as {kind}, which no checkpoint uses; fetch it again.")
-            outline[name] = torch.empty(part.get_shape(), dtype=_TYPES[kind], device="meta")
-        return dict(handle.metadata() or {}), outline
 
 
 def parse_config(text: str) -> Config:

@@ -8,7 +8,8 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from utils.errors import ProjectError, explain
@@ -29,37 +30,19 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             epilog=f"{DASH}.",
         )
-        self._given: list[str] = []
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """See argparse, which calls this for `parse_args` too."""
-        self._given = [*(sys.argv[1:] if args is None else args)]
-        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit with status 2; with a word for names that look like options."""
         options = self._option_string_actions
-        dashed = [word for word in self._given if re.match(r"-[^-\d.]", word) and word.split("=")[0] not in options]
+        dashed = [word for word in sys.argv[1:] if re.match(r"-[^-\d.]", word) and word.split("=")[0] not in options]
         super().error(f"{message}. {DASH}" if dashed else message)
 
 
-def bar(total: int, label: str, unit: str) -> Any:
-    """A progress bar (tqdm) on a terminal, which appears after DELAY."""
+def bar(label: str, unit: str) -> Callable[..., Any]:
+    """tqdm's progress bar, on a terminal and after DELAY; called with a sequence, or with total=N and updated."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, unit=unit, leave=False, disable=None, delay=DELAY)
-
-
-def with_bar(label: str, unit: str) -> Callable[[Sequence[Any]], Iterator[Any]]:
-    """Goes through a sequence with a `bar`."""
-
-    def walk(items: Sequence[Any]) -> Iterator[Any]:
-        with bar(len(items), label, unit) as progress:
-            for item in items:
-                yield item
-                progress.update()
-
-    return walk
+    return partial(tqdm, desc=label, unit=unit, leave=False, disable=None, delay=DELAY)
 
 
 def run(main: Callable[[], int | None]) -> None:

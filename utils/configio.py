@@ -235,9 +235,6 @@ def _check_family(named: set[str], preset: Config) -> None:
                 readers.setdefault(f"{section}.{field.name}", []).append(other)
     for name in sorted(named & readers.keys() - own.keys()):
         raise ConfigError(
-            f"Codec {codec} of the preset {preset.name} has no setting {name}; it is read by {_listed(readers[name])}."
+            f"Codec {codec} of the preset {preset.name} has no setting {name}; it is read by "
+            f"{' and '.join(readers[name])}."
         )
-
-
-def _listed(codecs: list[str]) -> str:
-    return f"codec{'s' * (len(codecs) > 1)} {' and '.join(codecs)}"

@@ -35,7 +35,7 @@ INTERVALS = {
     "[0, 8192]": "model.hyper_width",
     "[1, 64]": "model.analysis_blocks model.side_blocks model.synthesis_blocks model.unet_blocks model.residual_layers",
     "[1, 20000]": "diffusion.steps",
-    "[0, 1000000]": "diffusion.timesteps",
+    "[2, 1000000]": "diffusion.timesteps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
     "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight diffusion.sampled_steps",
@@ -88,6 +88,10 @@ _RATES = (
         "with model.variable_rate True (loss.lambda_min and lambda_max are its lambdas)",
     ),
 )
+_PAPER = (
+    *_RATES,
+    Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),
+)
 _PEER = (*_RATES, Rule("loss.disparity_weight", lambda c: False, "since it matches nothing"))
 
 READ_IF: dict[str, tuple[Rule, ...]] = {
@@ -132,8 +136,14 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         ),
         Rule("diffusion.perceptual_floor", lambda c: c.loss.has_perceptual, "with loss.perceptual none"),
     ),
-    "cdc": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
-    "dicm": (Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),),
+    "cdc": (
+        *_RATES,
+        Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),
+    ),
+    "dicm": (
+        *_RATES,
+        Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),
+    ),
 }
 READ_IF |= {codec: _PEER for codec, kinds in SECTIONS.items() if kinds["diffusion"] is NoDiffusionConfig}
 """model.codec ("": every one) -> when its settings are read."""
@@ -235,7 +245,9 @@ def entries(value: Any) -> Iterator[Any]:
 
 def _codec_conflicts(config: Any) -> Iterator[str]:
     """A sentence for each reason why the codec cannot be built."""
-    model, diffusion = config.model, config.diffusion
+    model, diffusion, rates = config.model, config.diffusion, config.loss.rates
+    if len(rates) != 2 or rates[0] > rates[1]:
+        yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
     if model.codec == "diffusion":
         for name, value in dataclasses.asdict(model).items():
             if isinstance(value, tuple) and len(value) != SCALES:
@@ -249,9 +261,6 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
             )
         if diffusion.sampled_steps == 1:
             yield "diffusion.sampled_steps is 1; it is 0, or at least 2."
-        rates = config.loss.rates
-        if len(rates) != 2 or rates[0] > rates[1]:
-            yield f"loss.rates is {_text(rates)}; it has two rates, the lowest and the highest, in 0 to 1."
         return
     if isinstance(model, CamModelConfig) and (model.height % STRIDE or model.width % STRIDE):
         yield f"model.height and model.width are {model.height} and {model.width}; they must be multiples of {STRIDE}."
@@ -264,16 +273,8 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
             f"diffusion.prediction epsilon needs diffusion.schedule linear: {diffusion.schedule} ends in (almost) pure "
             "noise, from which no epsilon gives back an image."
         )
-    if diffusion.schedule == "cosine" and diffusion.timesteps:
-        yield (
-            f"diffusion.timesteps is {diffusion.timesteps}, but diffusion.schedule cosine is continuous in time: set "
-            "0, or choose cosine_offset."
-        )
-    if diffusion.schedule != "cosine" and diffusion.timesteps < max(2, diffusion.steps):
-        yield (
-            f"diffusion.timesteps is {diffusion.timesteps}; diffusion.schedule {diffusion.schedule} needs at least 2, "
-            "and as many as diffusion.steps."
-        )
+    if diffusion.timesteps < diffusion.steps:
+        yield f"diffusion.timesteps is {diffusion.timesteps}; there must be as many as diffusion.steps."
 
 
 def _conflicts(config: Any) -> Iterator[str]:
@@ -312,7 +313,7 @@ def _conflicts(config: Any) -> Iterator[str]:
         )
     if isinstance(config.diffusion, NoDiffusionConfig) and train.parts == "denoiser":
         yield f"train.parts is denoiser, but codec {config.model.codec} has none: choose all or receiver."
-    if config.model.codec == "diffusion" and loss.lambda_min > loss.lambda_max:
+    if loss.lambda_min > loss.lambda_max:
         yield f"loss.lambda_min is {loss.lambda_min:g}, above loss.lambda_max {loss.lambda_max:g}."
     if train.batch_size % train.accumulation:
         yield f"train.batch_size {train.batch_size} is no multiple of train.accumulation {train.accumulation}."

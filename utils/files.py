@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary file is hidden, so no file of the user's is in its place. Raises OutputError.
     """
-    temporary = temporary_for(path)
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with writing(path):
             yield temporary
@@ -65,11 +65,6 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
-
-
-def temporary_for(path: Path) -> Path:
-    """The name under which a file is written before it takes the place of `path`."""
-    return path.with_name(f".{path.name}.tmp")
 
 
 def write_whole(path: Path, data: bytes) -> None:

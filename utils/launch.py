@@ -6,15 +6,15 @@ same variables make accelerate wait for processes that nobody starts.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
 import threading
 import time
+from datetime import timedelta
 
 import torch.distributed
-from torch.distributed import DistNetworkError, TCPStore
+from torch.distributed import TCPStore
 
 from utils.errors import ConfigError
 
@@ -31,7 +31,7 @@ _PORT = 29500
 NOTICE, PATIENCE, CLUSTER_PATIENCE = 5.0, 30.0, 300.0
 """Seconds until one line says what is waited for, and until the others count as absent: by hand, and in a cluster."""
 _store: TCPStore | None = None
-"""Rank 0's, kept: the process group's store shares its port, and the others may be reading from it."""
+"""Kept in rank 0: the process group's store shares its port, and the others may be reading from it."""
 
 
 def check_launch(cpu: bool) -> None:
@@ -60,64 +60,43 @@ def check_launch(cpu: bool) -> None:
 
 
 def _meet(host: str, port: int, rank: int, size: int, numbers: dict[str, int]) -> None:
-    """Wait until rank 0 answers and, in rank 0, until all have come. Raises ConfigError."""
-    global _store
+    """Wait until all processes have come to rank 0's store. Raises ConfigError if they do not."""
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # By torchrun itself, which starts all.
-    if rank == 0 and not served:
-        try:
-            _store = TCPStore("localhost", port, is_master=True, wait_for_workers=False, multi_tenant=True)
-        except DistNetworkError:
-            raise _wrong(numbers, f"another program has MASTER_PORT {port} of this machine") from None
-    start, told = time.monotonic(), False
     patience = CLUSTER_PATIENCE if any(name in os.environ for name in _CLUSTER) and not served else PATIENCE
-    while (lacking := _lacking(host, port, rank, size, served)) is not None:
-        waited = time.monotonic() - start
-        if waited > patience:
-            raise _wrong(numbers, f"{lacking} for {patience:.0f} seconds")
-        if waited > NOTICE and not told:
-            told = True
-            print(f"waiting: {_sentence(numbers, lacking)}", file=sys.stderr, flush=True)
-        time.sleep(0.2)
+    serves = rank == 0 and not served
+    limit = timedelta(seconds=patience)
+    reason = f"nobody answers at MASTER_ADDR {host}, port {port}"
 
+    def meet() -> None:
+        global _store
+        nonlocal reason
+        while not serves and not _answers(host, port):  # Asked first, since torch prints a page where nobody does.
+            time.sleep(0.2)
+        reason = f"what answers at MASTER_ADDR {host}, port {port}, is no process of this command"
+        try:
+            if not served:
+                _store = TCPStore(host, port, size, serves, limit, wait_for_workers=True, multi_tenant=True)
+            reason = ""
+        except RuntimeError as error:  # Its first line says how many have come, or that the port is taken.
+            reason = f"at MASTER_ADDR {host}, port {port}: {str(error).splitlines()[0].rstrip('. ')}"
 
-def _lacking(host: str, port: int, rank: int, size: int, served: bool) -> str | None:
-    """What is not there yet; None if nothing. Says to rank 0 that this process is there."""
-    try:
-        socket.create_connection((host, port), timeout=NOTICE).close()
-    except OSError as error:
-        return f"nobody answers at MASTER_ADDR {host}, port {port} ({error.strerror or error})"
-    if served:
-        return None
-    if _store is None:
-        other = f"what answers at MASTER_ADDR {host}, port {port}, is no process of this command"
-        return None if _announced(host, port, rank) else other
-    _store.set(_sign(rank), "here")
-    absent = [other for other in range(size) if not _store.check([_sign(other)])]
-    return f"rank {', '.join(map(str, absent))} of {size} did not come" if absent else None
-
-
-def _announced(host: str, port: int, rank: int) -> bool:
-    """Whether rank 0's store has been told that this process is there.
-
-    Asked in a thread, for another program at that port may never say a word, and no timeout of TCPStore ends that.
-    """
-    told: list[bool] = []
-
-    def tell() -> None:
-        with contextlib.suppress(RuntimeError):  # The other program's answer is no store's.
-            store = TCPStore(host, port, is_master=False, wait_for_workers=False)
-            store.set(_sign(rank), "here")
-            told.append(store.check([_sign(rank)]))
-
-    thread = threading.Thread(target=tell, daemon=True)
+    # In a thread, for another program at that port may never say a word, and no timeout of TCPStore ends that.
+    thread = threading.Thread(target=meet, daemon=True)
     thread.start()
     thread.join(NOTICE)
-    return told == [True]
+    if thread.is_alive():
+        print(f"waiting: {_sentence(numbers, 'the others are not here yet')}", file=sys.stderr, flush=True)
+        thread.join(patience + NOTICE)  # The store gives up by itself a moment after its limit.
+    if reason:
+        raise _wrong(numbers, reason)
 
 
-def _sign(rank: int) -> str:
-    """Under this name the store holds that a process has come."""
-    return f"launch/{rank}"
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=NOTICE).close()
+    except OSError:
+        return False
+    return True
 
 
 def _number(name: str) -> int:

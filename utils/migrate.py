@@ -1,4 +1,4 @@
-"""Configurations that earlier versions of this project wrote, in the words of today: one dated function a change."""
+"""Checkpoints of earlier versions of this project: their configuration in the words of today."""
 
 from __future__ import annotations
 
@@ -21,26 +21,20 @@ ONLY_VALUES_OF_DIFFUSION: dict[str, Any] = {
     **{"loss.balance": 0.5, "loss.lambda_on": "distortion"},
 }
 """The same of the codec `diffusion`; other codecs had these settings and read but two, which they still have."""
-WITHOUT_EFFECT = ("data.warped_root",)
-"""2026-11-29: settings that changed no experiment, and went."""
+WITHOUT_EFFECT = (
+    *("data.mixture", "data.augment.scale_min", "data.augment.scale_max", "data.augment.scaled", "data.warped_root"),
+    *("train.receiver_only", "train.denoiser_only"),
+)
+"""2026-11-28 and 29: settings of training that became others; they change nothing in a codec that is trained."""
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:
     """What `json` read of a configuration, as `config.py` has it now; a configuration of today stays as it is.
 
-    Raises ConfigError for a value that this version can no longer express.
+    Before 2026-11-28 all codecs shared one set of fields (with `loss.lambda_on`), of which each read its own: the
+    others never had an effect. Raises ConfigError for a constant of another value: the model would not be the same.
     """
-    for change in (settings_that_went, parts_that_train, sets_of_pictures):
-        values = change(values)
-    return values
-
-
-def settings_that_went(values: dict[str, Any]) -> dict[str, Any]:
-    """2026-11-28 and 29: constants, and sections of their own for each family of codecs.
-
-    Before, all codecs shared one set of fields (with `loss.lambda_on`), of which each read its own: the others never
-    had an effect. Raises ConfigError for a constant of another value, since the model would not be the same.
-    """
+    values = _without(values, "")
     model, loss = (values.get(name) for name in ("model", "loss"))
     codec = model.get("codec", "diffusion") if isinstance(model, dict) else "diffusion"
     own = SECTIONS[codec if codec in list(SECTIONS) else "diffusion"]
@@ -63,62 +57,16 @@ def settings_that_went(values: dict[str, Any]) -> dict[str, Any]:
                     "that wrote it."
                 )
             idle = shared and name not in known and (name in of_any or setting in ONLY_VALUES_OF_DIFFUSION)
-            if not (idle or setting in only or setting in WITHOUT_EFFECT):
+            if not (idle or setting in only):
                 kept[name] = value
         result[section] = kept
     return result
 
 
-def parts_that_train(values: dict[str, Any]) -> dict[str, Any]:
-    """2026-11-28: train.parts takes the place of train.receiver_only and train.denoiser_only; the latter won."""
-    train = values.get("train")
-    if not isinstance(train, dict) or not train.keys() & {"receiver_only", "denoiser_only"}:
-        return values
-    train = dict(train)
-    receiver, denoiser = train.pop("receiver_only", False), train.pop("denoiser_only", False)
-    train["parts"] = "denoiser" if denoiser else "receiver" if receiver else "all"
-    return values | {"train": train}
-
-
-_NEW_IN_DATA: dict[str, Any] = {"mix": [], "val": [], "root": ".", "cache": 0}
-_NEW_IN_AUGMENT: dict[str, Any] = {
-    "shapes": [],
-    **dict.fromkeys(("hue", "gray", "neon", "permute", "flat", "text"), 0.0),
-    **dict.fromkeys(("white_balance", "defects", "noise", "blur", "vertical"), 0.0),
-    "jpeg": 0,
-}
-
-
-def sets_of_pictures(values: dict[str, Any]) -> dict[str, Any]:
-    """2026-11-28: data.mix has sets of any number, each with its scales, in place of a weight for each source.
-
-    Enlargement was uniform in data.augment.scale_min to scale_max, for a share data.augment.scaled of the samples; now
-    it is log-uniform, and what is enlarged is a set beside the one that is not.
-    """
-    data = values.get("data")
-    if not isinstance(data, dict) or "mixture" not in data:
-        return values
-    data, augment = dict(data), dict(data.get("augment", {}))
-    weights = {source: weight for source, weight in (data.pop("mixture") or {}).items() if weight}
-    low, high, scaled = (augment.pop(name, 1.0) for name in ("scale_min", "scale_max", "scaled"))
-    if (low, high) == (1.0, 1.0):
-        scaled = 0.0
-    if scaled:
-        weights = weights or {data.get("dataset", "kitti"): 1.0}
-    mix = []
-    for source, weight in weights.items():
-        for suffix, share, scales in (("", 1 - scaled, (1.0, 1.0)), ("_scaled", scaled, (low, high))):
-            if share:
-                mix.append(
-                    {
-                        "name": source + suffix,
-                        "source": source,
-                        "root": "",
-                        "weight": weight * share,
-                        "scale_min": scales[0],
-                        "scale_max": scales[1],
-                        "role": "pairs",
-                    }
-                )
-    data = _NEW_IN_DATA | data | {"mix": mix, "augment": _NEW_IN_AUGMENT | augment}
-    return values | {"data": data}
+def _without(fields: dict[str, Any], path: str) -> dict[str, Any]:
+    """The fields, at every depth, that are not in WITHOUT_EFFECT."""
+    return {
+        name: _without(value, f"{path}{name}.") if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if path + name not in WITHOUT_EFFECT
+    }

@@ -10,19 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data.files.picture_formats import EXTENSIONS, FORMATS, HEAD_BYTES, kind_of
 from utils.errors import ConfigError
 from utils.files import SOFTWARE, write_json
 
 PICTURES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
-    *(".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".pnm"),
+    *EXTENSIONS,
+    *(".apng", ".jpe", ".jfif", ".dib", ".gif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".pnm"),
 )
 """Endings (lower case) by which people know pictures, whether or not this program reads them."""
-
-_MAGIC = (
-    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*"),
-    *(b"\0\0\0\x0cjP  ", b"\0\0\0\x0cJXL ", b"\xff\x0a"),
-)
 
 Given = Path | str | None
 """A path as the command line gives it; None where it gives none."""
@@ -49,15 +45,16 @@ def refuse_overwriting(outputs: Iterable[Given], inputs: Iterable[Given]) -> Non
 
 
 def refuse_lost_pictures(outputs: Iterable[Path]) -> None:
-    """Raise ConfigError if one of `outputs` is a picture that this program did not make: writing would lose it."""
+    """Raise ConfigError if one of `outputs` is a picture, or another file that its first bytes tell, of the user's."""
     for path in outputs:
         try:
             with path.open("rb") as file:
-                head = file.read(256)
+                head = file.read(HEAD_BYTES)
         except OSError:  # It is not there, or cannot be written either.
             continue
-        if _is_picture(head) and SOFTWARE.encode() not in head:
-            raise ConfigError(f"{path} is a picture that this program did not make; choose another output.")
+        if (kind := kind_of(head)) and SOFTWARE.encode() not in head:
+            what = f"a {kind} picture" if kind in FORMATS else kind
+            raise ConfigError(f"{path} is {what} that this program did not make; choose another output.")
 
 
 def refuse_foreign_folder(folder: Path, mark: str, names: Iterable[str], reads: Iterable[Given] = ()) -> None:
@@ -115,14 +112,6 @@ def keep_settings(folder: Path, name: str, settings: dict[str, Any], *, writes: 
 def ends_like_a_picture(path: Path) -> bool:
     """Whether people would take the file for a picture by its name."""
     return path.suffix.lower() in PICTURES
-
-
-def _is_picture(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a picture by its content."""
-    if head[:2] == b"BM":
-        return head[6:10] == bytes(4)  # Two letters are little; these bytes are reserved and zero.
-    riff, container = head[:4] == b"RIFF" and head[8:12] == b"WEBP", head[4:8] == b"ftyp"  # AVIF, HEIC
-    return riff or container or head.startswith(_MAGIC)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

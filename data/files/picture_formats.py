@@ -69,6 +69,13 @@ _COLOURS = {9: "BT.2020", 11: "DCI P3", 12: "Display P3"}
 _CURVES = {8: "linear", 16: "PQ (HDR)", 18: "HLG (HDR)"}
 
 
+def kind_of(head: bytes) -> str:
+    """What a file is by its first bytes: one of FORMATS, words such as "a GIF image", or "" for what is not known."""
+    if head.startswith(b"BM") and head[6:10] == bytes(4):  # Two letters are little; these bytes are reserved and zero.
+        return "BMP"
+    return next((name for place, magic, name in _MAGIC if head[place:].startswith(magic)), "")
+
+
 def describe_unread(file: BinaryIO, head: bytes) -> str:
     """What the file is that Pillow does not open, and what to do, as the rest of a sentence: "is a GIF image; ..."."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -76,11 +83,7 @@ def describe_unread(file: BinaryIO, head: bytes) -> str:
         return "is a Git LFS pointer, not a PNG or another image; fetch it with git lfs pull."
     if text.startswith((b"<!doctype html", b"<html")):
         return "is a web page, not an image; download the image again."
-    kind = next((name for place, magic, name in _MAGIC if head[place:].startswith(magic)), "")
-    if b"<svg" in text and text.startswith(b"<"):
-        kind = "an SVG drawing"
-    elif head.startswith(b"BM"):
-        kind = "BMP"
+    kind = "an SVG drawing" if b"<svg" in text and text.startswith(b"<") else kind_of(head)
     if kind == "JPEG" and (bits := _jpeg_bits(file)) > 8:
         return f"has {bits} bits per channel; convert it to 8-bit RGB."
     if kind == "TIFF":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from config import Config, PaperDiffusionConfig, PaperModelConfig
-from modules.codec import Codec, CodecOutput, DenoisingTask
+from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask, rate_levels
 from modules.diffusion import Process, ddim
 from modules.entropy import Hyperprior
 from modules.entropy_model import Coded
@@ -16,6 +16,8 @@ from modules.published.transforms import PaperAnalysis, PaperHyperAnalysis, Pape
 from modules.published.unet import PaperUNet
 
 NAMES = {"epsilon": "cdc_eps", "x0": "cdc_x", "v": "cdc_v"}
+GAINS = (0.5, 3.0)
+"""Gains at the lowest and the highest rate before training, of variable-rate models."""
 
 
 def build(config: Config) -> CDC:
@@ -45,27 +47,30 @@ class CDC(Codec):
     Training in the released code, and in the presets. Epsilon: Adam 4e-5, halved within seven steps after the first
     100 k (here linearly from there to the end). x0: T 8193, cosine schedule with offset, min(SNR, 5), beta 0.0032, 65
     steps, Adam 5e-5 falling to a fifth within eight steps after the first 100 k (here linearly), and an average of the
-    weights taken every tenth step with 0.999, which is 0.9999 a step.
+    weights taken every tenth step with 0.999, which is 0.9999 a step. `<name>_vr` draws the rate, by gain units that no
+    paper has.
     """
 
     needs_side = False
     accepts_no_side = True
-    variable_rate = False
-    lmbda: float
 
     def __init__(self, config: Config, name: str) -> None:
         super().__init__()
         model, diffusion = config.model, config.diffusion
         assert isinstance(model, PaperModelConfig) and isinstance(diffusion, PaperDiffusionConfig)
-        self.name, self.lmbda = name, config.loss.lmbda
+        loss = config.loss
+        self.variable_rate, self.trained_levels = model.variable_rate, rate_levels(loss.rates)
+        self.name, self.lmbda = (f"{name}_vr", None) if self.variable_rate else (name, loss.lmbda)
+        self.beta = (loss.lambda_min * loss.lambda_max) ** 0.5 if self.variable_rate else loss.lmbda
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
         self.max_weight = diffusion.max_weight
         self.process = Process(diffusion.prediction, diffusion.schedule, diffusion.timesteps)
         self.g_a = PaperAnalysis(model.dim)
         latent = self.g_a.latent_channels
         widths = (latent,) * 3
-        h_s = IntegerSynthesis(hyper_synthesis_layers(latent, widths))
-        self.entropy = Hyperprior(latent, latent, PaperHyperAnalysis(latent, widths), h_s, levels=1)
+        levels = LEVELS if self.variable_rate else 1
+        h_s = IntegerSynthesis(hyper_synthesis_layers(latent, widths), levels)
+        self.entropy = Hyperprior(latent, latent, PaperHyperAnalysis(latent, widths), h_s, levels, GAINS)
         self.g_s = PaperSynthesis(model.dim, out_channels=model.finest_context)
         self.unet = PaperUNet(model.dim, context_channels=self.g_s.context_channels)
 
@@ -74,11 +79,11 @@ class CDC(Codec):
         return self.entropy(self.g_a(2 * x - 1), level)
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
-        """See Codec; sizes must be multiples of 64, and there is no rate to choose."""
+        """See Codec; sizes must be multiples of 64."""
         # Analysis, quantisation and rate of x, as a file carries it.
-        level = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        level = self.levels_of(x, draws, rate)
         coded = self.entropy(self.g_a(2 * x - 1), level, draws)
-        output = CodecOutput(coded.bits, level.float(), coded.y_hat)
+        output = CodecOutput(coded.bits, level.float() / (LEVELS - 1), coded.y_hat)
         if draws is not None:
             output.tasks, output.aux = self.denoising_tasks(coded.y_hat, x, x_side, draws)
         return output

@@ -51,13 +51,12 @@ class Codebook(EntropyModel):
             if draws is None:
                 self.tables()
                 vectors = self._decoder_vectors().to(y.device)
-                index = self._nearest(y, vectors)
-                return Quantised(lambda: self._lookup(index, vectors), lambda: self._bits(index), None, index, index)
+                return self._quantise(self._nearest(y, vectors), vectors)
             if y.requires_grad and self.training:
                 self._learn(y.detach(), draws)
             index = self._nearest(y, self.vectors)
             nearest = self._lookup(index, self.vectors)
-            return Coded(y + (nearest - y).detach(), self._bits(index))
+            return Coded(y + (nearest - y).detach(), self._bits(index, nearest))
 
     def _nearest(self, y: Tensor, vectors: Tensor) -> Tensor:
         """Indices (B, h, w) of the vectors with the least squared distance."""
@@ -68,7 +67,11 @@ class Codebook(EntropyModel):
     def _lookup(self, index: Tensor, vectors: Tensor) -> Tensor:
         return vectors[index].permute(0, 3, 1, 2).contiguous()
 
-    def _bits(self, index: Tensor) -> Tensor:
+    def _quantise(self, index: Tensor, vectors: Tensor) -> Quantised:
+        y_hat = self._lookup(index, vectors)
+        return Quantised(lambda: y_hat, lambda: self._bits(index, y_hat), None, index, index)
+
+    def _bits(self, index: Tensor, y_hat: Tensor) -> Tensor:
         return torch.full((len(index),), float(self.bits * index[0].numel()), device=index.device)
 
     @torch.no_grad()

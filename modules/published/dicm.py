@@ -81,7 +81,7 @@ class DICM(CDC):
         tasks = [self.denoise(x, noise, t, contexts), self.denoise(x_side, noise_side, t, side.contexts)]
         # Aux loss: quantiles of three bottlenecks, and beta times the bits of what is never sent.
         quantiles = sum(prior.loss() for prior in (self.common.hyperprior.prior, self.side.hyperprior.prior))
-        return tasks, self.entropy.loss() + quantiles + self.lmbda * (common.bpp + side.bpp)
+        return tasks, self.entropy.loss() + quantiles + self.beta * (common.bpp + side.bpp)
 
     def decoding_contexts(self, y_hat: Tensor, x_side: Tensor | None) -> list[Tensor]:
         """The sum of x's and w's contexts."""

@@ -9,6 +9,7 @@ from config import Config, NdscModelConfig
 from modules.codec import CodecOutput
 from modules.noise import Draws
 from modules.published.codebook import Codebook
+from modules.published.index_prior import PredictedCodebook
 from modules.published.layers import upsample
 from modules.published.peer import Peer
 
@@ -34,13 +35,13 @@ class NDSC(Peer):
     chosen by the size of the codebook. 2.6 M parameters.
 
     Loss: lambda 255^2 (MSE + 0.25 |y - y_hat|^2); the rate is constant, so lambda only scales it. The codebook learns
-    by moving averages (`modules/published/codebook.py`).
+    by moving averages (`modules/published/codebook.py`). With model.prior (preset `ndsc_prior`) indices are predicted
+    from earlier ones, which lowers the rate (`modules/published/index_prior.py`): compare it with the curve
+    "+ prior", and without it with the other one.
 
     Departures. This is the published "8x" model; where our source leaves the layout open (widths inside residual
-    layers, how y_hat meets the features of x_side) it is ours, with the published number of parameters. The indices are
-    written as plain bits: the paper's second curve, whose indices an autoregressive transformer predicts, would need
-    that transformer in exact integers and is left out, so compare with the curve without prior. Unused vectors of the
-    codebook are replaced.
+    layers, how y_hat meets the features of x_side) it is ours, with the published number of parameters. Causal
+    convolutions stand for the prior's transformer. Unused vectors of the codebook are replaced.
 
     Traps avoided. The flip of training takes both views at once; published, it is drawn for each view by itself, so
     that half of the pairs do not match.
@@ -57,7 +58,9 @@ class NDSC(Peer):
             residual_layers(wide, model.hidden, model.residual_layers),
             nn.Conv2d(wide, model.code, 1),
         )
-        self.entropy = Codebook(model.code, model.bits)
+        if model.prior:
+            self.name = "ndsc_prior"
+        self.entropy = (PredictedCodebook if model.prior else Codebook)(model.code, model.bits)
         self.e_side = down(model.hidden, model.halvings)
         self.embed = nn.Conv2d(model.code, wide, 1)
         self.g_s = nn.Sequential(

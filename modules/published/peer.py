@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from config import Config, LossConfig
-from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask
+from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask, rate_levels
 from modules.entropy_model import Coded
 from modules.noise import Draws
 
@@ -33,7 +33,7 @@ class Peer(Codec):
         self.name = config.model.codec + ("_vr" if self.variable_rate else "")
         self.lmbda = None if self.variable_rate else config.loss.lmbda
         self.levels = LEVELS if self.variable_rate else 1
-        self._trained_levels = [round(rate * (LEVELS - 1)) for rate in config.loss.rates]
+        self.trained_levels = rate_levels(config.loss.rates)
 
     @abstractmethod
     def reconstruct(self, y_hat: Tensor, x_side: Tensor) -> Tensor:
@@ -49,12 +49,7 @@ class Peer(Codec):
 
     def forward(self, x: Tensor, x_side: Tensor, draws: Draws | None = None, rate: Tensor | None = None) -> CodecOutput:
         """See Codec; sizes must be multiples of `stride`."""
-        level = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        if self.variable_rate and draws is not None:
-            first, last = self._trained_levels
-            level = first + (draws.uniform("rate") * (last - first + 1)).long()
-        elif self.variable_rate and rate is not None:
-            level = torch.round(rate * (LEVELS - 1)).long()
+        level = self.levels_of(x, draws, rate)
         y = self.g_a(x)
         coded = self.entropy(y, level, draws)
         output = CodecOutput(coded.bits, level.float() / (LEVELS - 1), coded.y_hat)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.cli import Parser, run, with_bar
+from utils.cli import Parser, bar, run
 
 HEIGHT, WIDTH = 128, 256
 Image = NDArray[np.uint8]
@@ -61,9 +61,9 @@ def psnr(x: Image, x_hat: Image) -> float:
 
 def main() -> None:
     """Print the table; raises ProjectError with what to do."""
+    from data.tensors import to_float, to_uint8
     from utils.checkpoint import load_checkpoint
     from utils.evaluation import anchors
-    from utils.images import to_float, to_uint8
 
     parser = Parser(__doc__)
     parser.add_argument("--ckpt", required=True, metavar="C", help="run, checkpoint folder or model file")
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     codec = load_checkpoint(arguments.ckpt).codec
     lines = []
-    for name, x in with_bar("coding", "picture")([*pictures().items()]):
+    for name, x in bar("coding", "picture")([*pictures().items()]):
         data = codec.compress(to_float(x), arguments.rate)
         x_hat = to_uint8(codec.decompress(data, to_float(np.roll(x, -4, axis=1))))
         quality = psnr(x, x_hat)

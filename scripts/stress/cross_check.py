@@ -94,7 +94,7 @@ def worker(stage: str, setting: str, folder: Path) -> None:
     import torch
 
     from data.sources import open_source
-    from utils.images import to_float
+    from data.tensors import to_float
 
     plan = json.loads((folder / PLAN).read_text())
     codec = codec_as(setting, plan["ckpt"])

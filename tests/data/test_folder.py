@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import encode, kitti_sample, mpo, noise, png16, smooth, write, write_pairs, zip_folder
+from image_files import encode, mpo, noise, png16, smooth, write, write_pairs, zip_folder
 from PIL import ImageFile
 from sentences import sentence
 
@@ -129,14 +129,6 @@ def test_bad_right_image_is_found_before_decoding(root, tmp_path, data, message,
     assert source[0].id == "a"
 
 
-def test_transparency_is_found_by_decoding(root: Path) -> None:
-    write(root / "train" / "right" / "b9.png", encode(np.dstack([noise(), noise()[..., :1]])))
-    source = open_source("folder", split="train", root=root)
-    verify(source)
-    with pytest.raises(DataError, match=r"right/b9\.png has transparent pixels"):
-        verify(source, decode=True)
-
-
 @pytest.mark.parametrize("decode", [False, True])
 def test_what_reading_changes_is_told_once_a_kind(root: Path, decode: bool, caplog: pytest.LogCaptureFixture) -> None:
     for side in ("left", "right"):
@@ -199,14 +191,3 @@ def test_one_name_in_two_encodings_is_a_clash(root: Path) -> None:
         write(root / "train" / "left" / f"{name}.png", encode(noise()))
     text = error_of(root, look=False)
     assert f"two images named {COMPOSED}" in text and r"'cafe\u0301.png' and 'caf\xe9.png'" in text
-
-
-def test_real_sample() -> None:
-    root = kitti_sample("protocol")
-    counts = {}
-    for split in ("train", "val", "test"):
-        source = open_source("folder", split=split, root=root)
-        verify(source)
-        counts[split] = (len(source), len(set(source.groups)))
-        assert source.ids == sorted(source.ids)
-    assert counts == {"train": (115, 11), "val": (11, 4), "test": (36, 9)}

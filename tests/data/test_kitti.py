@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import encode, kitti_sample, noise, write, zip_folder
+from image_files import encode, noise, write, zip_folder
 from kitti_files import write_kitti
 from PIL import Image
 from sentences import sentence
 
 from data.files.geometry import Fit
-from data.files.kitti import FITS, expected_pairs
+from data.files.kitti import expected_pairs
 from data.sources import open_source, verify
 
 
@@ -143,14 +143,6 @@ def test_missing_half_is_found_on_opening(tmp_path: Path) -> None:
     assert "image_3/000000_10.png is missing" in sentence(lambda: open_kitti(root, "test"))
 
 
-def test_zip_cut_short(tmp_path: Path) -> None:
-    root = write_kitti(tmp_path / "root", {(2015, "testing"): [0]})
-    path = zip_folder(root / "data_scene_flow_multiview", tmp_path / "data_scene_flow_multiview.zip")
-    path.write_bytes(path.read_bytes()[:-50])
-    for place in (tmp_path, path):
-        assert "data_scene_flow_multiview.zip" in sentence(lambda place=place: open_kitti(place, "test"))
-
-
 def test_image_smaller_than_the_crop(tmp_path: Path) -> None:
     root = write_kitti(tmp_path, {(2015, "testing"): [0]}, height=369, width=1242)
     source = open_kitti(root, "test")
@@ -180,21 +172,3 @@ def test_centre_crop_is_torchvisions() -> None:
         image = noise(height, width)
         expected = np.asarray(center_crop(Image.fromarray(image), [370, 740]))
         np.testing.assert_array_equal(Fit(crop=(370, 740))(image, "a"), expected)
-
-
-@pytest.mark.parametrize(("part", "size", "split"), [("testing", "protocol", "test"), ("training", "train", "train")])
-def test_real_images_reproduce_the_stored_protocol(part: str, size: str, split: str) -> None:
-    """The sample's testing folder holds 2015 training scenes, whose evaluation crops are stored beside it."""
-    raw = kitti_sample("raw") / "data_scene_flow_multiview" / part
-    stored = open_source("folder", split=split, root=kitti_sample("protocol"))
-    compared = 0
-    for path in sorted((raw / "image_2").glob("*.png")):
-        name = f"kitti2015_train_{path.stem}"
-        if name not in stored.ids:
-            continue
-        pair = stored[stored.ids.index(name)]
-        for camera, view in (("image_2", pair.x), ("image_3", pair.x_side)):
-            image = np.asarray(Image.open(raw / camera / path.name))
-            np.testing.assert_array_equal(FITS[size](image, name), view)
-        compared += 1
-    assert compared == 4

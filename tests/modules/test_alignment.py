@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import modules.alignment as alignment
 from modules.alignment import (
@@ -22,8 +21,6 @@ from modules.alignment import (
     lookup,
     warp,
 )
-from modules.fusion import FusionSynthesis
-from modules.transforms import Side
 
 CHANNELS = 48
 
@@ -148,29 +145,3 @@ def test_a_warp_reads_rows_below() -> None:
     features = torch.arange(5.0)[:, None].expand(1, 2, 5, 3)
     moved = warp(features, torch.zeros(1, 1, 5, 3), torch.full((1, 1, 5, 3), 1.5))
     torch.testing.assert_close(moved, torch.tensor([1.5, 2.5, 3.5, 4, 4])[:, None].expand(1, 2, 5, 3))
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.elements = max(self.elements, result.numel())
-        return result
-
-
-def test_memory_grows_with_the_pixels() -> None:
-    """Eight times the width takes eight times the memory, not sixty-four times."""
-    torch.manual_seed(0)
-    g_s = FusionSynthesis("correlation", 6, (8, 12, 16), (1, 1, 1), (4, 6, 10), (False,) * 3, 16, shortcut=True)
-    largest = []
-    for width in (16, 128):
-        shapes = [(1, c, 4 << (2 - i), width << (2 - i)) for i, c in enumerate((4, 6, 10))]
-        side = Side(torch.randn(1, 3, 64, 16 * width), [torch.randn(shape) for shape in shapes])
-        with torch.no_grad(), Largest() as mode:
-            g_s(torch.randn(1, 6, 4, width), side, torch.zeros(1))
-        largest.append(mode.elements)
-    assert largest[1] <= 8.1 * largest[0]

@@ -12,14 +12,13 @@ from image_files import encode, write
 from script_files import one_line
 from tiny import smooth_pair
 
-import utils.training.precision
 from data.images import read_image
+from data.tensors import to_uint8
 from modules.codec import Codec
 from utils.checkpoint import load_checkpoint
 from utils.errors import ConfigError
 from utils.evaluation import sweep
 from utils.evaluation.pipeline import evaluate
-from utils.images import to_uint8
 from utils.training.precision import set_decoding_precision
 from utils.training.validation import psnr
 
@@ -44,13 +43,6 @@ def test_bfloat16_changes_pixels_a_little_and_files_not_at_all(codec: Codec) -> 
     assert data == data_2 and y_hat.equal(y_hat_2)
     assert rounded.dtype == torch.float32 and not rounded.equal(exact)
     assert psnr(to_uint8(exact), to_uint8(rounded)) > 35
-
-
-@pytest.mark.parametrize(("instructions", "expected"), [(["amx_bf16"], torch.bfloat16), ([], None)])
-def test_auto_asks_the_processor(instructions: list[str], expected: torch.dtype | None, codec: Codec) -> None:
-    with patch.object(utils.training.precision, "bfloat16_instructions", return_value=instructions):
-        set_decoding_precision(codec, "auto")
-    assert codec.decoding_dtype == expected
 
 
 def test_the_script_takes_it_for_files_and_for_folders(command, in_this_process, ckpt, codec, tmp_path):
@@ -79,7 +71,7 @@ def test_the_script_takes_it_for_files_and_for_folders(command, in_this_process,
 
 @pytest.mark.usefixtures("offline", "quick")
 def test_an_evaluation_takes_it_and_says_so(ckpt: Path, tmp_path: Path) -> None:
-    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": "correct"}
+    request = {"rates": (0.5,), "anchors": ("none",), "limit": 1, "side": ("correct",)}
     with patch.object(sweep, "ModelCoder", side_effect=sweep.ModelCoder) as coder:
         evaluate(options(ckpt, tmp_path / "out", precision="bf16", tile_rows=256, **request))
     codec = coder.call_args.args[0]

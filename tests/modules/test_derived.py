@@ -25,11 +25,6 @@ class Total(nn.Module):
         return self.cache.get([self.numbers], self.compute)
 
 
-def test_it_is_computed_once() -> None:
-    total = Total()
-    assert [total.get(), total.get()] == [6, 6] and total.computed == 1
-
-
 def test_every_change_of_a_tensor_is_noticed() -> None:
     total = Total()
     assert total.get() == 6

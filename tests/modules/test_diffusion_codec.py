@@ -63,20 +63,6 @@ def test_the_denoiser_uses_time_gamma_rate_and_its_input(tiny_codec: Codec, name
     assert (before - after).abs().mean() > 1e-4, "an input without a connection changes nothing at all"
 
 
-def test_a_samples_forward_pass_does_not_depend_on_its_batch(tiny_codec: Codec) -> None:
-    """Noise, noise level, rate and dropout are keyed by the sample: halves of a batch add up to the batch."""
-    x, x_side = batch_of_pairs(4)
-    keys = [Draws.key(0, i) for i in range(4)]
-    with torch.no_grad():
-        whole = tiny_codec(x, x_side, Draws(keys))
-        halves = [tiny_codec(x[i : i + 2], x_side[i : i + 2], Draws(keys[i : i + 2])) for i in (0, 2)]
-    for name in ("bits", "rate", "y_hat"):
-        parts = torch.cat([getattr(half, name) for half in halves])
-        torch.testing.assert_close(parts, getattr(whole, name), rtol=1e-4, atol=1e-4)
-    first = torch.cat([half.tasks[0].x_hat for half in halves])
-    torch.testing.assert_close(first, whole.tasks[0].x_hat, rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("rates", "levels"), [((0.0, 1.0), range(256)), ((0.2, 0.4), range(51, 103)), ((0.6, 0.6), (153,))]
 )

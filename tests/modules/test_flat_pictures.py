@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from data.tensors import to_uint8
 from modules.codec import Codec
 from scripts.stress.content import pictures
 from utils.checkpoint import load_checkpoint
-from utils.images import to_uint8
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "small"
 COLOURS = list(product((0, 128, 255), repeat=3))

@@ -75,25 +75,6 @@ def test_coding_before_freezing_is_a_clear_error() -> None:
         entropy.decode(b"", (1, 1), 0)
 
 
-def test_thawing_checks_what_was_loaded() -> None:
-    entropy = fresh()
-    with pytest.raises(CheckpointError, match="never frozen"):
-        entropy.thaw()
-    entropy.freeze()
-    entropy.thaw()
-    entropy.inverse_gain[3, 2] = 0
-    with pytest.raises(CheckpointError, match="gain table"):
-        entropy.thaw()
-    entropy.freeze()
-    entropy.z_medians[0] = 2**20 - 1
-    with pytest.raises(CheckpointError, match="medians"):
-        entropy.thaw()
-    entropy.freeze()
-    entropy.y_frequencies[5, 5] += 1
-    with pytest.raises(CheckpointError, match="probability tables"):
-        entropy.thaw()
-
-
 def test_integers_that_change_after_freezing_are_checked_before_anything_is_coded() -> None:
     entropy = frozen()
     coded = entropy.quantise(latent(1), torch.tensor([0]))

@@ -31,17 +31,6 @@ def test_any_payload_gives_a_latent_or_one_error(tiny_codec: Codec, payload: byt
         assert y_hat.shape == (1, 16, 4 * -(-height // 64), 8) and bool(torch.isfinite(y_hat).all())
 
 
-@pytest.mark.parametrize("payload", [b"", b"\0", b"\xff" * 8, bytes(range(7)), b"\x7f\xff\xff\xff" * 2])
-def test_forged_payloads_give_an_image_or_one_error(tiny_codec: Codec, payload: bytes) -> None:
-    _, x_side = smooth_pair(64, 80)
-    for level in (0, 255):
-        try:
-            x_hat = tiny_codec.decompress(forge(tiny_codec, payload, level=level), x_side, gamma=1.0)
-        except BitstreamError:
-            continue
-        assert x_hat.shape == (3, 64, 80) and float(x_hat.min()) >= 0 and float(x_hat.max()) <= 1
-
-
 def test_a_payload_cut_short_with_a_right_checksum_still_decodes(tiny_codec: Codec) -> None:
     """The decoder reads zeros past the end, so a shorter payload is another latent, of the same size."""
     x, _ = smooth_pair(64, 80)

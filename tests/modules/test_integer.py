@@ -1,15 +1,13 @@
 """Integer convolutions: exact against unbounded integers, whatever the order, batch, threads or layout."""
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import modules.integer
 import modules.integer as integer
 from modules.integer import (
     ACTIVATION_LIMIT,
@@ -75,10 +73,9 @@ def reference(layer: IntegerConv, x: Tensor, level: int) -> np.ndarray:
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "none"])
 @pytest.mark.parametrize(("kernel", "upsample"), [(3, 1), (3, 2), (1, 1), (5, 2), (1, 2), (3, 3), (5, 4)])
-@pytest.mark.parametrize("high", [ACTIVATION_LIMIT, 3000])
-def test_equals_arithmetic_in_unbounded_integers(activation: str, kernel: int, upsample: int, high: int) -> None:
+def test_equals_arithmetic_in_unbounded_integers(activation: str, kernel: int, upsample: int) -> None:
     layer = conv(LayerSpec(5, 3, kernel, upsample, activation), levels=256)  # type: ignore[arg-type]
-    x = activations(2, 5, 3, 4, high=high)
+    x = torch.cat([activations(1, 5, 3, 4), activations(1, 5, 3, 4, high=3000)])
     levels = torch.tensor([0, 255 - 18])
     out = layer.integer_forward(x, levels)
     assert out.dtype == torch.float64 and out.shape == (2, 3, 3 * upsample, 4 * upsample)
@@ -188,27 +185,3 @@ def test_weights_without_integers_are_refused(part: str, value: float) -> None:
         getattr(network.convolutions()[1], part).view(-1)[-1] = value
     with pytest.raises(CheckpointError, match=r"es of hyper-synthesis layer 1|weights of hyper-synthesis layer 1"):
         network.freeze()
-
-
-@pytest.mark.parametrize("spec", [LayerSpec(6, 9, 5, 2, "leaky_relu"), LayerSpec(6, 9, 3), LayerSpec(6, 9, 1)])
-def test_strips_of_rows_give_the_same_integers(spec: LayerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    layer = IntegerConv(spec, 256)
-    nn.init.normal_(layer.bias)
-    layer.freeze()
-    x, level = torch.randint(-3000, 3000, (2, 6, 13, 17)).double(), torch.tensor([37, 200])
-    whole = layer.integer_forward(x, level)
-    torch.testing.assert_close(whole / 2**8, layer(x.float() / 2**8, level).double(), atol=0.02, rtol=0)
-    taken: list[int] = []
-
-    def stack(parts: list[Tensor]) -> Tensor:
-        windows = torch.stack(parts)
-        taken.append(windows.numel() * windows.element_size())
-        return windows
-
-    row = 2 * 17 * 6 * spec.upsample**2 * (1 if spec.kernel == 1 else 3) ** 2 * 8
-    for limit in (1, 3 * row):
-        monkeypatch.setattr(modules.integer, "STRIP_BYTES", limit)
-        with patch("modules.integer.torch", SimpleNamespace(stack=stack, bmm=torch.bmm)):
-            assert torch.equal(layer.integer_forward(x, level), whole)
-    assert taken == 13 * [row] + 4 * [3 * row] + [row]

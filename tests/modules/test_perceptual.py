@@ -39,20 +39,6 @@ def test_effnet_is_a_distance_and_trains_x_hat(effnet):
     assert effnet(stepped, x).sum() < value
 
 
-def test_never_trained_never_saved_never_in_training_mode(effnet):
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(2, 2)
-            self.loss = effnet
-
-    model = Model().train()
-    assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
-    assert len(list(model.parameters())) == 2
-    assert model.training and not any(module.training for module in effnet.modules())
-    model.load_state_dict(model.state_dict(), strict=True)
-
-
 @pytest.mark.slow
 def test_lpips_loss_equals_the_package(stand_in_vgg):
     loss = LpipsLoss(stand_in_vgg)

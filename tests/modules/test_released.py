@@ -8,10 +8,10 @@ import torch
 from tiny import smooth_pair
 
 from data.sources import open_source
+from data.tensors import to_float
 from modules.codec import LEVELS, Codec
 from modules.transforms import PATCH
 from utils.checkpoint import MODEL_FILE, load_checkpoint
-from utils.images import to_float
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 NAMES = ("small", "small_no_side", "small_stage1")

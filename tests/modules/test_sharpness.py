@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from config import PRESETS, MixConfig
 from data.sources import open_source
-from utils.training.data import training_data
+from data.training import training_data
 
 KITTI = Path(__file__).resolve().parents[3] / "shared" / "kitti" / "protocol"
 

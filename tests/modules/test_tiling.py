@@ -10,7 +10,7 @@ from torch import nn
 
 from modules.codec import Codec
 from modules.tiling import MARGIN, OVERLAP, UNIT, Strip, by_strips, row_strips
-from utils.coding.limits import set_tile_rows
+from utils.training.precision import set_tile_rows
 
 
 @pytest.mark.parametrize("height", [64, 192, 448, 1024, 4096])

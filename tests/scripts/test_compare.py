@@ -46,7 +46,7 @@ def write_evaluation(
     container: bool = False,
     **dataset: Any,
 ) -> Path:
-    """FOLDER as evaluate.py leaves it, with made-up figures: PSNR is about 20 + 8 rate + `gain`, less by another side image."""
+    """FOLDER as evaluate.py leaves it, with made-up PSNRs: 20 + 8 rate + `gain`, less by another side image."""
     plan = [Point(codec, rate, f"runs/{codec}", None, 1, 0.0, "correct", 0) for rate in RATES]
     plan += [replace(plan[2], side=side) for side in sides]
     plan += [Point(name, quality / 100) for name, quality in anchors]
@@ -59,7 +59,7 @@ def write_evaluation(
             psnr = 20 + index / 10 + 8 * point.rate - 2 * (1 + index % 2) * (point.side not in ("correct", None))
             psnr += gain * (1 + index / 10) if point.model == 0 else -3
             length = round((100 + 2 * index) * 6**point.rate)
-            of_file = CONTAINER[point.codec] if container and point.model is None else None
+            of_file = CONTAINER[point.codec] if container and point.model is None else 0
             bits = 7.9 * length if point.model == 0 else None
             metrics = {"psnr": psnr, "lpips_vgg": 1 / psnr}
             mine.append(
@@ -182,7 +182,6 @@ def test_anchors_have_a_second_curve_without_their_container(tmp_path: Path) -> 
     qualities = [("jpeg", quality) for quality in (5, 20, 40, 60)]
     one = write_evaluation(tmp_path / "one", "a", anchors=qualities)
     two = write_evaluation(tmp_path / "two", "b", anchors=qualities, container=True)
-    write_container_column(two)
     found = merged(one, two)
     whole, bare = ([e["bpp"] for e in found.summary["points"] if e["codec"] == name] for name in ("jpeg", "jpeg_bare"))
     assert np.array(whole) - np.array(bare) == pytest.approx([8 * CONTAINER["jpeg"] / 64**2] * 4)
@@ -191,14 +190,6 @@ def test_anchors_have_a_second_curve_without_their_container(tmp_path: Path) -> 
     references = {d.reference for d in differences(found.summary["points"], Images.of(found))}
     assert {"JPEG", "JPEG without container"} <= references
     assert not any(entry["codec"] == "jpeg_bare" for entry in merged(one).summary["points"])
-
-
-def write_container_column(folder: Path) -> None:
-    rows = records(folder / "images.csv")
-    with (folder / "images.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *(["container_bytes"] * ("container_bytes" not in rows[0]))])
-        writer.writeheader()
-        writer.writerows(row | {"container_bytes": CONTAINER.get(row["codec"], "")} for row in rows)
 
 
 def test_anchors_that_differ_are_refused(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_example_trains_and_codes(example: ModuleType, tmp_path: Path) -> None:
     settings = preset_named("example")
     validate(settings, settings)

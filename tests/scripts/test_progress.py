@@ -51,7 +51,7 @@ def test_exporting_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(TIME_LEFT, shown(lambda: call("export_pairs", *given, monkeypatch=monkeypatch)))
 
 
-@pytest.mark.parametrize("budget", [["--rate", "0.5"], ["--bytes", "1000000"]])
+@pytest.mark.parametrize("budget", [["--rate", "0.5"], pytest.param(["--bytes", "1000000"], marks=pytest.mark.slow)])
 def test_one_large_picture(budget: list[str], tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of the picture, steps of decoding, and the rate levels that are tried for a budget."""
     monkeypatch.setattr("utils.cli.DELAY", 0)

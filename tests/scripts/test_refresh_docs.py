@@ -20,13 +20,6 @@ kept
 documents = load_script("refresh_docs")
 
 
-def test_blocks_are_found_and_replaced():
-    assert documents.commands_of(TEXT) == [["echo one", "echo two; pwd"], ["false"]]
-    changed = documents.refresh(TEXT, 0, "| new |")
-    assert changed == TEXT.replace("old", "| new |")
-    assert documents.refresh(changed, 1, "x\n\n") == changed.replace("kept", "x")
-
-
 def test_the_last_commands_output_is_the_content_and_a_failure_changes_nothing(command, tmp_path):
     document = tmp_path / "doc.md"
     document.write_text(TEXT)

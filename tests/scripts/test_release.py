@@ -1,17 +1,13 @@
 """A released checkpoint is the run's, with a portable data root and, where asked for, its own default gamma."""
 
-import sys
 from dataclasses import replace
 
-import pytest
 import torch
-from evaluation_files import write_untrained
-from script_files import load_script, one_line
+from script_files import one_line
 
 from config import DataConfig
 from modules.codec import build_codec
 from utils.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
-from utils.errors import OutputError
 
 
 def test_only_the_data_root_and_the_default_gamma_change(command, tiny, tiny_codec, tmp_path):
@@ -26,17 +22,6 @@ def test_only_the_data_root_and_the_default_gamma_change(command, tiny, tiny_cod
     assert fields == before.config and after.step == before.step
     old, new = before.codec.state_dict(), after.codec.state_dict()
     assert old.keys() == new.keys() and all(torch.equal(value, new[name]) for name, value in old.items())
-
-
-@pytest.mark.parametrize("words", [["release", "--out", "FILE"], ["benchmark", "--json", "FILE/speed.json"]])
-def test_a_file_where_the_folder_should_be(words, tiny, tmp_path, monkeypatch):
-    (tmp_path / "FILE").write_text("mine")
-    ckpt = write_untrained(tmp_path / "ckpt", tiny)
-    name, option, out = words
-    monkeypatch.setattr(sys, "argv", [name, "--ckpt", str(ckpt), option, str(tmp_path / out)])
-    with pytest.raises(OutputError, match="cannot be written"):
-        load_script(name).main()
-    assert (tmp_path / "FILE").read_text() == "mine"
 
 
 def test_what_cannot_be_released_leaves_the_release_that_is_there(command, tiny, tiny_codec, tmp_path):

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from image_files import encode, noise, write
 from processes import python
-from script_files import SCRIPTS, load_script
+from script_files import SCRIPTS
 
 from utils.cli import DASH, Parser
-from utils.errors import DataError
 
 ROOT = SCRIPTS.parent
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
@@ -62,15 +61,10 @@ def test_names_that_begin_with_a_dash_are_accepted() -> None:
 @pytest.mark.parametrize(
     "arguments", [["-a.png", "b.bin"], ["a.png", "-b.bin"], ["a.png", "b.bin", "--side", "-r.png"]]
 )
-def test_the_usage_error_says_how(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_usage_error_says_how(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["codes", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        parser().parse_args(arguments)
+        parser().parse_args()
     assert stopped.value.code == 2 and capsys.readouterr().err.endswith(f". {DASH}\n")
-
-
-def test_a_script_reads_a_file_of_such_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "-summary.json").write_text("[]")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["results_table", "--", "-summary.json"])
-    with pytest.raises(DataError, match=r"^-summary\.json is no summary of an evaluation \(list"):
-        load_script("results_table").main()

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_files import options, write_split, write_untrained
+from evaluation_files import options, write_split
 from image_files import encode, noise, write
 from PIL import Image
 from script_files import load_script
 
-from config import Config
 from data.images import read_image
 from utils.checkpoint import MODEL_FILE
 from utils.coding.batch_coding import RateChoice, compress_folder, decompress_folder
@@ -133,11 +132,6 @@ def test_a_settings_file_of_the_users_stays(tmp_path: Path, content: str) -> Non
     with pytest.raises(ConfigError, match="not of this command"):
         keep_settings(tmp_path, "compress.json", {"format": 1})
     assert kept.read_text() == content
-
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config) -> Path:
-    return write_untrained(tmp_path_factory.mktemp("ckpt"), tiny)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.images import to_float, to_uint8
+from data.tensors import to_float, to_uint8
 from utils.training.validation import psnr
 
 

@@ -52,7 +52,7 @@ def test_fields_that_are_free_to_change_exist_and_change(tmp_path: Path) -> None
         old = getattr(getattr(config, part), name)
         new = "elsewhere" if isinstance(old, str) else (not old if isinstance(old, bool) else old + 1)
         config = replace(config, **{part: replace(getattr(config, part), **{name: new})})
-        RunFolder(tmp_path, config, writes=True)
+    RunFolder(tmp_path, config, writes=True)
     assert read_config(json.loads((tmp_path / "a" / "config.json").read_text())) == config
 
 

@@ -12,16 +12,16 @@ import torch
 from data.files.picture_formats import EXTENSIONS
 from data.images import check_image, read_image
 from data.pair import MAX_SIDE
+from data.tensors import to_float, to_uint8
 from modules.bitstream import largest_file
+from modules.budget import budget_bytes, compress_within
 from modules.codec import Codec
 from utils.checkpoint import find_model_file, load_checkpoint
 from utils.coding.batch import Job, Task, files_by_stem, run_batch
-from utils.coding.limits import budget_bytes, compress_within, set_tile_rows
 from utils.errors import BitstreamError, ConfigError, DataError
 from utils.files import png_bytes, read_whole, sha256, write_whole
-from utils.images import to_float, to_uint8
 from utils.outputs import keep_settings, refuse_foreign_folder, refuse_overwriting
-from utils.training.precision import resolve, set_decoding_precision
+from utils.training.precision import resolve, set_decoding_precision, set_tile_rows
 
 ENDING = ".bin"
 """Of compressed files in folders."""
@@ -93,7 +93,6 @@ class Compress(CodingTask):
         return (stream.height, stream.width) == _size(job.source)
 
     def make(self, job: Job) -> Sequence[str]:
-        """See Task."""
         changes: list[str] = []
         x = to_float(read_image(job.source, changes=changes))
         try:
@@ -122,7 +121,6 @@ class Decompress(CodingTask):
         return (stream.height, stream.width) == size
 
     def make(self, job: Job) -> Sequence[str]:
-        """See Task."""
         data = read_whole(job.source, largest_file(self.max_pixels))
         changes: list[str] = []
         x_side = None if job.side is None else to_float(read_image(job.side, side=True, changes=changes))

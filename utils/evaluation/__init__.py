@@ -1,8 +1,8 @@
 """Evaluation from true files. `pipeline.evaluate` runs it all; each module does one part of it.
 
-plan      which points to measure: checkpoint, rate, side variant
+plan      which points to measure: checkpoint, rate, side image
 side      the side images of those variants
-anchors   JPEG, WebP, AVIF
+anchors   conventional codecs; vvc: one of them; container: the constant bytes of their files
 coders    a checkpoint or an anchor as "bytes of an image" and "image of bytes"
 sweep     each point and pair: encode, write, read back, decode, log; then measure
 code      the versions of that code and of its libraries

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.tensors import to_float, to_uint8
 from modules.codec import Codec
-from utils.evaluation import anchors
+from utils.evaluation import anchors, container
 from utils.evaluation.plan import Point
-from utils.images import to_float, to_uint8
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -27,6 +28,11 @@ class ModelCoder:
     """A checkpoint's codec. Times include the transfer of pixels to and from its device, and no file access."""
 
     suffix = ".bin"
+
+    @staticmethod
+    def container_bytes(data: bytes) -> int:
+        """See `utils.evaluation.container`."""
+        return 0
 
     def __init__(self, codec: Codec, device: torch.device) -> None:
         self._codec = codec
@@ -59,11 +65,12 @@ class ModelCoder:
 
 
 class AnchorCoder:
-    """JPEG, WebP or AVIF; the side image is not used."""
+    """A conventional codec; the side image is not used."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.suffix = anchors.SUFFIX[name]
+        self.container_bytes = partial(container.container_bytes, name)
 
     def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
         """See the module."""

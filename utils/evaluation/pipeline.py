@@ -61,6 +61,7 @@ def evaluate(options: Namespace, command: str = "") -> Path | None:
     notes += [str(anchors.unavailable(name)) for name in wanted if name not in usable]
     precision = resolve(options.precision, device.type)
     facts = environment()
+    facts["packages"] |= anchors.versions(usable)
     settings = _settings(options, models, source, points, usable, precision) | {
         f"version of {name}": found for name, found in facts["packages"].items()
     }
@@ -74,6 +75,8 @@ def evaluate(options: Namespace, command: str = "") -> Path | None:
     sweep = Sweep(source, store, suite, state)
     if state.is_main_process:
         sources.verify(source)
+    for note in notes:
+        _say(state, note)
     _say(state, f"{len(source)} pairs of {source.name} {source.split}, {len(points)} points, to {out}")
     # 4. Coding, then measuring, both through files.
     begin = time.monotonic()

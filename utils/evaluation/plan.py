@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from config import Config, LossConfig
+from config import Config, NdscModelConfig
 from modules.codec import LEVELS, Codec
 from modules.perceptual import NETWORKS
 from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.configio import to_dict
 from utils.errors import ConfigError
-from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle, parse_side, shuffle
+from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle, parse_sides, shuffle
 from utils.files import sha256
 from utils.run import FREE_TO_CHANGE
 
@@ -50,19 +50,20 @@ class Model:
     def rates(self) -> tuple[float | None, ...]:
         """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
         loss = self.config.loss
-        if not self.codec.variable_rate or not isinstance(loss, LossConfig):
+        if not self.codec.variable_rate:
             return (None,)
         low, high = loss.rates
         return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
 
     @property
     def place(self) -> tuple[float, ...]:
-        """Where on a curve that several checkpoints share it is: bits of an index, lambda, or the rates trained."""
+        """Where on a curve that several checkpoints share it is: bits of indices, lambda, or the rates trained."""
         loss = self.config.loss
         lmbda = self.codec.lmbda
-        if lmbda is None and isinstance(loss, LossConfig):
+        if lmbda is None:
             return loss.rates
-        return (getattr(self.config.model, "bits", 0), lmbda or 0.0)
+        model = self.config.model
+        return (model.bpp if isinstance(model, NdscModelConfig) else 0.0, lmbda or 0.0)
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; None: not given. Each of `steps` with each of `gamma` is a curve of its own."""
+    """What the command line asks for; None: not given. Each of `steps`, `gamma` and `side` makes its own curve."""
 
     rates: Sequence[float] | None = None
     steps: Sequence[int] | None = None
     gamma: Sequence[float] | None = None
-    side: str | None = None
+    side: Sequence[str] | None = None
 
     def checked(self) -> Request:
         """In order and each once. Raises ConfigError for what is out of range."""
@@ -130,8 +131,7 @@ class Request:
                 raise ConfigError(f"--gamma is {gamma:g}; it lies in 0 (mean-like) to 1 (realistic).")
         levels = {round(rate * (LEVELS - 1)): rate for rate in self.rates or ()}  # Equal levels are one point.
         rates, steps_, gammas = sorted(levels.values()), sorted({*(self.steps or ())}), sorted({*(self.gamma or ())})
-        side = None if self.side is None else parse_side(self.side)
-        return Request(rates or None, steps_ or None, gammas or None, side)
+        return Request(rates or None, steps_ or None, gammas or None, parse_sides(self.side or ()) or None)
 
 
 def describe_models(paths: Sequence[str]) -> list[Model]:
@@ -176,8 +176,8 @@ def label_models(models: Sequence[Model]) -> list[Model]:
 def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]) -> tuple[list[Point], list[str]]:
     """The points to measure, curve by curve, and notes on points that cannot be had.
 
-    Without a side variant in the request: the correct side image at every rate, and at the middle rate of each curve
-    also none and shuffled. Raises ConfigError for a request that a model cannot meet.
+    The side images of the request are taken at every rate. Without any: the correct one at every rate, and at the
+    middle rate of each curve also none and shuffled. Raises ConfigError for a request that a model cannot meet.
     """
     request = request.checked()
     _check(models, request, groups)
@@ -198,14 +198,15 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
 
 
 def _points_by_decoding(models: Sequence[Model], model: Model, request: Request) -> list[list[Point]]:
-    """The points of one checkpoint, by rate, for each choice of steps and gamma."""
+    """The points of one checkpoint, by rate, for each choice of steps, gamma and side image."""
     codec = model.codec
     rates = (request.rates or model.rates) if codec.variable_rate else model.rates
-    side = (request.side or CORRECT) if codec.needs_side else NONE
+    sides = (request.side or [CORRECT]) if codec.needs_side else [NONE]
     return [
         [Point(model.label, r, model.given, codec.lmbda, steps, gamma, side, models.index(model)) for r in rates]
         for steps in request.steps or [codec.default_steps]
         for gamma in request.gamma or [codec.default_gamma]
+        for side in sides
     ]
 
 
@@ -214,6 +215,7 @@ def _why_not_none(model: Model) -> str | None:
 
 
 def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> None:
+    sides = request.side or ()
     for model in models:
         if request.rates is not None and not model.codec.variable_rate:
             raise ConfigError(
@@ -225,16 +227,16 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
                 f"--rates does not apply to {model.given}: it shares a curve with other checkpoints, each of which was "
                 "trained for one rate; leave --rates out, or evaluate them one by one."
             )
-        if request.side == NONE and model.codec.needs_side and not model.codec.accepts_no_side:
+        if NONE in sides and model.codec.needs_side and not model.codec.accepts_no_side:
             raise ConfigError(
                 f"--side none does not apply to {model.given}: it was trained without side dropout, so it has no null "
                 "input; train with model.side_dropout above 0, or retrain without side information (model.fusion none)."
             )
-        if request.side not in (None, CORRECT, NONE) and not model.codec.needs_side:
+        if not {*sides} <= {CORRECT, NONE} and not model.codec.needs_side:
             raise ConfigError(
-                f"--side {request.side} does not apply to {model.given}: it uses no side image; leave --side out."
+                f"--side {' '.join(sides)} does not apply to {model.given}: it uses no side image; leave --side out."
             )
-    if request.side == SHUFFLED:
+    if SHUFFLED in sides:
         shuffle(groups)
 
 
@@ -242,9 +244,10 @@ def _signature(model: Model) -> str:
     """The configuration without what does not change the method: lambda or another choice of the rate, names, paths."""
     values = to_dict(model.config)
     values["name"] = values["loss"]["lmbda"] = None
-    values["model"].pop("bits", None)
+    for name in ("bits", "halvings"):
+        values["model"].pop(name, None)
     loss = model.config.loss
-    if isinstance(loss, LossConfig) and loss.rates[0] == loss.rates[1]:
+    if loss.rates[0] == loss.rates[1]:
         values["loss"]["rates"] = None
     for path in FREE_TO_CHANGE:
         section, field = path.split(".")

@@ -1,8 +1,19 @@
-"""The side images that a decoder is given: the right one, none, another scene's, or a lossy one."""
+"""The side images that a decoder is given: the correct one, none, another scene's, or the correct one distorted.
+
+correct, none, shuffled
+jpeg:Q               after JPEG at quality Q
+shift:PIXELS         moved down by so many rows (negative: up), as in a pair that is badly rectified; the edge row
+                     is repeated where rows are vacated
+light:PERCENT        lighter by so many percent (negative: darker): the 8-bit code values times 1 + PERCENT / 100,
+                     rounded and clipped. Code values and not linear light, whose transfer function a data set
+                     rarely tells; at +-30 % this is about a doubled or halved exposure of an sRGB picture.
+occluded:PERCENT     that share of the columns, from the right edge, replaced by mid-gray (128)
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,17 +24,50 @@ from utils.errors import ConfigError
 from utils.evaluation import anchors
 
 Image = NDArray[np.uint8]
-CORRECT, NONE, SHUFFLED, JPEG = "correct", "none", "shuffled", "jpeg"
+CORRECT, NONE, SHUFFLED = PLAIN = ("correct", "none", "shuffled")
+RANGES = {"jpeg": (1, 100), "shift": (-64, 64), "light": (-100, 100), "occluded": (0, 100)}
+"""The distortions, with the whole numbers that may stand behind the colon."""
+USAGE = "correct|none|shuffled|jpeg:Q|shift:PIXELS|light:PERCENT|occluded:PERCENT"
 
 
-def parse_side(text: str) -> str:
-    """The side variant that `--side` names, in its one spelling. Raises ConfigError for anything else."""
-    if text in (CORRECT, NONE, SHUFFLED):
-        return text
-    name, colon, quality = text.partition(":")
-    if name == JPEG and colon and quality.isdecimal() and 1 <= int(quality) <= 100:
-        return f"{JPEG}:{int(quality)}"
-    raise ConfigError(f"--side is {text!r}; choose correct, none, shuffled or jpeg:Q with a quality Q from 1 to 100.")
+def parse_sides(texts: Sequence[str]) -> list[str]:
+    """The conditions that `--side` names, each once, in one spelling and in the order of the module's list.
+
+    Raises ConfigError for anything else.
+    """
+    return [
+        f"{name}:{amount}" if name in RANGES else name for name, amount in sorted(set(map(_parse, texts)), key=_order)
+    ]
+
+
+def _parse(text: str) -> tuple[str, int]:
+    name, colon, number = text.partition(":")
+    if text in PLAIN:
+        return text, 0
+    low, high = RANGES.get(name, (0, -1))
+    if colon and re.fullmatch(r"[+-]?[0-9]{1,3}", number) and low <= int(number) <= high:
+        return name, int(number)
+    asked = f"; {name} takes a whole number from {low} to {high}" if name in RANGES else f"; choose from {USAGE}"
+    raise ConfigError(f"--side has {text!r}{asked}.")
+
+
+def _order(side: tuple[str, int]) -> tuple[int, int]:
+    return [*PLAIN, *RANGES].index(side[0]), side[1]
+
+
+def distort(image: Image, side: str) -> Image:
+    """A side image (H, W, 3) uint8 after a distortion of RANGES in its one spelling; see the module."""
+    name, amount = _parse(side)
+    if name == "jpeg":
+        return anchors.decode(anchors.encode("jpeg", image, amount))
+    if name == "shift":
+        rows = np.arange(len(image)) - amount
+        return np.ascontiguousarray(image[rows.clip(0, len(image) - 1)])
+    if name == "light":
+        return np.rint(image * (1 + amount / 100)).clip(0, 255).astype(np.uint8)
+    occluded = image.copy()
+    occluded[:, image.shape[1] - round(image.shape[1] * amount / 100) :] = 128
+    return occluded
 
 
 def shuffle(groups: Sequence[str], seed: int = 0) -> list[int]:
@@ -78,8 +122,7 @@ class SideImages:
             if self._partner is None:
                 self._partner = shuffle(list(self._source.groups))
             return fit(self._source[self._partner[index]].x_side, *pair.x.shape[:2])
-        quality = int(variant.removeprefix(JPEG + ":"))
-        return anchors.decode(anchors.encode("jpeg", pair.x_side, quality))
+        return distort(pair.x_side, variant)
 
 
 def fit(image: Image, height: int, width: int) -> Image:

@@ -15,18 +15,18 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.files import write_whole, writing
 from utils.metrics.info import METRICS
+from utils.metrics.sets import Features
 from utils.outputs import keep_settings, refuse_foreign_folder
 
 _WRITTEN = (
@@ -36,7 +36,6 @@ _WRITTEN = (
     *("work/rows-0.jsonl", "work/features", "work/anchors.json"),
 )
 
-Features = Mapping[str, NDArray[np.floating]]
 ORIGINALS = "originals"
 
 
@@ -55,8 +54,8 @@ class Row:
     decode_ms: float
     measured: list[str]
     metrics: dict[str, float]
-    container_bytes: int | None = None
-    """Bytes of the file that are the same for every image of its size: the container's; None if not known."""
+    container_bytes: int = 0
+    """See `utils.evaluation.container`."""
 
     @property
     def bpp(self) -> float:

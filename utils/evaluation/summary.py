@@ -64,6 +64,7 @@ def summarise(
             | {
                 "bpp": float(np.mean([row.bpp for row in of_point])),
                 "bpp_estimated": float(np.mean(estimates)) if estimates else None,
+                "container_bytes": float(np.mean([row.container_bytes for row in of_point])),
                 "encode_ms": float(np.median([row.encode_ms for row in of_point])),
                 "decode_ms": float(np.median([row.decode_ms for row in of_point])),
                 "metrics": metrics,
@@ -87,8 +88,8 @@ def write_csv(path: Path, results: Results) -> None:
     """Write images.csv: a row for every image and point. Metrics that an image does not have stay empty."""
     scored = {name for rows in results.rows.values() for row in rows for name in row.metrics}
     metrics = [name for name in METRICS if name in scored]
-    fields = [*results.points[0].columns, "id", "group", "height", "width", "bytes", "bpp", "bpp_estimated"]
-    fields += ["encode_ms", "decode_ms", *metrics]
+    fields = [*results.points[0].columns, "id", "group", "height", "width", "bytes", "container_bytes"]
+    fields += ["bpp", "bpp_estimated", "encode_ms", "decode_ms", *metrics]
     with (
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -97,8 +98,8 @@ def write_csv(path: Path, results: Results) -> None:
         writer.writerow(fields)
         for point in results.points:
             for row in results.rows[point.key]:
-                size = [row.id, results.groups[row.index], row.height, row.width, row.bytes]
-                times = [row.bpp, row.bpp_estimated, row.encode_ms, row.decode_ms]
+                size = [row.id, results.groups[row.index], row.height, row.width]
+                times = [row.bytes, row.container_bytes, row.bpp, row.bpp_estimated, row.encode_ms, row.decode_ms]
                 writer.writerow([*point.columns.values(), *size, *times, *(row.metrics.get(name) for name in metrics)])
 
 

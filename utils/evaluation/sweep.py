@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from data.images import read_image
 from data.pair import Pair, PairSource
-from utils.coding.limits import set_tile_rows
 from utils.evaluation import anchors
 from utils.evaluation.coders import AnchorCoder, Coder, ModelCoder
 from utils.evaluation.plan import Model, Point
@@ -23,7 +22,7 @@ from utils.evaluation.side import SideImages
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import png_bytes, write_json
 from utils.metrics import MetricSuite
-from utils.training.precision import set_decoding_precision
+from utils.training.precision import set_decoding_precision, set_tile_rows
 
 T = TypeVar("T")
 Encoded = tuple[int, float | None, float]
@@ -61,8 +60,7 @@ class Sweep:
             mine = [point for point in points if point.model == place]
             if self._uncoded(mine):
                 codec = model.codec.to(device)
-                if tile_rows is not None:
-                    set_tile_rows(codec, tile_rows)
+                set_tile_rows(codec, tile_rows)
                 set_decoding_precision(codec, precision)
                 coder = ModelCoder(codec, device)
                 coder.warm_up(self._source[0].x, mine[0])
@@ -127,9 +125,11 @@ class Sweep:
         data = self._store.bitstream(point, index, coder.suffix).read_bytes()
         side = None if point.side is None else self._sides.get(point.side, index, pair)
         x_hat, decode_ms = coder.decode(data, side, point)
-        self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
         height, width = pair.x.shape[:2]
-        return Row(point.key, index, pair.id, height, width, length, bits, encode_ms, decode_ms, [], {})
+        x_hat = x_hat[:height, :width]  # VVC codes even sizes
+        self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
+        container = coder.container_bytes(data)
+        return Row(point.key, index, pair.id, height, width, length, bits, encode_ms, decode_ms, [], {}, container)
 
     def _encode(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> Encoded:
         """Write the file of a pair at a point, once for all its decodings."""

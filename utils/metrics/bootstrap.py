@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Interval = tuple[float, float]
+LEVEL = 0.95
 
 
 class ClusterBootstrap:
@@ -20,10 +20,8 @@ class ClusterBootstrap:
     narrow. For the interval of a difference between two systems, pass the differences of their samples.
     """
 
-    def __init__(self, groups: Sequence[str], *, draws: int = 2000, seed: int = 0, level: float = 0.95) -> None:
-        if not 0 < level < 1:
-            raise ValueError(f"level is {level}; it must lie between 0 and 1.")
-        self._options: dict[str, Any] = {"draws": draws, "seed": seed, "level": level}
+    def __init__(self, groups: Sequence[str], *, draws: int = 2000, seed: int = 0) -> None:
+        self._options = {"draws": draws, "seed": seed}
         names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         self.groups = len(names)
         """Number of groups G; below two there is no interval."""
@@ -31,10 +29,10 @@ class ClusterBootstrap:
         counts = rng.multinomial(self.groups, np.full(self.groups, 1 / max(self.groups, 1)), size=draws)
         self.weights = counts[:, index].astype(np.float64)
         """How often each sample is drawn (draws, n)."""
-        self._tails = _expanded_tails(self.groups, level)
+        self._tails = _expanded_tails(self.groups)
 
     def of(self, groups: Sequence[str]) -> ClusterBootstrap:
-        """One with the same draws, seed and level for other samples, of `groups`: those that have a value."""
+        """One with the same draws and seed for other samples, of `groups`: those that have a value."""
         return ClusterBootstrap(groups, **self._options)
 
     def mean(self, values: NDArray[np.floating] | Sequence[float]) -> Interval | None:
@@ -76,10 +74,10 @@ def sign_flip(differences: NDArray[np.floating] | Sequence[float], draws: int = 
     return float(np.mean(np.abs(signs @ values) >= np.abs(values.sum()) * (1 - 1e-12)))
 
 
-def _expanded_tails(groups: int, level: float) -> tuple[float, float]:
+def _expanded_tails(groups: int) -> tuple[float, float]:
     from scipy.special import ndtr, stdtrit
 
-    if groups < 2:
-        return 0.5 - level / 2, 0.5 + level / 2
-    tail = float(ndtr(stdtrit(groups - 1, 0.5 - level / 2) * np.sqrt(groups / (groups - 1))))
+    if groups < 2:  # There is no interval.
+        return 0.0, 1.0
+    tail = float(ndtr(stdtrit(groups - 1, 0.5 - LEVEL / 2) * np.sqrt(groups / (groups - 1))))
     return tail, 1 - tail

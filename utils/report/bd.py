@@ -103,15 +103,20 @@ def differences(
 ) -> list[Difference]:
     """For every metric, each of our curves against every anchor, and against our curves before it.
 
-    `square`: against our curves after it as well. Single points (side variants) are no curves. With `images` the
-    differences in an image metric have 95 % intervals and a test.
+    `square`: against our curves after it as well. A method's curves with further side images are compared with its
+    first curve alone. Single points are no curves. With `images` the differences in an image metric have 95 % intervals
+    and a test.
     """
     wanted: list[tuple[str, Curve, Curve]] = []
     for info in metrics_of(points):
         lines = [curve for curve in curves(points, info.name) if len(curve.bpp) > 1]
         ours = [curve for curve in lines if not curve.is_anchor]
-        for i, test in enumerate(ours):
-            wanted += [(info.name, reference, test) for reference in ours[:i] + [c for c in lines if c.is_anchor]]
+        firsts: dict[str, Curve] = {}
+        for test in ours:
+            first = firsts.get(test.method)
+            against = [first] if first else [*firsts.values(), *(c for c in lines if c.is_anchor)]
+            firsts.setdefault(test.method, test)
+            wanted += [(info.name, reference, test) for reference in against]
     result = []
     for metric, reference, test in tqdm(wanted, "BD-rates", unit="pair of curves", leave=False, disable=None):
         found = bjontegaard(reference, test, metric)

@@ -26,8 +26,17 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARKERS = ("o", "s", "^", "X")
 """Of the first six methods, the next six, ..."""
 PUBLISHED_PALETTE = ("#8c6d31", "#6b6ecf", "#b5446e", "#4f8a8b", "#7a7a3a")
-ANCHOR_STYLES = {"avif": ("#333333", "s", "--"), "webp": ("#777777", "^", "-."), "jpeg": ("#aaaaaa", "x", ":")}
-SIDE_MARKERS = {"none": "v", "shuffled": "D"}
+ANCHOR_STYLES = {
+    "vvc": ("#000000", "P", ":"),
+    "avif": ("#333333", "s", "--"),
+    "heic": ("#555555", "v", "-."),
+    "jxl": ("#666666", "D", "--"),
+    "webp": ("#777777", "^", "-."),
+    "jpeg2000": ("#999999", "+", "--"),
+    "jpeg": ("#aaaaaa", "x", ":"),
+}
+"""Colour, marker and dashes of each anchor, about the strongest first."""
+SIDE_MARKERS = {"correct": "o", "none": "v", "shuffled": "D"}
 SIX_PANEL = "rd_six_panel"
 FORMATS = ("png", "pdf", "svg")
 
@@ -95,6 +104,8 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "", published:
 
 def _panel(axes: Axes, points: Points, name: str, methods: Sequence[str]) -> None:
     found = curves(points, name)
+    if any(curve.side in SIDE_MARKERS for curve in found):  # distorted side images stand in the tables
+        found = [curve for curve in found if curve.side in (None, *SIDE_MARKERS)]
     axes.set_title(heading(points, name) + counts_of(points, name), fontsize=10)
     if not found:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color="#777777")

@@ -168,7 +168,7 @@ def _equal(before: Sequence[Row], rows: Sequence[Row]) -> bool:
 
 
 def _joined(first: Row, second: Row) -> Row:
-    container = second.container_bytes if first.container_bytes is None else first.container_bytes
+    container = first.container_bytes or second.container_bytes
     return replace(first, metrics=second.metrics | first.metrics, container_bytes=container)
 
 
@@ -176,10 +176,10 @@ def _without_container(
     point: Point, rows: Sequence[Row], entry: Mapping[str, Any]
 ) -> tuple[Point, list[Row], dict[str, Any]] | None:
     """An anchor's point without the constant bytes of its container; None where they are not known."""
-    if point.model is not None or any(row.container_bytes is None for row in rows):
+    if point.model is not None or not all(row.container_bytes for row in rows):
         return None
     bare = replace(point, codec=point.codec + BARE)
-    fewer = [replace(row, point=bare.key, bytes=row.bytes - (row.container_bytes or 0)) for row in rows]
+    fewer = [replace(row, point=bare.key, bytes=row.bytes - row.container_bytes) for row in rows]
     metrics = {
         name: figure | {"bpp": float(np.mean([row.bpp for row in fewer if name in row.metrics]))}
         if "of" in figure

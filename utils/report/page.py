@@ -15,7 +15,7 @@ from utils.files import write_whole
 from utils.metrics.info import METRICS, SIX
 from utils.report import rd
 from utils.report.bd import Difference, Images, differences
-from utils.report.figures import Published, embedded
+from utils.report.figures import ANCHOR_STYLES, Published, embedded
 from utils.report.pictures import crop_of, main_points, scenes
 from utils.report.published import DIFFERS
 from utils.report.tables import (
@@ -120,7 +120,7 @@ def _cards(results: Results, found: Sequence[Difference]) -> list[tuple[str, str
     ]
 
 
-_REFERENCES = ("avif", "webp", "jpeg")
+_REFERENCES = tuple(ANCHOR_STYLES)
 """Anchors in the order in which headlines compare with them, the first two that were measured."""
 
 

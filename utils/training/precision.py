@@ -1,4 +1,4 @@
-"""How networks compute: their number format, compilation, and the Accelerator that trains them."""
+"""How networks compute: number format, strips of rows, compilation, and the Accelerator that trains them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 
 from config import TrainConfig
 from modules.codec import Codec
+from modules.diffusion_codec import DiffusionCodec
+from modules.tiling import LEAST_ROWS, OVERLAP
 from utils.errors import ConfigError
 from utils.launch import check_launch
 
@@ -32,6 +34,22 @@ def set_decoding_precision(codec: Codec, precision: str) -> None:
     """Have the networks of `codec`'s receiver compute in float32 (`no`) or bfloat16 (`bf16`); `auto`: see `resolve`."""
     device = next(codec.parameters()).device
     codec.decoding_dtype = torch.bfloat16 if resolve(precision, device.type) == "bf16" else None
+
+
+def set_tile_rows(codec: Codec, rows: int | None) -> None:
+    """--tile-rows: have `codec` work in strips of at most `rows` rows, which takes less memory and some more time.
+
+    None leaves it its own number. Raises ConfigError for too few, and for codecs that take images whole.
+    """
+    if rows is None:
+        return
+    if rows < LEAST_ROWS:
+        raise ConfigError(
+            f"--tile-rows is {rows}; strips need at least {LEAST_ROWS} rows, of which they share {OVERLAP}."
+        )
+    if not isinstance(codec, DiffusionCodec):
+        raise ConfigError(f"--tile-rows does not apply: the codec {codec.name} takes images whole; leave it out.")
+    codec.tile_rows = rows
 
 
 def resolve(precision: str, device_type: str) -> str:

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from config import BaseLossConfig, Config, LossConfig
+from config import BaseLossConfig, Config
 from data.pair import PairSource
+from data.tensors import to_float, to_uint8
 from modules.codec import Codec, evaluation_mode
 from modules.losses import lambda_of
-from utils.cli import with_bar
+from utils.cli import bar
 from utils.files import png_bytes, write_whole
-from utils.images import to_float, to_uint8
 
 
-def rates_of(loss: LossConfig) -> tuple[float, ...]:
+def rates_of(loss: BaseLossConfig) -> tuple[float, ...]:
     """Of a variable-rate model those that are validated: the lowest that is trained, the middle and the highest."""
     low, high = loss.rates
     return tuple(sorted({low, (low + high) / 2, high}))
@@ -46,9 +46,7 @@ def _validate_set(
     `given_up` is asked before each pair; once it is true the result is None.
     """
     loss = config.loss
-    rates: tuple[float | None, ...] = (
-        rates_of(loss) if isinstance(loss, LossConfig) and codec.variable_rate else (None,)
-    )
+    rates: tuple[float | None, ...] = rates_of(loss) if codec.variable_rate else (None,)
     values: dict[str, float] = {}
     losses = []
     strip: list[np.ndarray] = []
@@ -56,7 +54,7 @@ def _validate_set(
         for rate in rates:
             suffix = "" if rate is None else f"@{rate:g}"
             bpp, quality, quality_none, mse = [], [], [], []
-            for index in with_bar(f"validating{suffix}", "pair")(range(len(source))):
+            for index in bar(f"validating{suffix}", "pair")(range(len(source))):
                 if given_up():
                     return None
                 pair = source[index]

@@ -27,7 +27,14 @@ def rate_of(codec: Codec) -> float | None:
     return 0.5 if codec.variable_rate else None
 
 
-@pytest.fixture(scope="module", params=METHODS)
+TWINS = [name for name in METHODS if name.endswith("_vr") or name in ("dicm_no_side", "cdc_eps")]
+"""Methods of which another preset runs almost the same code."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in TWINS else name for name in METHODS],
+)
 def method(request: pytest.FixtureRequest) -> tuple[Config, Codec]:
     """A tiny version of each method after a few steps, frozen and in evaluation mode."""
     config = tiny_method(request.param)
@@ -152,7 +159,7 @@ def test_all_are_evaluated_by_their_names(tmp_path: Path, evaluation_data: Path,
         codec.freeze()
         names.append(codec.name)
         checkpoints.append(str(write_checkpoint(tmp_path / preset, codec.eval(), config, evaluation_data)))
-    asked = options(tmp_path, tmp_path / "out", anchors=("none",), metrics=("psnr",), limit=2, side="correct")
+    asked = options(tmp_path, tmp_path / "out", anchors=("none",), metrics=("psnr",), limit=2, side=("correct",))
     asked.ckpt = checkpoints
     evaluate(asked)
     points = summary_of(tmp_path / "out")["points"]

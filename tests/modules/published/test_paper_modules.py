@@ -1,20 +1,15 @@
 """The published networks of CDC and DICM: sizes, shapes, use of context, and one definition of time."""
 
-import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from modules.integer import IntegerSynthesis
 from modules.published.layers import ChannelNorm, LinearAttention
 from modules.published.transforms import (
-    PaperAnalysis,
-    PaperHyperAnalysis,
     PaperHyperSynthesis,
-    PaperSynthesis,
     hyper_synthesis_layers,
 )
-from modules.published.unet import PaperUNet
 
 META = torch.device("meta")
 SIZES = [(128, 256), (64, 64), (192, 320)]
@@ -24,17 +19,6 @@ SMALL_CONTEXTS = (3, 8, 16, 24)
 def count(*modules: nn.Module) -> int:
     """Number of parameters."""
     return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def small_unet() -> PaperUNet:
-    torch.manual_seed(0)
-    return PaperUNet(dim=8, context_channels=SMALL_CONTEXTS).eval()
-
-
-def small_inputs(batch: int = 1, side: int = 64) -> tuple[Tensor, list[Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    contexts = [torch.randn(batch, c, side >> i, side >> i, generator=generator) for i, c in enumerate(SMALL_CONTEXTS)]
-    return torch.randn(batch, 3, side, side, generator=generator), contexts
 
 
 def test_the_float_hyper_synthesis_has_the_parameters_and_shape_of_the_integer_one() -> None:
@@ -54,68 +38,6 @@ def test_hyper_synthesis_stays_exact_in_integers() -> None:
     exact = h_s.integer_forward(z_hat * 2.0**8, level) / 2**8
     assert exact.shape == (1, 512, 4, 8)
     torch.testing.assert_close(exact.float(), h_s(z_hat.float(), level), rtol=0, atol=2 / 2**8)
-
-
-@pytest.mark.parametrize(("height", "width"), SIZES)
-def test_shapes_at_the_published_widths(height: int, width: int) -> None:
-    with META:
-        x, t = torch.empty(2, 3, height, width), torch.empty(2)
-        y = PaperAnalysis()(x)
-        z = PaperHyperAnalysis()(y)
-        parameters = PaperHyperSynthesis()(z)
-        synthesis = PaperSynthesis()
-        contexts = synthesis(y)
-        out = PaperUNet(context_channels=synthesis.context_channels)(x, t, contexts)
-    assert y.shape == (2, 256, height // 16, width // 16)
-    assert z.shape == (2, 256, height // 64, width // 64)
-    assert parameters.shape == (2, 512, height // 16, width // 16)
-    assert [c.shape for c in contexts] == [
-        (2, channels, height >> i, width >> i) for i, channels in enumerate((3, 64, 128, 192))
-    ]
-    assert out.shape == x.shape
-
-
-def test_unet_refuses_wrong_inputs() -> None:
-    with META:
-        unet = PaperUNet(dim=8, context_channels=SMALL_CONTEXTS)
-        good = {"x_t": torch.empty(2, 3, 64, 64), "t": torch.empty(2)}
-        contexts = [torch.empty(2, c, 64 >> i, 64 >> i) for i, c in enumerate(SMALL_CONTEXTS)]
-        assert unet(**good, context=contexts).shape == (2, 3, 64, 64)
-        finest, fine, middle, coarse = contexts
-        for wrong in (
-            {"x_t": torch.empty(2, 3, 48, 64)},
-            {"t": torch.zeros(2, dtype=torch.int64)},
-            {"t": torch.empty(2, 1)},
-            {"context": [finest, fine, middle]},
-            {"context": [finest, torch.empty(2, 8, 64, 64), middle, coarse]},
-            {"context": [finest, fine, middle, torch.empty(2, 8, 8, 8)]},
-        ):
-            with pytest.raises(ValueError):
-                unet(**{**good, "context": contexts, **wrong})
-
-
-@pytest.mark.parametrize("time", [0.0, 0.5, 0.999])
-def test_context_of_every_scale_is_used_at_every_time(time: float) -> None:
-    unet = small_unet()
-    x, contexts = small_inputs()
-    for context in contexts:
-        context.requires_grad_()
-    unet(x, torch.tensor([time]), contexts).square().mean().backward()
-    for scale, context in enumerate(contexts):
-        assert context.grad is not None, f"context {scale}"
-        by_channel = context.grad.abs().amax(dim=(0, 2, 3))
-        assert by_channel.min() > 0, f"context {scale} has channels without effect"
-
-
-def test_time_enters_every_block_and_no_parameter_is_idle() -> None:
-    unet = small_unet()
-    x, contexts = small_inputs()
-    unet(x, torch.tensor([0.3]), contexts).square().mean().backward()
-    gradients = {name: p.grad for name, p in unet.named_parameters()}
-    assert [name for name, g in gradients.items() if g is None] == [], "unused parameters break DDP"
-    times = {name: g for name, g in gradients.items() if name.endswith(".time.weight") and g is not None}
-    assert len(times) == 2 * 6 + 2 + 2 * 5
-    assert [name for name, g in times.items() if not g.any()] == []
 
 
 def test_channel_norm_is_layer_norm_over_channels() -> None:

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 from copy_task import Copy
-from evaluation_files import write_untrained
 from image_files import encode, mpo, png16, write
 from tiny import smooth_pair
 
-from config import Config
 from data.images import read_image
+from data.tensors import to_float, to_uint8
 from utils.checkpoint import load_checkpoint
 from utils.coding.batch import DEAD, Job, files_by_stem, outcomes
 from utils.coding.batch_coding import Compress, Decompress, RateChoice, compress_folder, decompress_folder
 from utils.errors import ConfigError, DataError
-from utils.images import to_float, to_uint8
 from utils.outputs import keep_settings
 
 DECODING = {"steps": None, "gamma": None, "max_pixels": 10**6}
@@ -51,18 +49,6 @@ def test_what_is_whole_and_new_is_kept(tmp_path: Path) -> None:
         os.utime(origin, ns=(0, 0))
 
 
-def test_settings_of_a_folder_stay_the_same(tmp_path: Path) -> None:
-    path = keep_settings(tmp_path / "new" / "out", "s.json", {"rate": 0.5, "model": "a"})
-    before = path.stat().st_mtime_ns
-    assert keep_settings(path.parent, "s.json", {"rate": 0.5, "model": "a"}) == path
-    assert path.stat().st_mtime_ns == before
-    with pytest.raises(ConfigError, match=r"was begun with rate 0\.5, and now it is 0\.7"):
-        keep_settings(path.parent, "s.json", {"rate": 0.7, "model": "a"})
-    path.write_text("{")
-    with pytest.raises(ConfigError, match="is damaged"):
-        keep_settings(path.parent, "s.json", {})
-
-
 def test_files_are_listed_by_stem(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", ".c.png", "notes.txt"):
         write(tmp_path / name, b"x")
@@ -79,11 +65,6 @@ def test_files_are_listed_by_stem(tmp_path: Path) -> None:
         files_by_stem(tmp_path, (".png", ".jpg"))
     with pytest.raises(DataError, match="cannot be listed"):
         files_by_stem(tmp_path / "none", (".png",))
-
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory, tiny: Config) -> Path:
-    return write_untrained(tmp_path_factory.mktemp("ckpt"), tiny)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import pytest
 from evaluation_files import write_checkpoint, write_untrained
 from image_files import encode, mpo, png16, write
 from PIL import Image
-from processes import ROOT, python
 from script_files import one_line
 from tiny import smooth_pair
 
@@ -180,11 +179,3 @@ def test_images_beyond_max_pixels_are_refused(command, ckpt, views, stream, tmp_
     assert "--max-pixels is 1" in one_line(command("decompress", stream, out, *side, "--max-pixels", 1))
     assert not out.exists()
     assert command("decompress", stream, out, *side, "--max-pixels", 50 * 67)[0] == 0
-
-
-@pytest.mark.slow
-def test_the_real_script_ends_with_status_1_and_one_line(ckpt: Path, tmp_path: Path) -> None:
-    empty = write(tmp_path / "empty.bin", b"")
-    done = python(ROOT / "scripts" / "decompress.py", empty, "out.png", "--ckpt", ckpt, cwd=tmp_path)
-    assert done.returncode == 1 and not done.stdout
-    assert done.stderr == f"error: {empty}: The file is empty; encode the image again.\n"

@@ -1,26 +1,17 @@
 """--tile-rows: how many rows of an image the networks see at a time, checked and handed on by both scripts."""
 
-from pathlib import Path
-
 import pytest
-from evaluation_files import write_untrained
 from image_files import encode, write
 from script_files import one_line
-from tiny import smooth_pair, tiny_config, untrained_codec
+from tiny import smooth_pair, untrained_codec
 from tiny_paper import tiny_paper
 
+from data.tensors import to_uint8
 from modules import tiling
 from modules.codec import build_codec
 from modules.tiling import Strip
-from utils.coding.batch_coding import RateChoice, load_decoder, load_encoder
-from utils.coding.limits import set_tile_rows
 from utils.errors import ConfigError
-from utils.images import to_uint8
-
-
-@pytest.fixture(scope="module")
-def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_untrained(tmp_path_factory.mktemp("ckpt"), tiny_config())
+from utils.training.precision import set_tile_rows
 
 
 def test_tile_rows_are_checked() -> None:
@@ -47,8 +38,3 @@ def test_the_scripts_take_tile_rows(command, ckpt, tmp_path, monkeypatch):
     assert command("decompress", *back, "--tile-rows", 320)[0] == command("decompress", *back)[0] == 0
     assert used == [256, 320, 1024]
     assert "--tile-rows is 64;" in one_line(command("decompress", *back, "--tile-rows", 64))
-
-
-def test_both_directions_take_tile_rows(ckpt: Path) -> None:
-    for codec in (load_encoder(ckpt, RateChoice(0.5), 192), load_decoder(ckpt, None, 192, "no")):
-        assert codec.tile_rows == 192

@@ -29,7 +29,7 @@ from utils.training.validation import psnr, to_float, to_uint8
 pytestmark = pytest.mark.usefixtures("offline")
 POINT_KEYS = {
     *("codec", "checkpoint", "lambda", "rate", "steps", "gamma", "side"),
-    *("bpp", "bpp_estimated", "encode_ms", "decode_ms", "metrics"),
+    *("bpp", "bpp_estimated", "container_bytes", "encode_ms", "decode_ms", "metrics"),
 }
 
 
@@ -70,7 +70,7 @@ def test_summary_has_the_documented_schema(finished: Path, ckpt: Path) -> None:
     ]
     bpp = [p["bpp"] for p in ours[:5]]
     assert bpp == sorted(bpp) and bpp[0] < bpp[-1]
-    for name in anchors.NAMES:
+    for name in anchors.DEFAULT:
         points = [p for p in summary["points"] if p["codec"] == name]
         assert len(points) >= 4 and all(p["bpp_estimated"] is None and p["checkpoint"] is None for p in points)
 
@@ -103,12 +103,14 @@ def test_every_figure_comes_from_the_files(finished: Path, evaluation_data: Path
         for row in of_point:
             (file,) = (finished / "bitstreams" / name).glob(f"{row['id']}.*")
             assert int(row["bytes"]) == file.stat().st_size
+            assert (int(row["container_bytes"]) > 0) == (row["codec"] != "ours")
             assert float(row["bpp"]) == 8 * file.stat().st_size / (64 * 64)
             decoded = read_image(finished / "reconstructions" / folder / f"{row['id']}.png")
             assert float(row["psnr"]) == pytest.approx(psnr(originals[row["id"]], decoded), abs=1e-9)
     for number, point in enumerate(points):
         mine = rows[number * len(GROUPS) : (number + 1) * len(GROUPS)]
-        assert point["bpp"] == pytest.approx(np.mean([float(r["bpp"]) for r in mine]))
+        for name in ("bpp", "container_bytes"):
+            assert point[name] == pytest.approx(np.mean([float(r[name]) for r in mine]))
         assert point["metrics"]["psnr"]["mean"] == pytest.approx(np.mean([float(r["psnr"]) for r in mine]))
 
 
@@ -135,7 +137,10 @@ def test_evaluation_equals_the_model_in_memory(finished: Path, ckpt: Path, evalu
             assert np.array_equal(read_image(decoded), x_hat)
 
 
-@pytest.mark.parametrize("measuring", [False, True], ids=["while coding", "while measuring"])
+@pytest.mark.parametrize(
+    "measuring",
+    [pytest.param(False, id="while coding", marks=pytest.mark.slow), pytest.param(True, id="while measuring")],
+)
 def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(ckpt, tmp_path, quick, monkeypatch, measuring):
     fields: dict[str, Any] = {"rates": (0.0, 1.0), "anchors": ("jpeg",), "limit": 4}
     evaluate(options(ckpt, tmp_path / "whole", **fields))
@@ -176,7 +181,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_figures(ckpt, tmp_p
 
 
 def test_metrics_that_become_available_are_added_without_decoding_again(ckpt, tmp_path, no_figures, monkeypatch):
-    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
+    fields: dict[str, Any] = {"rates": (0.5,), "side": ("correct",), "anchors": ("none",), "limit": 2}
     evaluate(options(ckpt, tmp_path / "out", metrics=("psnr", "lpips_alex"), **fields))
     monkeypatch.setattr(ModelCoder, "decode", lambda *_: pytest.fail("the decoded images are there"))
     monkeypatch.setattr(ModelCoder, "warm_up", lambda *_: None)
@@ -190,12 +195,12 @@ def test_metrics_that_become_available_are_added_without_decoding_again(ckpt, tm
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rates", (0.25,)), ("gamma", (0.5,)), ("side", "none"), ("anchors", ("jpeg",)), ("limit", 1)],
+    [("rates", (0.25,)), ("gamma", (0.5,)), ("side", ("correct", "light:10")), ("anchors", ("jpeg",)), ("limit", 1)],
 )
 def test_other_settings_or_code_in_the_same_folder_are_refused(
     ckpt, tmp_path_factory, quick, monkeypatch, field, value
 ):
-    fields: dict[str, Any] = {"rates": (0.5,), "side": "correct", "anchors": ("none",), "limit": 2}
+    fields: dict[str, Any] = {"rates": (0.5,), "side": ("correct",), "anchors": ("none",), "limit": 2}
     out = tmp_path_factory.getbasetemp() / "shared_settings"
     if not out.exists():
         evaluate(options(ckpt, out, **fields))
@@ -285,7 +290,7 @@ def test_a_small_picture_takes_no_metric_from_the_others(ckpt, tmp_path, quick, 
     for side in ("left", "right"):
         shutil.copy(tmp_path / "small" / "val" / side / "pair0.png", root / "val" / side / "pair0.png")
     out = tmp_path / "out"
-    evaluate(options(ckpt, out, data_root=str(root), rates=(0.0, 1.0), side="correct", anchors=("jpeg",)))
+    evaluate(options(ckpt, out, data_root=str(root), rates=(0.0, 1.0), side=("correct",), anchors=("jpeg",)))
     assert capsys.readouterr().out.count("(2 of 3)") == len(summary_of(out)["points"])
     rows = images_of(out)
     for number, point in enumerate(summary_of(out)["points"]):

@@ -13,10 +13,12 @@ from PIL import Image
 from config import Config
 from data.sources import open_source
 from utils.errors import ConfigError
-from utils.evaluation import anchors
+from utils.evaluation import anchors, vvc
+from utils.evaluation.coders import ModelCoder
+from utils.evaluation.container import container_bytes
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.plan import Request, describe_models, plan_points
-from utils.evaluation.side import SideImages, fit, parse_side, shuffle
+from utils.evaluation.side import SideImages, distort, fit, parse_sides, shuffle
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -56,10 +58,49 @@ def test_a_side_image_of_another_size_is_fitted_without_scaling() -> None:
     assert np.array_equal(fitted[:, 0], image[2:18, 0]) and np.array_equal(fitted[:, 33], image[2:18, 29])
 
 
-@pytest.mark.parametrize("text", ["wrong", "jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:high", "jpeg:-5", ""])
-def test_unknown_side_variants_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--side"):
-        parse_side(text)
+def test_distorted_side_images() -> None:
+    image = noise(8, 10)
+    down, up = distort(image, "shift:2"), distort(image, "shift:-1")
+    assert np.array_equal(down[2:], image[:-2]) and (down[:2] == image[0]).all()
+    assert np.array_equal(up[:-1], image[1:]) and np.array_equal(up[-1], image[-1])
+    codes = np.array([[[0, 100, 254]]], np.uint8)
+    assert distort(codes, "light:-30").tolist() == [[[0, 70, 178]]]
+    assert distort(codes, "light:10").tolist() == [[[0, 110, 255]]]
+    half = distort(image, "occluded:50")
+    assert np.array_equal(half[:, :5], image[:, :5]) and (half[:, 5:] == 128).all()
+    assert np.array_equal(distort(image, "occluded:0"), image)
+
+
+def test_side_images_are_sorted_each_once_in_one_spelling() -> None:
+    given = ["light:+10", "shift:2", "jpeg:030", "light:-10", "none", "light:10", "correct"]
+    assert parse_sides(given) == ["correct", "none", "jpeg:30", "shift:2", "light:-10", "light:10"]
+
+
+BAD_SIDES = (
+    *("wrong", "jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:high", "jpeg:-5", "", "none:1", "shift:0.5"),
+    *("shift:65", "light:101", "occluded:-1", "shift:\u0664"),
+)
+
+
+@pytest.mark.parametrize("text", BAD_SIDES)
+def test_unknown_side_images_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--side") as caught:
+        parse_sides(["correct", text])
+    assert "\n" not in str(caught.value)
+
+
+def test_every_side_image_is_a_curve_of_the_same_files(ckpt, tmp_path, quick, monkeypatch):
+    sides, made = ["correct", "none", "jpeg:10", "shift:4", "light:-30", "occluded:50"], list[float | None]()
+    encode = ModelCoder.encode
+    monkeypatch.setattr(ModelCoder, "encode", lambda self, x, p: (made.append(p.rate), encode(self, x, p))[1])
+    evaluate(options(ckpt, tmp_path, rates=(0.0, 1.0), side=sides[::-1], anchors=("none",), limit=2))
+    assert made == [0, 0, 1, 0, 1]  # once to warm up
+    points = summary_of(tmp_path)["points"]
+    assert [(p["side"], p["rate"]) for p in points] == [(side, rate) for side in sides for rate in (0, 1)]
+    assert all(len({p["bpp"] for p in points if p["rate"] == rate}) == 1 for rate in (0, 1))
+    assert len({p["metrics"]["psnr"]["mean"] for p in points}) == len(points)
+    report = (tmp_path / "report.html").read_text()
+    assert all(f">{side}<" in report for side in sides)
 
 
 def test_fixed_rate_models_give_a_point_each_and_one_curve(tiny: Config, tmp_path: Path) -> None:
@@ -89,7 +130,7 @@ def test_models_of_one_rate_each_give_one_curve(tiny: Config, tmp_path: Path) ->
         paths.append(str(write_untrained(tmp_path / str(rates[0]), config)))
     models = describe_models(paths)
     assert models[0].label == models[1].label and len({model.label for model in models}) == 3
-    points, notes = plan_points(models, Request(side="correct"), list("aabb"))
+    points, notes = plan_points(models, Request(side=["correct"]), list("aabb"))
     assert [p.rate for p in points] == [0.2, 0.6, 0.25, 0.375, 0.5, 0.625, 0.75, 0, 0.25, 0.5, 0.75, 1] and not notes
     assert [p.checkpoint for p in points[:3]] == [paths[1], paths[0], paths[2]]
     assert len({p.key for p in points}) == len(points)
@@ -118,7 +159,7 @@ def test_a_model_without_side_dropout(tiny: Config, tmp_path: Path) -> None:
     assert "none" not in {p.side for p in points}
     assert any("side dropout" in note for note in notes)
     with pytest.raises(ConfigError, match="side dropout"):
-        plan_points(models, Request(side="none"), list("aabb"))
+        plan_points(models, Request(side=["correct", "none"]), list("aabb"))
 
 
 def test_one_group_leaves_the_shuffled_point_out_with_a_note(ckpt: Path, tmp_path: Path, quick: None) -> None:
@@ -137,10 +178,26 @@ def test_anchors_are_real_files(name: str) -> None:
     image = np.kron(noise(8, 16), np.ones((8, 8, 1), np.uint8))
     small, large = (anchors.encode(name, image, quality) for quality in (5, 80))
     assert len(small) < len(large)
-    with Image.open(io.BytesIO(large)) as picture:
-        assert (picture.format or "").lower() == name
+    if name == "vvc":
+        assert large.startswith(vvc.START)
+    else:
+        with Image.open(io.BytesIO(large)) as picture:
+            assert (picture.format or "").lower() == {"heic": "heif"}.get(name, name)
     errors = [np.square(anchors.decode(data).astype(float) - image).mean() for data in (small, large)]
     assert errors[1] < errors[0]
+    red = np.full((33, 65, 3), (200, 40, 90), np.uint8)
+    decoded = anchors.decode(anchors.encode(name, red, 80))[:33, :65]  # VVC codes even sizes
+    assert decoded.shape == red.shape and np.abs(decoded.astype(int) - red).max() <= 8
+
+
+@pytest.mark.parametrize("name", anchors.NAMES)
+def test_container_bytes_are_the_same_for_every_picture(name: str) -> None:
+    if anchors.unavailable(name):
+        pytest.skip(str(anchors.unavailable(name)))
+    files = [anchors.encode(name, np.kron(noise(8, 16, s), np.ones((8, 8, 1), np.uint8)), 30) for s in range(3)]
+    container = [container_bytes(name, data) - (len(data) % 2 if name == "webp" else 0) for data in files]
+    assert len({len(data) for data in files}) > 1 and len(set(container)) == 1
+    assert (0 < container[0] < min(map(len, files))) == (name != "jxl")
 
 
 @pytest.mark.slow
@@ -158,9 +215,12 @@ def test_qualities_cover_the_rates_asked_for(name: str, evaluation_data: Path) -
     assert bpp[0] < 0.5 and bpp[-1] > 0.9
 
 
-def test_an_anchor_that_pillow_lacks_is_said(ckpt, tmp_path, quick, monkeypatch):
+def test_an_anchor_that_is_not_installed_is_said(ckpt, tmp_path, quick, monkeypatch):
     monkeypatch.setattr(anchors.features, "check", lambda name: name != "avif")
-    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side="correct", anchors=("avif",), limit=1))
+    monkeypatch.setattr(anchors, "find_spec", lambda name: None)
+    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side=("correct",), anchors=("avif", "jxl"), limit=1))
     summary = summary_of(tmp_path / "out")
     assert [p["codec"] for p in summary["points"]] == ["ours"]
-    assert any("AVIF was not measured" in note for note in summary["environment"]["notes"])
+    avif, jxl = summary["environment"]["notes"]
+    assert "AVIF was not measured" in avif and "JPEG XL was not measured" in jxl
+    assert "pip install --upgrade pillow-jxl-plugin" in jxl

@@ -8,9 +8,9 @@ from evaluation_files import summary_of, write_split
 from image_files import noise
 from processes import torchrun
 
+from data.tensors import to_float
 from modules.perceptual import build_perceptual
 from modules.pretrained.weights import WEIGHTS, default_folder
-from utils.images import to_float
 from utils.metrics import MetricSuite
 
 

@@ -124,6 +124,9 @@ def test_every_metric_is_compared_with_every_anchor_and_with_our_other_curve() -
     assert found["psnr", "new", "WebP"] == pytest.approx(-40)
     # 1 / dB falls as quality rises: the same equivalences in rate.
     assert found["kid", "new", "WebP"] == pytest.approx(-40)
+    shifted = differences([*points, *(point("old", 2 * b, v, side="shift:4") for b, v in zip(BPP, DB, strict=True))])
+    more = {(d.test, d.reference): d.rate for d in shifted if d.metric == "psnr" and "shift" in d.test}
+    assert more == {("old, side shift:4", "old"): pytest.approx(100)}, "against the method itself alone"
 
 
 def test_a_figure_at_a_rate_lies_between_points_and_never_beyond_them() -> None:

@@ -17,10 +17,10 @@ from processes import torchrun
 from tiny import tiny_config
 
 from data.mixture import make_loader
+from data.training import training_data
 from utils import cli
 from utils.errors import DataError, explain
 from utils.training.checkpoints import damage, step_folders
-from utils.training.data import training_data
 
 
 def loader(folder: Path) -> tuple[Iterator[dict[str, Any]], BaseProcess]:

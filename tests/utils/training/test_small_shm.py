@@ -17,7 +17,7 @@ sys.path.insert(0, "tests")
 from data.mixture import make_loader
 from config import AugmentConfig
 from tiny import tiny_config
-from utils.training.data import training_data
+from data.training import training_data
 from utils.cli import run
 
 def main():

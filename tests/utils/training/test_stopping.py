@@ -32,7 +32,7 @@ def signalled_at(run: Trainer, step: int, number: signal.Signals) -> int:
         return run.train()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_finishes_the_step_saves_and_the_same_command_goes_on(folder_data, tmp_path, number):
     config = config_on(folder_data, "whole", train={"save_every": 100})
     assert trainer(config, tmp_path).train() == 0

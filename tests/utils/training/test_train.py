@@ -262,8 +262,7 @@ def test_an_unfrozen_codec_cannot_be_saved(tmp_path: Path) -> None:
     assert not (tmp_path / MODEL_FILE).exists()
 
 
-@pytest.mark.parametrize("view", ["left", "right"])
-@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(("split", "view"), [("train", "left"), ("val", "right")])
 def test_a_truncated_last_png_is_named_before_the_first_step(tmp_path: Path, split: str, view: str) -> None:
     whole = encode(noise(64, 64))
     for folder, count in (("train", 300), ("val", 20)):

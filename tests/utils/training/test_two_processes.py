@@ -1,7 +1,6 @@
 """Two processes on a CPU do what one does, and go on after SIGKILL. Started as a user would: `torchrun`."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from safetensors.torch import load_file
 from tiny import tiny_config, train_a_little
 from torch import Tensor
 from trainers import trainer
-from worker import TRAINS, first_gradients, noting_config, shared_config, stage_2, train_and_note, two_steps
+from worker import TRAINS, first_gradients, shared_config, stage_2, two_steps
 
 from utils.configio import to_dict
 from utils.configrules import validate
 from utils.errors import ConfigError
-from utils.training.checkpoints import STATE_FILE, damage, step_folders
+from utils.training.checkpoints import STATE_FILE
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -85,61 +84,6 @@ def test_two_processes_go_on_after_sigkill(runs: Path, folder_data: Path) -> Non
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     steps = [json.loads(line)["step"] for line in (runs / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 4]  # Four training lines and one of validation, written by one process only.
-
-
-@pytest.mark.slow
-def test_two_trainings_at_once_end_both(folder_data: Path, tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("one", "other")]
-    with ThreadPoolExecutor(2) as pool:
-        ends = pool.map(lambda runs: torchrun("tests/worker.py", "noting", str(folder_data), str(runs), "2"), folders)
-        for runs, done in zip(folders, ends, strict=True):
-            assert done.returncode == 0, done.stderr[-3000:]
-            last = step_folders(runs / "resumed" / "checkpoints")[-1]
-            assert (last.name, damage(last)) == ("step_00000002", None)
-
-
-Seen = dict[int, dict[int, str]]
-"""Step -> number of the sample -> id of its pair."""
-
-
-def noted(folder: Path) -> Seen:
-    """What all processes of all starts have seen. Fails on a sample that was seen twice."""
-    seen: Seen = {}
-    for file in folder.glob("seen-*.jsonl"):
-        for line in map(json.loads, file.read_text().splitlines()):
-            for index, name in zip(line["index"], line["id"], strict=True):
-                assert index not in seen.setdefault(line["step"], {}), f"sample {index} twice in step {line['step']}"
-                seen[line["step"]][index] = name
-    return seen
-
-
-def in_one_process(data: Path, runs: Path, steps: int) -> None:
-    """The run, or what is left of it, up to step `steps`."""
-    train_and_note(trainer(noting_config(str(data), steps), runs), runs)
-
-
-@pytest.mark.slow
-def test_one_two_and_one_process_see_what_one_sees(folder_data: Path, tmp_path: Path) -> None:
-    """Two steps by one process, two by two, two by one again, against six by one."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    in_one_process(folder_data, whole, 6)
-    in_one_process(folder_data, parts, 2)
-    done = torchrun("tests/worker.py", "noting", str(folder_data), str(parts), "4")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "resumed after step 2" in done.stderr
-    in_one_process(folder_data, parts, 6)
-    expected, found = noted(whole), noted(parts)
-    assert found == expected and list(map(len, expected.values())) == [4] * 6
-    assert len(list(parts.glob("seen-*.jsonl"))) == 2  # Both of the two processes had a share.
-    assert losses(whole).keys() == losses(parts).keys()
-    for step, loss in losses(whole).items():
-        assert losses(parts)[step] == pytest.approx(loss, rel=1e-3), f"step {step}"
-
-
-def losses(runs: Path) -> dict[Any, float]:
-    """Step -> the training loss that metrics.jsonl has for it."""
-    lines = map(json.loads, (runs / "resumed" / "metrics.jsonl").read_text().splitlines())
-    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny import smooth_pair, untrained_codec
 
+from modules.budget import NEIGHBOURS, budget_bytes, compress_within, largest_level
 from modules.codec import Codec
-from utils.coding.limits import NEIGHBOURS, budget_bytes, compress_within, largest_level
 from utils.errors import ConfigError
 
 

@@ -1,4 +1,4 @@
-"""Limits that the user of a codec sets: bytes of a file, and rows of an image that the networks see at a time."""
+"""A budget of bytes: the rate level whose file is the largest that fits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Callable
 from torch import Tensor
 
 from modules.codec import LEVELS, Codec
-from modules.diffusion_codec import DiffusionCodec
-from modules.tiling import LEAST_ROWS, OVERLAP
 from utils.errors import ConfigError
 
 NEIGHBOURS = 3
@@ -67,20 +65,3 @@ def compress_within(
             "allow at least that."
         )
     return files[level], level
-
-
-def set_tile_rows(codec: Codec, rows: int | None) -> None:
-    """--tile-rows: have `codec` work in strips of at most `rows` rows, which takes less memory and some more time.
-
-    None leaves it its own number.
-    Raises ConfigError for fewer than strips can have, and for codecs that take images whole.
-    """
-    if rows is None:
-        return
-    if rows < LEAST_ROWS:
-        raise ConfigError(
-            f"--tile-rows is {rows}; strips need at least {LEAST_ROWS} rows, of which they share {OVERLAP}."
-        )
-    if not isinstance(codec, DiffusionCodec):
-        raise ConfigError(f"--tile-rows does not apply: the codec {codec.name} takes images whole; leave it out.")
-    codec.tile_rows = rows

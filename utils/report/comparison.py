@@ -107,7 +107,8 @@ def _write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         row = {}
         for name, value in record.items():
             if name.endswith("_interval"):
-                row[f"{name}_low"], row[f"{name}_high"] = value or (None, None)
+                stem = name.removesuffix("interval")
+                row[f"{stem}low"], row[f"{stem}high"] = value or (None, None)
             else:
                 row[name] = value
         rows.append(row)

@@ -129,7 +129,13 @@ def _data(evaluation: Evaluation) -> list[tuple[str, Any]]:
     sizes = [(row.height, row.width) for row in results.rows[results.points[0].key]]
     pairs = f"{len(results.ids)} pairs"
     split, size = (f"{key} {data[key]}" for key in ("split", "size"))
-    return [("splits", split), ("numbers of pairs", pairs), ("sizes", size), ("pairs", results.ids), ("sizes", sizes)]
+    return [
+        ("splits", split),
+        ("numbers of pairs", pairs),
+        ("sizes", size),
+        ("pairs", results.ids),
+        ("image sizes", sizes),
+    ]
 
 
 def _codecs(evaluations: Sequence[Evaluation]) -> list[str]:

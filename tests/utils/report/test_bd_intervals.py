@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.interpolate import PchipInterpolator
 
 from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row
 from utils.evaluation.summary import Results, read_csv, write_csv
-from utils.report.bd import Difference, Images, differences
+from utils.report.bd import Difference, Images, _Cubics, differences
 from utils.report.tables import differences_rows
 
-pytestmark = pytest.mark.slow
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 4096
@@ -111,6 +111,17 @@ def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
     for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):
         with pytest.raises(DataError, match=f"{file} cannot be used with its summary"):
             read_csv(tmp_path / file, summary)
+
+
+def test_the_cubics_are_those_of_scipy() -> None:
+    """Rising and falling rows, turns inside and at the ends; a row whose x does not rise has no value."""
+    rng = np.random.default_rng(0)
+    x, y = np.sort(rng.random((200, 5)), axis=1), rng.random((200, 5)).round(1)
+    to = x[:, 0] + (x[:, -1] - x[:, 0]) * rng.random(200)
+    expected = [PchipInterpolator(a, b).integrate(a[0], end) for a, b, end in zip(x, y, to, strict=True)]
+    assert _Cubics(x, y).integral(to) == pytest.approx(np.array(expected), abs=1e-12)
+    x[0, 2] = x[0, 1]
+    assert np.isnan(_Cubics(x, y).integral(to)).tolist() == [True] + [False] * 199
 
 
 def table(command, of: Results, folder: Path, *metrics: str) -> list[str]:

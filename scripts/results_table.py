@@ -14,8 +14,9 @@ from utils.errors import DataError
 
 def main() -> None:
     """See the module."""
+    from utils.evaluation.summary import read_csv
     from utils.metrics.info import SIX
-    from utils.report.rd import Images, differences
+    from utils.report.bd import Images, differences
     from utils.report.tables import differences_rows, footnotes, markdown, points_rows
 
     parser = Parser(__doc__)
@@ -38,8 +39,8 @@ def main() -> None:
         lines += [line for note in footnotes(shown, args.metrics) for line in ("", note)]
     if args.only != "points":
         chosen = [p | {"metrics": {n: p["metrics"][n] for n in args.metrics if n in p["metrics"]}} for p in points]
-        images = Images.of_csv(args.summary.with_name("images.csv"), summary)
-        lines += ["", *markdown(differences_rows(differences(chosen, images)))]
+        results = read_csv(args.summary.with_name("images.csv"), summary)
+        lines += ["", *markdown(differences_rows(differences(chosen, Images.of(results))))]
     print("\n".join(lines).rstrip())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.pair import PairSource
+from utils.errors import DataError
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import replacing
@@ -100,3 +101,43 @@ def write_csv(path: Path, results: Results) -> None:
                 size = [row.id, results.groups[row.index], row.height, row.width]
                 times = [row.bytes, row.container_bytes, row.bpp, row.bpp_estimated, row.encode_ms, row.decode_ms]
                 writer.writerow([*point.columns.values(), *size, *times, *(row.metrics.get(name) for name in metrics)])
+
+
+def read_csv(path: Path, summary: dict[str, Any]) -> Results:
+    """The evaluation that `write_csv` wrote beside `summary`. Raises DataError if the two do not belong together."""
+    points, pairs = summary["points"], summary["dataset"]["pairs"]
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            table = list(csv.DictReader(file))
+        if [row["codec"] for row in table] != [point["codec"] for point in points for _ in range(pairs)]:
+            raise ValueError("its rows are not those of the summary")
+        names = [name for name in table[0] if name in METRICS]
+        plan = [_point(row) for row in table[::pairs]]
+        rows = {
+            point.key: [_row(row, point.key, index, names) for index, row in enumerate(table[start : start + pairs])]
+            for point, start in zip(plan, range(0, len(table), pairs), strict=True)
+        }
+        bpp = [np.mean([row.bpp for row in rows[point.key]]) for point in plan]
+        if not np.allclose(bpp, [point["bpp"] for point in points], rtol=1e-6):
+            raise ValueError("its rates are not those of the summary")
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise DataError(f"{path} cannot be used with its summary ({error}); run evaluate.py again.") from None
+    return Results(summary, plan, rows, [row["id"] for row in table[:pairs]], [row["group"] for row in table[:pairs]])
+
+
+def _point(row: Mapping[str, str]) -> Point:
+    lmbda, rate, gamma = (float(row[name]) if row[name] else None for name in ("lambda", "rate", "gamma"))
+    steps = int(row["steps"]) if row["steps"] else None
+    model = 0 if row["checkpoint"] else None
+    return Point(row["codec"], rate, row["checkpoint"] or None, lmbda, steps, gamma, row["side"] or None, model)
+
+
+def _row(row: Mapping[str, str], key: str, index: int, names: Sequence[str]) -> Row:
+    height, width = int(row["height"]), int(row["width"])
+    bits = float(row["bpp_estimated"]) * height * width if row["bpp_estimated"] else None
+    times = float(row["encode_ms"]), float(row["decode_ms"])
+    metrics = {name: float(row[name]) for name in names if row[name]}
+    container = int(row.get("container_bytes") or 0)
+    return Row(
+        key, index, row["id"], height, width, int(row["bytes"]), bits, *times, list(names), metrics, container
+    )  # fmt: skip

@@ -13,15 +13,19 @@ import numpy as np
 
 from utils.files import replacing
 from utils.metrics.info import METRICS, SIX
-from utils.report.rd import ANCHOR_LABELS, Curve, counts_of, curves, heading
+from utils.report.rd import BARE, Curve, counts_of, curves, heading, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Points = Sequence[Mapping[str, Any]]
+Published = Mapping[str, Sequence[Curve]]
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Our methods' colours, which colour-blind readers can tell apart (Okabe and Ito 2008). Anchors are grey."""
+MARKERS = ("o", "s", "^", "X")
+"""Of the first six methods, the next six, ..."""
+PUBLISHED_PALETTE = ("#8c6d31", "#6b6ecf", "#b5446e", "#4f8a8b", "#7a7a3a")
 ANCHOR_STYLES = {
     "vvc": ("#000000", "P", ":"),
     "avif": ("#333333", "s", "--"),
@@ -39,28 +43,32 @@ FORMATS = ("png", "pdf", "svg")
 
 def write_figures(points: Points, out: Path, caption: str) -> None:
     """Write OUT/rd_six_panel.{png,pdf,svg}, and rd_<metric>.png for every metric that was measured."""
-    six = panels(points, SIX, caption)
-    six.draw_without_rendering()
-    six.set_layout_engine("none")  # laid out once for the three files
-    for form in FORMATS:
-        _save(six, out / f"{SIX_PANEL}.{form}")
+    write_figure(panels(points, SIX, caption), out / SIX_PANEL)
     for name in METRICS:
         if curves(points, name):
             _save(panels(points, [name], caption), out / f"rd_{name}.png")
 
 
-def embedded(points: Points, metrics: Sequence[str]) -> str:
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write PATH.{png,pdf,svg}."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once for the three files
+    for form in FORMATS:
+        _save(figure, path.with_name(f"{path.name}.{form}"))
+
+
+def embedded(points: Points, metrics: Sequence[str], published: Published | None = None) -> str:
     """The panels of some metrics as an SVG image in a data address."""
     buffer = io.BytesIO()
-    _draw_to(panels(points, metrics), buffer, "svg")
+    _draw_to(panels(points, metrics, published=published), buffer, "svg")
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
+def panels(points: Points, metrics: Sequence[str], caption: str = "", published: Published | None = None) -> Figure:
     """A panel a metric against bpp, at most three a row, with one legend for all.
 
-    Our methods come first and in colour, anchors in grey, decodings with another side image as markers of their own.
-    Bars are 95 % intervals. The panel of a metric that was not measured says so.
+    Our methods come first and in colour, anchors in grey, decodings with another side image as markers of their own,
+    published curves dashed. Bars are 95 % intervals. The panel of a metric that was not measured says so.
     """
     from matplotlib.figure import Figure
 
@@ -70,8 +78,16 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     cells = figure.subplots(rows, columns, squeeze=False).flat
     handles: dict[str, Any] = {}
+    # A method has one colour, whichever panels it is in.
+    ours = [c.method for info in metrics_of(points) for c in curves(points, info.name) if not c.is_anchor]
+    theirs = list(dict.fromkeys(curve.method for found in (published or {}).values() for curve in found))
     for cell, name in zip(cells, metrics, strict=False):
-        _panel(cell, points, name)
+        _panel(cell, points, name, list(dict.fromkeys(ours)))
+        for curve in (published or {}).get(name, ()):
+            colour = PUBLISHED_PALETTE[theirs.index(curve.method) % len(PUBLISHED_PALETTE)]
+            cell.plot(
+                curve.bpp, curve.values, ".--", label=curve.label, linewidth=1, markersize=3, zorder=1, color=colour
+            )
         artists, labels = cell.get_legend_handles_labels()
         handles = dict(zip(labels, artists, strict=True)) | handles
     for cell in list(figure.axes)[len(metrics) :]:
@@ -86,7 +102,7 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "") -> Figure:
     return figure
 
 
-def _panel(axes: Axes, points: Points, name: str) -> None:
+def _panel(axes: Axes, points: Points, name: str, methods: Sequence[str]) -> None:
     found = curves(points, name)
     if any(curve.side in SIDE_MARKERS for curve in found):  # distorted side images stand in the tables
         found = [curve for curve in found if curve.side in (None, *SIDE_MARKERS)]
@@ -95,9 +111,8 @@ def _panel(axes: Axes, points: Points, name: str) -> None:
         axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color="#777777")
         axes.set(xticks=[], yticks=[])
         return
-    methods = list(dict.fromkeys(curve.method for curve in found if not curve.is_anchor))
-    order = [*methods, *(ANCHOR_LABELS[name] for name in ANCHOR_STYLES)]
-    for curve in sorted(found, key=lambda curve: order.index(curve.method)):
+    order = [None, *ANCHOR_STYLES]
+    for curve in sorted(found, key=lambda c: order.index(c.codec.removesuffix(BARE) if c.is_anchor else None)):
         _line(axes, curve, methods)
     axes.set_xlabel("bpp", fontsize=9)
     axes.set_xlim(left=0)
@@ -108,11 +123,12 @@ def _panel(axes: Axes, points: Points, name: str) -> None:
 def _line(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
     """A curve with its intervals; a single point with another side image is a hollow marker."""
     if curve.is_anchor:
-        colour, marker, dashes = ANCHOR_STYLES[curve.codec]
+        colour, marker, dashes = ANCHOR_STYLES[curve.codec.removesuffix(BARE)]
     else:
-        colour = PALETTE[methods.index(curve.method) % len(PALETTE)]
-        marker, dashes = SIDE_MARKERS.get(curve.side or "", "P"), "-"
-    apart = len(curve.bpp) == 1 and curve.side not in (None, "correct")
+        place = methods.index(curve.method)
+        colour, marker, dashes = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)], "-"
+        marker = SIDE_MARKERS.get(curve.side or "", "P") if len(curve.bpp) == 1 and curve.side != "correct" else marker
+    hollow = curve.codec.endswith(BARE) or (len(curve.bpp) == 1 and curve.side not in (None, "correct"))
     errors = None
     if any(curve.intervals):
         bounds = [interval or (v, v) for interval, v in zip(curve.intervals, curve.values, strict=True)]
@@ -122,7 +138,7 @@ def _line(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
     _, _, bars = axes.errorbar(
         curve.bpp, curve.values, errors, label=curve.label, color=colour, marker=marker,
         linestyle=dashes if len(curve.bpp) > 1 else "none", linewidth=1.2 if curve.is_anchor else 2.0, elinewidth=0.8,
-        markersize=4 if curve.is_anchor else 5, markerfacecolor="white" if apart else colour,
+        markersize=4 if curve.is_anchor else 5, markerfacecolor="white" if hollow else colour,
         zorder=2 if curve.is_anchor else 3,
     )  # fmt: skip
     for bar in bars:

@@ -14,8 +14,10 @@ from utils.evaluation.summary import Results
 from utils.files import write_whole
 from utils.metrics.info import METRICS, SIX
 from utils.report import rd
-from utils.report.figures import ANCHOR_STYLES, embedded
-from utils.report.pictures import CROP, is_large, main_points, scenes
+from utils.report.bd import Difference, Images, differences
+from utils.report.figures import ANCHOR_STYLES, Published, embedded
+from utils.report.pictures import crop_of, main_points, scenes
+from utils.report.published import DIFFERS
 from utils.report.tables import (
     differences_rows,
     footnotes,
@@ -31,53 +33,75 @@ from utils.report.tables import (
 
 def write_report(path: Path, results: Results, source: PairSource, store: Store) -> None:
     """Write report.html, with images embedded losslessly; images.csv is beside it."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    summary = results.summary
-    points, environment = summary["points"], {"notes": [], "command": ""} | summary["environment"]
-    names = [info.name for info in rd.metrics_of(points)]
-    found = rd.differences(points, rd.Images.of_csv(path.with_name("images.csv"), summary))
-    others = [name for name in names if name not in SIX]
-    sizes = sorted({(row.height, row.width) for row in next(iter(results.rows.values()))})
-    most = "×".join(map(str, sizes[-1]))
-    folder = Path(__file__).parent
-    template = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    ).get_template("report.html")
-    page = template.render(
-        css=(folder / "style.css").read_text(),
-        methods=", ".join(_methods(results)),
-        data=summary["dataset"],
-        size=most if len(sizes) == 1 else f"{len(sizes)} sizes up to {most}",
+    points = results.summary["points"]
+    environment = {"notes": [], "command": ""} | results.summary["environment"]
+    found = differences(points, Images.of(results))
+    render(
+        path,
+        "report.html",
+        shared(results, results),
         checkpoints=list(dict.fromkeys(str(point.checkpoint) for point in results.points if point.checkpoint)),
-        time=time.strftime("%Y-%m-%d %H:%M"),
-        six=(embedded(points, SIX), "LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp"),
-        six_notes=footnotes(points, SIX),
-        bars=any(rd.interval_of(point["metrics"].get(name)) for point in points for name in SIX),
         cards=_cards(results, found),
-        others=(embedded(points, others), ", ".join(METRICS[name].label for name in others)) if others else None,
-        points=points_rows(points, names, full=True),
-        notes=[f"† {note}" for note in rd.notes_of(points, names)],
         differences=differences_rows(found, full=True),
         side=side_rows(results),
         scenes=scenes(results, source, store),
-        crop="×".join(map(str, CROP)) if is_large(source[0].x) else "",
-        meanings=[(METRICS[name].label, METRICS[name].meaning) for name in points[0]["metrics"]],
-        reasons=reasons(points),
+        crop=crop_of(source),
         environment=environment,
         facts=_facts(environment),
+    )
+
+
+def shared(results: Results, drawn: Results, theirs: Published | None = None) -> dict[str, Any]:
+    """What every page has: the figures of the points `drawn`, the table of all points, what metrics mean or lack.
+
+    `theirs`: published curves.
+    """
+    points, shown = results.summary["points"], drawn.summary["points"]
+    names = [info.name for info in rd.metrics_of(points)]
+    others = [name for name in names if name not in SIX]
+    sizes = sorted({(row.height, row.width) for row in next(iter(results.rows.values()))})
+    most = "×".join(map(str, sizes[-1]))
+    return {
+        "methods": ", ".join(methods_of(results)),
+        "data": results.summary["dataset"],
+        "size": most if len(sizes) == 1 else f"{len(sizes)} sizes up to {most}",
+        "six": (embedded(shown, SIX, theirs), "LPIPS, FID, DISTS, PSNR, MS-SSIM and SSIM against bpp"),
+        "six_notes": [*footnotes(shown, SIX), *([DIFFERS] if theirs else [])],
+        "bars": any(rd.interval_of(point["metrics"].get(name)) for point in shown for name in SIX),
+        "others": (embedded(shown, others), ", ".join(METRICS[name].label for name in others)) if others else None,
+        "points": points_rows(points, names, full=True),
+        "notes": [f"† {note}" for note in rd.notes_of(points, names)],
+        "meanings": [
+            (info.label, info.meaning) for n, info in METRICS.items() if any(n in p["metrics"] for p in points)
+        ],
+        "reasons": reasons(points),
+    }
+
+
+def render(path: Path, template: str, parts: Mapping[str, Any], **more: Any) -> None:
+    """Write a page from its template in this folder."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent
+    page = (
+        Environment(
+            loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+        )
+        .get_template(template)
+        .render(parts, css=(folder / "style.css").read_text(), time=time.strftime("%Y-%m-%d %H:%M"), **more)
     )
     write_whole(path, page.encode("utf-8", "backslashreplace"))
 
 
-def _methods(results: Results) -> list[str]:
+def methods_of(results: Results) -> list[str]:
+    """The names of the methods, without anchors, in order."""
     return list(dict.fromkeys(point.codec for point in results.points if point.model is not None))
 
 
-def _cards(results: Results, differences: Sequence[rd.Difference]) -> list[tuple[str, str]]:
+def _cards(results: Results, found: Sequence[Difference]) -> list[tuple[str, str]]:
     """The first of our curves in the figures that papers give: BD-rates, and perception at the rate of an anchor."""
     points = results.summary["points"]
-    main = main_points(results, _methods(results)[0])
+    main = main_points(results, methods_of(results)[0])
     middle = results.points.index(main[(len(main) - 1) // 2])
     point = points[middle]
     rows = results.rows[results.points[middle].key]
@@ -89,7 +113,7 @@ def _cards(results: Results, differences: Sequence[rd.Difference]) -> list[tuple
         f"{point['encode_ms']:.0f} ms to encode an image, {point['decode_ms']:.0f} ms to decode it ({steps})"
     )
     return [
-        *(card for metric in ("psnr", "ms_ssim_db") for card in _bd_card(differences, metric)),
+        *(card for metric in ("psnr", "ms_ssim_db") for card in _bd_card(found, metric)),
         *(card for metric in ("lpips_alex", "dists", "fid") for card in _matched_card(points, metric)),
         *_side_card(results, middle),
         (f"{point['bpp']:.3f} bpp", text),
@@ -100,10 +124,10 @@ _REFERENCES = tuple(ANCHOR_STYLES)
 """Anchors in the order in which headlines compare with them, the first two that were measured."""
 
 
-def _bd_card(differences: Sequence[rd.Difference], metric: str) -> list[tuple[str, str]]:
+def _bd_card(all_found: Sequence[Difference], metric: str) -> list[tuple[str, str]]:
     """BD-rates in a metric against the anchors."""
     names = [rd.ANCHOR_LABELS[name] for name in _REFERENCES]
-    found = [d for d in differences if d.metric == metric and d.reference in names and d.test == differences[0].test]
+    found = [d for d in all_found if d.metric == metric and d.reference in names and d.test == all_found[0].test]
     found.sort(key=lambda d: names.index(d.reference))
     label = METRICS[metric].label
     rates = [(percent(d.rate), d.reference, d.rate_interval) for d in found[:2] if d.rate is not None]

@@ -38,6 +38,11 @@ class Picture:
     large: bool = False
     flips: bool = False
     """Whether the original takes its place under the pointer."""
+    zoom: str = ""
+    """A window of it, shown enlarged."""
+    error: str = ""
+    box: str = ""
+    """CSS of a frame around the window."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,19 @@ class Scene:
     original: str
     rows: list[list[Picture]]
     columns: int
+    zoom: str = ""
+    """The window of the original."""
 
 
 def scenes(results: Results, source: PairSource, store: Store) -> list[Scene]:
     """A few pairs, spread evenly over the split."""
-    count = 2 if is_large(source[0].x) else 4
-    chosen = sorted({round(i) for i in np.linspace(0, len(source) - 1, min(count, len(source)))})
+    chosen = spread(len(source), 2 if is_large(source[0].x) else 4)
     return [_scene(results, source, store, index) for index in chosen]
+
+
+def spread(pairs: int, count: int) -> list[int]:
+    """At most `count` of so many pairs, evenly over the split."""
+    return sorted({round(i) for i in np.linspace(0, pairs - 1, min(count, pairs))})
 
 
 def is_large(image: Image) -> bool:
@@ -96,21 +107,38 @@ def main_points(results: Results, codec: str) -> list[Point]:
 
 
 def _reconstruction(store: Store, point: Point, row: Row, large: bool = False) -> Picture:
+    return decoded(read_image(store.reconstruction(point, row.index)), point, row, large)
+
+
+def decoded(image: Image, point: Point, row: Row, large: bool = False) -> Picture:
+    """A decoded image with its method, rate, bytes and figures."""
     values = [f"{number('psnr', row.metrics['psnr'])} dB"] if "psnr" in row.metrics else []
     metric = next((m for m in _CAPTION_METRICS if m in row.metrics), None)
     if metric is not None:
         values.append(f"{METRICS[metric].label} {number(metric, row.metrics[metric])}")
     title = ANCHOR_LABELS.get(point.codec, point.codec)
     title += "" if point.side in (None, "correct") else f", side {point.side}"
-    image = embed(read_image(store.reconstruction(point, row.index)))
-    return Picture(image, title, " · ".join(values), f"{row.bpp:.3f} bpp", f"{row.bytes:,} B", large, flips=True)
+    return Picture(embed(image), title, " · ".join(values), f"{row.bpp:.3f} bpp", f"{row.bytes:,} B", large, flips=True)
+
+
+def crop_of(source: PairSource) -> str:
+    """The size of the crops that are shown of large images; "" where images are shown whole."""
+    return "×".join(map(str, CROP)) if is_large(source[0].x) else ""
+
+
+def shown(image: Image) -> Image:
+    """An image (H, W, 3), or the centre crop of a large one."""
+    top, left = (max(0, (image.shape[axis] - CROP[axis]) // 2) for axis in (0, 1))
+    return image[top : top + CROP[0], left : left + CROP[1]] if is_large(image) else image
 
 
 def embed(image: Image) -> str:
-    """An image (H, W, 3) uint8, or its centre crop, as a lossless data address."""
-    top, left = (max(0, (image.shape[axis] - CROP[axis]) // 2) for axis in (0, 1))
-    if is_large(image):
-        image = image[top : top + CROP[0], left : left + CROP[1]]
+    """What is shown of an image (H, W, 3) uint8, as a lossless data address."""
+    return address(shown(image), lossless=True, quality=60)
+
+
+def address(image: Image, **options: int) -> str:
+    """An image as a WebP file in a data address."""
     buffer = io.BytesIO()
-    PilImage.fromarray(np.ascontiguousarray(image)).save(buffer, "WEBP", lossless=True, quality=60, method=3)
+    PilImage.fromarray(np.ascontiguousarray(image)).save(buffer, "WEBP", method=3, **options)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,34 +1,23 @@
-"""Rate-distortion curves: grouping points, figures at equal rate, Bjontegaard differences with guards and intervals.
+"""Rate-distortion curves: grouping points, what stands beside a figure, figures at equal rate.
 
-Works on the points of summary.json, so that it serves any evaluation that was kept. An interval of a BD-rate comes from
-the cluster bootstrap over recordings, with both curves of the same resampled images.
+Works on the points of summary.json, so that it serves any evaluation that was kept.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from utils.errors import DataError
-from utils.evaluation.anchors import LABELS as ANCHOR_LABELS
-from utils.metrics.bootstrap import ClusterBootstrap, Interval
+from utils.evaluation.anchors import LABELS
+from utils.metrics.bootstrap import Interval
 from utils.metrics.info import METRICS, MetricInfo
 
-MIN_POINTS = 4
-"""Points that a Bjontegaard difference needs on each curve (Bjontegaard 2001, VCEG-M33, fits through four)."""
-MIN_OVERLAP = 0.2
-"""Share of the shorter of two curves that must lie in their common range."""
-DRAWS = 500
-"""Fewer than for means: a replicate takes a millisecond."""
+BARE = "_bare"
+"""What ends the codec's name of an anchor's points without the container's constant bytes."""
+ANCHOR_LABELS = LABELS | {name + BARE: f"{label} without container" for name, label in LABELS.items()}
 
 
 @dataclass(frozen=True)
@@ -61,30 +50,6 @@ class Curve:
     def label(self) -> str:
         """Name in a legend."""
         return self.method + ("" if self.side in (None, "correct") else f", side {self.side}")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A Bjontegaard difference of `test` against `reference` in one metric.
-
-    `rate` in percent (negative: fewer bits at equal quality) over the common range of quality; `quality` in the
-    metric's unit (its own sign: for a distance negative is better) over the common range of rate. None where it cannot
-    be had, with the reason. The overlaps are the common range as a share of the shorter curve.
-    """
-
-    metric: str
-    test: str
-    reference: str
-    rate: float | None
-    quality: float | None
-    rate_overlap: float
-    quality_overlap: float
-    reason_rate: str = ""
-    reason_quality: str = ""
-    rate_interval: Interval | None = None
-    """95 %, over groups of images."""
-    count: str = ""
-    """`count_of` the figures compared."""
 
 
 def value_of(entry: Mapping[str, Any] | None) -> float | None:
@@ -176,170 +141,8 @@ def _decoding(points: Sequence[Mapping[str, Any]], point: Mapping[str, Any]) -> 
     return steps + (f", gamma {point['gamma']:g}" if "gamma" in differ else "")
 
 
-def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
-    """BD-rate and BD-quality of `test` against `reference`, by piecewise cubic (pchip) interpolation over log rate."""
-    rates, values = _arrays(reference, test, metric)
-    quality_overlap = _overlap(*values)
-    rate_overlap = _overlap(*(np.log(r) for r in rates))
-    rate, reason_rate = bd_rate(reference, test, metric)
-    reason_quality = _guard(reference, test, values) or _too_little(rate_overlap, "rate")
-    quality = None
-    if not reason_quality:
-        quality, reason_quality = _finite(_package("bd_psnr")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
-        quality = quality if quality is None or METRICS[metric].higher_is_better else -quality
-    return Difference(
-        metric, test.label, reference.label, rate, quality, rate_overlap, quality_overlap, reason_rate, reason_quality,
-        count=next(iter(test.counts), ""),
-    )  # fmt: skip
-
-
-def bd_rate(reference: Curve, test: Curve, metric: str) -> tuple[float | None, str]:
-    """The BD-rate alone, or None and the reason."""
-    rates, values = _arrays(reference, test, metric)
-    reason = _guard(reference, test, values) or _too_little(_overlap(*values), "quality") or _not_rising(values)
-    if reason:
-        return None, reason
-    return _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
-
-
-def differences(points: Sequence[Mapping[str, Any]], images: Images | None = None) -> list[Difference]:
-    """For every metric, each of our curves against every anchor, and against our curves before it.
-
-    A method's curves with further side images are compared with its first curve alone. Single points are no curves.
-    With `images` each BD-rate of an image metric has its 95 % interval.
-    """
-    wanted: list[tuple[str, Curve, Curve]] = []
-    for info in metrics_of(points):
-        lines = [curve for curve in curves(points, info.name) if len(curve.bpp) > 1]
-        ours = [curve for curve in lines if not curve.is_anchor]
-        firsts: dict[str, Curve] = {}
-        for test in ours:
-            first = firsts.get(test.method)
-            against = [first] if first else [*firsts.values(), *(c for c in lines if c.is_anchor)]
-            firsts.setdefault(test.method, test)
-            wanted += [(info.name, reference, test) for reference in against]
-    result = []
-    for metric, reference, test in tqdm(wanted, "BD-rates", unit="pair of curves", leave=False, disable=None):
-        found = bjontegaard(reference, test, metric)
-        if images is not None and found.rate is not None:
-            found = replace(found, rate_interval=images.interval(metric, reference, test))
-        result.append(found)
-    return result
-
-
 def value_at(curve: Curve, bpp: float) -> float | None:
     """The figure of a curve at a rate, linear in log rate between its points; None beyond its ends."""
     if not curve.bpp[0] <= bpp <= curve.bpp[-1]:
         return None
     return float(np.interp(np.log(bpp), np.log(curve.bpp), curve.values))
-
-
-@dataclass(frozen=True)
-class Images:
-    """Figures of every image (n) at every point of a summary: bpp (points, n), each image metric (points, n).
-
-    NaN where an anchor or image has no value. `groups`: the group of each image.
-    """
-
-    groups: Sequence[str]
-    bpp: NDArray[np.float64]
-    metrics: Mapping[str, NDArray[np.float64]]
-
-    def interval(self, metric: str, reference: Curve, test: Curve) -> Interval | None:
-        """The 95 % interval of the BD-rate, by drawing groups of images; None for metrics of sets of images."""
-        values = self.metrics.get(metric)
-        if values is None:
-            return None
-        # The images that have a value at every point, which are those that the curves' means are over.
-        chosen = np.flatnonzero(np.isfinite(values[[*reference.places, *test.places]]).all(axis=0))
-        if not len(chosen):
-            return None
-
-        def resampled(curve: Curve, weights: NDArray[np.float64]) -> Curve:
-            share = weights / weights.sum()
-            bpp, quality = (figures[list(curve.places)][:, chosen] @ share for figures in (self.bpp, values))
-            return replace(curve, bpp=tuple(bpp), values=tuple(quality))
-
-        def rate(weights: NDArray[np.float64]) -> float:
-            found, _ = bd_rate(resampled(reference, weights), resampled(test, weights), metric)
-            return float("nan") if found is None else found
-
-        return _bootstrap(tuple(self.groups[i] for i in chosen)).statistic(rate)
-
-    @classmethod
-    def of_csv(cls, path: Path, summary: Mapping[str, Any]) -> Images:
-        """Of images.csv beside a summary. Raises DataError if it is not there or does not belong to it."""
-        points, pairs = summary["points"], summary["dataset"]["pairs"]
-        try:
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            codecs = [point["codec"] for point in points for _ in range(pairs)]
-            if [row["codec"] for row in rows] != codecs:
-                raise ValueError("its rows are not those of the summary")
-            names = [name for name in rows[0] if name in points[0]["metrics"]]
-
-            def table(name: str) -> NDArray[np.float64]:
-                return np.array([float(row[name] or "nan") for row in rows]).reshape(len(points), pairs)
-
-            bpp = table("bpp")
-            if not np.allclose(bpp.mean(axis=1), [point["bpp"] for point in points], rtol=1e-6):
-                raise ValueError("its rates are not those of the summary")
-            return cls([row["group"] for row in rows[:pairs]], bpp, {name: table(name) for name in names})
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise DataError(f"{path} cannot be used with its summary ({error}); run evaluate.py again.") from None
-
-
-@cache
-def _bootstrap(groups: tuple[str, ...]) -> ClusterBootstrap:
-    return ClusterBootstrap(groups, draws=DRAWS)
-
-
-_OPTIONS = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
-
-
-def _arrays(reference: Curve, test: Curve, metric: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The rates of both curves, and their values turned so that higher is better."""
-    better = 1.0 if METRICS[metric].higher_is_better else -1.0
-    both = (reference, test)
-    return [np.array(curve.bpp) for curve in both], [better * np.array(curve.values) for curve in both]
-
-
-@cache
-def _package(name: str) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")  # the package imports pyplot
-    import bjontegaard as package
-
-    return getattr(package, name)
-
-
-def _guard(reference: Curve, test: Curve, values: Sequence[np.ndarray]) -> str:
-    few = min(len(reference.bpp), len(test.bpp))
-    if few < MIN_POINTS:
-        return f"a curve has {few} points; {MIN_POINTS} are needed"
-    if len({*reference.counts, *test.counts}) > 1:
-        return "the points are means over different numbers of images"
-    if any((np.diff(curve.bpp) <= 0).any() for curve in (reference, test)):
-        return "two points of a curve have the same rate"
-    return "" if all(np.isfinite(v).all() for v in values) else "a value is not finite"
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    common = min(a.max(), b.max()) - max(a.min(), b.min())
-    shorter = min(np.ptp(a), np.ptp(b))
-    return max(0.0, float(common / shorter)) if shorter > 0 else 0.0
-
-
-def _too_little(overlap: float, what: str) -> str:
-    if overlap <= 0:
-        return f"the curves share no {what}"
-    return f"the curves share only {overlap:.0%} of their {what} range" if overlap < MIN_OVERLAP else ""
-
-
-def _not_rising(values: Sequence[np.ndarray]) -> str:
-    return "quality does not rise with rate" if any((np.diff(v) <= 0).any() for v in values) else ""
-
-
-def _finite(value: float) -> tuple[float | None, str]:
-    return (float(value), "") if math.isfinite(value) else (None, "the interpolation gave no finite value")

@@ -10,9 +10,9 @@ import numpy as np
 from utils.evaluation.summary import Results
 from utils.metrics.bootstrap import ClusterBootstrap, Interval
 from utils.metrics.info import METRICS
+from utils.report.bd import Difference
 from utils.report.rd import (
     ANCHOR_LABELS,
-    Difference,
     count_of,
     curves,
     heading,
@@ -104,14 +104,62 @@ def side_rows(results: Results) -> Rows:
     points = results.summary["points"]
     metrics = [info.name for info in metrics_of(points)]
     rows: Rows = [["files", "side image", "bpp", *(heading(points, name) for name in metrics)]]
-    same = ("codec", "checkpoint", "lambda", "rate", "steps", "gamma")
-    for base, correct in enumerate(points):
-        others = [j for j, p in enumerate(points) if j != base and all(p[key] == correct[key] for key in same)]
-        for place in [base, *others] if correct["side"] == "correct" and others else []:
+    for base, others in side_variants(points):
+        for place in [base, *others]:
             point = points[place]
             files = f"{point['codec']}, {setting(point)}, steps {point['steps']}, gamma {point['gamma']:g}"
             cells = [_change(results, name, base, place) for name in metrics]
             rows.append([files, point["side"], f"{point['bpp']:.4f}", *cells])
+    return rows
+
+
+def side_variants(points: Points) -> list[tuple[int, list[int]]]:
+    """Places of the points with the correct side image, each with those of the same files decoded with another."""
+    same = ("codec", "checkpoint", "lambda", "rate", "steps", "gamma")
+    found = []
+    for base, correct in enumerate(points):
+        others = [j for j, p in enumerate(points) if j != base and all(p[key] == correct[key] for key in same)]
+        found += [(base, others)] if correct["side"] == "correct" and others else []
+    return found
+
+
+def side_changes(results: Results) -> list[dict[str, Any]]:
+    """The change of every metric from the correct side image to another: a record for each, with its 95 % interval."""
+    points = results.summary["points"]
+    records = []
+    for info in metrics_of(points):
+        for base, others in side_variants(points):
+            for place in others:
+                correct, value = (value_of(points[i]["metrics"].get(info.name)) for i in (base, place))
+                if correct is None or value is None:
+                    continue
+                change, interval = paired_difference(results, info.name, place, base) or (value - correct, None)
+                low, high = interval or (None, None)
+                point = points[place]
+                files = {"method": point["codec"], "files": setting(point), "bpp": point["bpp"], "metric": info.name}
+                settings = {"steps": point["steps"], "gamma": point["gamma"], "side": point["side"]}
+                figures = {"correct": correct, "change": change, "low": low, "high": high}
+                records.append(files | settings | figures)
+    return records
+
+
+def side_matrix(changes: Sequence[Mapping[str, Any]], metric: str) -> Rows:
+    """A row for the files of a method, a column for each side image: changes of one metric from the correct one."""
+    mine = [change for change in changes if change["metric"] == metric]
+    sides = list(dict.fromkeys(change["side"] for change in changes))
+    rows: Rows = [["method", "files", "bpp", "correct", *sides]]
+    names = ("method", "files", "steps", "gamma", "bpp", "correct")
+    for files in dict.fromkeys(tuple(change[name] for name in names) for change in mine):
+        of_files = {c["side"]: c for c in mine if tuple(c[name] for name in names) == files}
+        cells: list[Cell] = []
+        for side in sides:
+            change = of_files.get(side)
+            sure = (change["low"], change["high"]) if change and change["low"] is not None else None
+            between = f"{signed(metric, sure[0])} to {signed(metric, sure[1])}" if sure else ""
+            cells.append((signed(metric, change["change"]), between) if change else "-")
+        method, setting_, steps, gamma, bpp, correct = files
+        text = f"{setting_}, steps {steps}, gamma {gamma:g}"
+        rows.append([method, text, f"{bpp:.4f}", number(metric, correct), *cells])
     return rows
 
 
@@ -181,12 +229,16 @@ def _difference(found: Difference | None, full: bool) -> Cell:
     if not full:
         return rate, small
     over = [f"{small} over {found.quality_overlap:.0%}".strip()] if found.rate is not None else []
-    unit = METRICS[found.metric].unit
     if found.quality is None:
         over.append(f"no BD-quality: {found.reason_quality}")
     else:
-        over.append(f"{signed(found.metric, found.quality)} {unit}".strip() + f" over {found.rate_overlap:.0%}")
-    return rate, "; ".join(over)
+        info = METRICS[found.metric]
+        gain = (signed(found.metric, found.quality), info.unit, f"over {found.rate_overlap:.0%}")
+        over.append(" ".join(filter(None, gain)))
+        over.append(_between(found.quality_interval, f"+.{info.decimals}f"))
+    if found.p is not None:
+        over.append(f"p = {found.p:.2g} ({found.recordings} groups)")
+    return rate, "\n".join(filter(None, over))
 
 
 def _change(results: Results, metric: str, base: int, place: int) -> Cell:

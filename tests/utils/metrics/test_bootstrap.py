@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.metrics.bootstrap import ClusterBootstrap
+from utils.metrics.bootstrap import ClusterBootstrap, sign_flip
 
 
 def sample(rng: np.random.Generator, groups: int, size: int, within: float) -> tuple[np.ndarray, list[str]]:
@@ -51,3 +51,12 @@ def test_one_group_has_no_interval():
     assert bootstrap.groups == 1
     assert bootstrap.mean([1.0, 2.0, 3.0]) is None
     assert bootstrap.statistic(lambda w: 1.0) is None
+
+
+def test_the_sign_flip_test_counts_the_signs_that_give_as_large_a_sum() -> None:
+    assert sign_flip([1.0, 2.0, 3.0, 4.0]) == 2 / 16, "the smallest that four groups allow"
+    assert sign_flip([1.0, 2.0, 3.0, -4.0]) == sign_flip([-1.0, -2.0, -3.0, 4.0]) == 14 / 16
+    assert sign_flip([1.0, -1.0]) == 1 and sign_flip([1.0]) is None
+    many = np.random.default_rng(1).normal(0.3, 1, 20)
+    assert sign_flip(many) == pytest.approx(sign_flip(many, 2**20), abs=0.01)
+    assert 0 < (sign_flip(np.ones(40)) or 0) < 1e-3

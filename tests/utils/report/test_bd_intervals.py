@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.interpolate import PchipInterpolator
 
 from utils.errors import DataError
 from utils.evaluation.plan import Point
 from utils.evaluation.store import Row
-from utils.evaluation.summary import Results, write_csv
-from utils.report.rd import Difference, Images, differences
+from utils.evaluation.summary import Results, read_csv, write_csv
+from utils.report.bd import Difference, Images, _Cubics, differences
 from utils.report.tables import differences_rows
 
-pytestmark = pytest.mark.slow
 GROUPS = list("aabbbccddd")
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIDE = 4096
@@ -58,7 +58,7 @@ def results(factors: dict[str, float], groups: list[str] = GROUPS, without: int 
 def images_of(of: Results) -> Images:
     with tempfile.TemporaryDirectory() as folder:
         write_csv(Path(folder) / "images.csv", of)
-        return Images.of_csv(Path(folder) / "images.csv", of.summary)
+        return Images.of(read_csv(Path(folder) / "images.csv", of.summary))
 
 
 def found_in(of: Results) -> dict[str, Difference]:
@@ -76,7 +76,7 @@ def test_a_gain_that_differs_between_recordings_is_as_uncertain_as_they_differ()
     low, high = found.rate_interval
     assert -50.01 < low < found.rate - 2 < found.rate + 2 < high < -9.99
     _, small = differences_rows([found], full=True)[1][2]
-    assert small.startswith(f"[{low:+.1f}, {high:+.1f}] over 100%; ")
+    assert small.startswith(f"[{low:+.1f}, {high:+.1f}] over 100%\n")
     closer = found_in(results({"a": 0.7, "b": 0.75, "c": 0.8, "d": 0.75}))["psnr"].rate_interval
     assert closer is not None and closer[1] - closer[0] < (high - low) / 2
 
@@ -104,13 +104,24 @@ def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
 def test_the_written_figures_give_the_same_intervals(tmp_path: Path) -> None:
     of = results({"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}, without=2)
     write_csv(tmp_path / "images.csv", of)
-    read = Images.of_csv(tmp_path / "images.csv", of.summary)
+    read = Images.of(read_csv(tmp_path / "images.csv", of.summary))
     assert differences(of.summary["points"], read) == list(found_in(of).values())
     shorter = of.summary | {"points": of.summary["points"][1:]}
     other = results(dict.fromkeys("abcd", 0.8), without=2).summary
     for file, summary in (("images.csv", shorter), ("images.csv", other), ("nothing.csv", of.summary)):
         with pytest.raises(DataError, match=f"{file} cannot be used with its summary"):
-            Images.of_csv(tmp_path / file, summary)
+            read_csv(tmp_path / file, summary)
+
+
+def test_the_cubics_are_those_of_scipy() -> None:
+    """Rising and falling rows, turns inside and at the ends; a row whose x does not rise has no value."""
+    rng = np.random.default_rng(0)
+    x, y = np.sort(rng.random((200, 5)), axis=1), rng.random((200, 5)).round(1)
+    to = x[:, 0] + (x[:, -1] - x[:, 0]) * rng.random(200)
+    expected = [PchipInterpolator(a, b).integrate(a[0], end) for a, b, end in zip(x, y, to, strict=True)]
+    assert _Cubics(x, y).integral(to) == pytest.approx(np.array(expected), abs=1e-12)
+    x[0, 2] = x[0, 1]
+    assert np.isnan(_Cubics(x, y).integral(to)).tolist() == [True] + [False] * 199
 
 
 def table(command, of: Results, folder: Path, *metrics: str) -> list[str]:

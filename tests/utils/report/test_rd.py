@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from utils.report.rd import Curve, bjontegaard, count_of, counts_of, curves, differences, metrics_of, value_at
+from utils.report.bd import bjontegaard, differences
+from utils.report.rd import Curve, count_of, counts_of, curves, metrics_of, value_at
 
 BPP = (0.1, 0.15, 0.22, 0.3, 0.42)
 DB = (24.0, 25.2, 26.5, 27.4, 28.6)

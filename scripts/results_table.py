@@ -22,7 +22,7 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("summary", type=Path, help="summary.json of an evaluation")
     parser.add_argument("--metrics", nargs="+", default=list(SIX), help=f"default: {' '.join(SIX)}")
-    parser.add_argument("--codecs", nargs="+", default=None, help="only these rows, for example ours avif")
+    parser.add_argument("--codecs", nargs="+", default=None, help="only what concerns these, for example ours avif")
     parser.add_argument("--no-intervals", action="store_true", help="points without their 95 %% intervals")
     parser.add_argument("--only", choices=("points", "bd-rates"), help="one of the two tables")
     args = parser.parse_args()
@@ -40,7 +40,10 @@ def main() -> None:
     if args.only != "points":
         chosen = [p | {"metrics": {n: p["metrics"][n] for n in args.metrics if n in p["metrics"]}} for p in points]
         results = read_csv(args.summary.with_name("images.csv"), summary)
-        lines += ["", *markdown(differences_rows(differences(chosen, Images.of(results))))]
+        found = differences(chosen, Images.of(results))
+        if args.codecs:
+            found = [d for d in found if {name.split(",")[0] for name in (d.test, d.reference)} & set(args.codecs)]
+        lines += ["", *markdown(differences_rows(found))]
     print("\n".join(lines).rstrip())
 
 

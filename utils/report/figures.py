@@ -93,9 +93,10 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "", published:
     for cell in list(figure.axes)[len(metrics) :]:
         cell.set_axis_off()
     if handles:
+        fitting = 140 // (8 + max(map(len, handles)))  # Columns of the legend that fit the width of three panels.
         figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6), frameon=False,
-            fontsize=9, handlelength=2.8, columnspacing=1.5,
+            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), fitting),
+            frameon=False, fontsize=9, handlelength=2.8, columnspacing=1.5,
         )  # fmt: skip
     if caption:
         figure.supxlabel(caption, fontsize=8, color="#555555")

@@ -2,8 +2,7 @@
 
 Steps and batch are the presets', which `config.py` gives their sources; KITTI and Cityscapes are both 128x256, so they
 cost the same. The operations of a training step are counted (forward, backward, frozen perceptual network), and hours
-follow from SUSTAINED, an assumption: an A100 reaches it in float32 with TF32 at batches of 16 and more. Small batches
-reach less.
+follow from SUSTAINED, an assumption for an A100 in float32 with TF32 (`CDC` assumes it too). Small batches reach less.
 """
 
 from __future__ import annotations
@@ -42,9 +41,10 @@ def operations(config: Config) -> float:
     codec = build_codec(config).train()
     height, width = codec.only_size or COUNTED_AT
     x = torch.rand(1, 3, height, width)
+    settings = dataclasses.replace(config.loss, perceptual="none", ms_ssim_weight=0.0)
     with FlopCounterMode(display=False) as counter:
         output = codec(x, x, Draws([0]))
-        loss, _ = objective(output, dataclasses.replace(config.loss, perceptual="none"), codec.variable_rate, None, 0)
+        loss, _ = objective(output, settings, codec.variable_rate, None, 0)
         (loss if output.aux is None else loss + output.aux).backward()
     tasks = len(output.tasks) * PERCEPTUAL[config.loss.perceptual]
     return counter.get_total_flops() * PIXELS / (height * width) + tasks

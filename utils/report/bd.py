@@ -120,7 +120,7 @@ def differences(
     result = []
     for metric, reference, test in tqdm(wanted, "BD-rates", unit="pair of curves", leave=False, disable=None):
         found = bjontegaard(reference, test, metric)
-        if images is not None:
+        if images is not None and (found.rate is not None or found.quality is not None):
             sure = images.certainty(metric, reference, test)
             # No interval and no test of what is not stated.
             hidden = ["rate_interval"] * (found.rate is None)
@@ -201,9 +201,9 @@ class _Cubics:
     """
 
     def __init__(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-        self.x = x
-        self.y = np.where((np.diff(x) > 0).all(axis=1, keepdims=True), y, np.nan)
-        self.h = h = np.diff(x)
+        rises = (np.diff(x) > 0).all(axis=1, keepdims=True)
+        self.x, self.y = np.where(rises, x, np.nan), y
+        self.h = h = np.diff(self.x)
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = np.diff(self.y) / h
             left, right = slope[:, :-1], slope[:, 1:]

@@ -90,6 +90,16 @@ def test_what_has_no_interval() -> None:
     assert found_in(results(factors, groups=["a"] * 10))["psnr"].rate_interval is None
 
 
+def test_curves_of_two_points_have_a_reason_instead_of_intervals() -> None:
+    of = results(dict.fromkeys("abcd", 0.8))
+    few = of.summary["points"][:2] + of.summary["points"][5:7]
+    images = images_of(of)
+    places = [0, 1, 5, 6]
+    values = {name: figures[places] for name, figures in images.metrics.items()}
+    (found, *_) = differences(few, Images(images.groups, images.bpp[places], values))
+    assert found.rate is None and found.rate_interval is None and found.p is None and "2 points" in found.reason_rate
+
+
 def test_an_interval_is_over_the_images_that_have_the_metric() -> None:
     factors = {"a": 0.5, "b": 0.7, "c": 0.8, "d": 0.9}
     of = results(factors, groups=list("aabbbccccd"), without=9)

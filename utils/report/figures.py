@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.files import replacing
 from utils.metrics.info import METRICS, SIX
-from utils.report.rd import BARE, Curve, counts_of, curves, heading, metrics_of
+from utils.report.rd import ANCHOR_LABELS, BARE, Curve, counts_of, curves, heading, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,15 +89,20 @@ def panels(points: Points, metrics: Sequence[str], caption: str = "", published:
                 curve.bpp, curve.values, ".--", label=curve.label, linewidth=1, markersize=3, zorder=1, color=colour
             )
         artists, labels = cell.get_legend_handles_labels()
-        handles = dict(zip(labels, artists, strict=True)) | handles
+        handles |= dict(zip(labels, artists, strict=True))
     for cell in list(figure.axes)[len(metrics) :]:
         cell.set_axis_off()
-    if handles:
-        fitting = 140 // (8 + max(map(len, handles)))  # Columns of the legend that fit the width of three panels.
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), fitting),
-            frameon=False, fontsize=9, handlelength=2.8, columnspacing=1.5,
+    # Methods, anchors, published curves, in as many columns as fit.
+    labels = sorted(handles, key=lambda label: (label in theirs, label in ANCHOR_LABELS.values()))
+    for count in range(min(len(labels), 6), 0, -1):
+        legend = figure.legend(
+            [handles[label] for label in labels], labels, loc="outside upper center", ncols=count, frameon=False,
+            fontsize=9, handlelength=2.8, columnspacing=1.5,
         )  # fmt: skip
+        box = legend.get_tightbbox()
+        if count == 1 or box is None or box.width < figure.bbox.width:
+            break
+        legend.remove()
     if caption:
         figure.supxlabel(caption, fontsize=8, color="#555555")
     return figure
@@ -122,14 +127,16 @@ def _panel(axes: Axes, points: Points, name: str, methods: Sequence[str]) -> Non
 
 
 def _line(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
-    """A curve with its intervals; a single point with another side image is a hollow marker."""
+    """A curve with its intervals. Hollow: a single point with another side image; an anchor without its container."""
+    bare = curve.codec.endswith(BARE)
     if curve.is_anchor:
         colour, marker, dashes = ANCHOR_STYLES[curve.codec.removesuffix(BARE)]
+        marker = {"x": "o", "+": "D"}.get(marker, marker) if bare else marker  # one that can be hollow
     else:
         place = methods.index(curve.method)
         colour, marker, dashes = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)], "-"
         marker = SIDE_MARKERS.get(curve.side or "", "P") if len(curve.bpp) == 1 and curve.side != "correct" else marker
-    hollow = curve.codec.endswith(BARE) or (len(curve.bpp) == 1 and curve.side not in (None, "correct"))
+    hollow = bare or (len(curve.bpp) == 1 and curve.side not in (None, "correct"))
     errors = None
     if any(curve.intervals):
         bounds = [interval or (v, v) for interval, v in zip(curve.intervals, curve.values, strict=True)]

@@ -63,6 +63,7 @@ def test_pickled_and_in_workers(root: Path) -> None:
             assert (x == alone[index]).all()
 
 
+@pytest.mark.slow
 def test_cache_cut_short(root: Path) -> None:
     path = root / "cache" / KEY.folder / "pairs.bin"
     path.write_bytes(path.read_bytes()[:-1])

@@ -17,6 +17,7 @@ def main() -> None:
     from utils.evaluation.summary import read_csv
     from utils.metrics.info import SIX
     from utils.report.bd import Images, differences
+    from utils.report.rd import ANCHOR_LABELS
     from utils.report.tables import differences_rows, footnotes, markdown, points_rows
 
     parser = Parser(__doc__)
@@ -42,7 +43,8 @@ def main() -> None:
         results = read_csv(args.summary.with_name("images.csv"), summary)
         found = differences(chosen, Images.of(results))
         if args.codecs:
-            found = [d for d in found if {name.split(",")[0] for name in (d.test, d.reference)} & set(args.codecs)]
+            asked = {ANCHOR_LABELS.get(name, name) for name in args.codecs}
+            found = [d for d in found if {name.split(",")[0] for name in (d.test, d.reference)} & asked]
         lines += ["", *markdown(differences_rows(found))]
     print("\n".join(lines).rstrip())
 

@@ -270,3 +270,18 @@ def test_published_curves_lie_over_kitti_at_the_same_size_only(tmp_path: Path) -
     assert [line.get_linestyle() for line in drawn] == ["--"] * 4
     for other in ({"names": kitti}, {"size": (128, 256)}):
         assert published(merged(write_evaluation(tmp_path / "other", **other))) == {}  # type: ignore[arg-type]
+
+
+def test_a_table_of_the_documents_keeps_to_the_codecs_asked_for(tmp_path, command):
+    anchors = [(name, quality) for name in ("jpeg", "avif") for quality in (10, 30, 50, 70)]
+    folder = write_evaluation(tmp_path / "one", anchors=anchors)
+    asked = ("--only", "bd-rates", "--metrics", "psnr", "--codecs")
+    heads = {}
+    for name in ("ours", "avif"):
+        status, out, _ = command("results_table", folder / "summary.json", *asked, name)
+        assert status == 0
+        heads[name] = out.splitlines()[2]
+    assert heads == {
+        "ours": "| BD-rate of | in | against JPEG | against AVIF |",
+        "avif": "| BD-rate of | in | against AVIF |",
+    }

@@ -254,7 +254,7 @@ class TrainConfig:
     """Largest gradient norm."""
     ema: float = 0.999
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Of autocast; `no` is float32, `auto` bf16 where the device multiplies in it and else `no`."""
+    """Of autocast; `no` is float32, `auto` bf16 where that is faster and else `no`."""
     compile: bool = False
     parts: Literal["all", "receiver", "denoiser"] = "all"
     """The other parts keep the weights that --init gives. `receiver`: the sender stays, and with it every file.

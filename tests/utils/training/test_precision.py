@@ -1,4 +1,4 @@
-"""train.precision auto: bfloat16 only where the device computes in it."""
+"""train.precision auto: bfloat16 only where it is faster."""
 
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +18,8 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n"
     [
         (X86.format("avx512_bf16"), "bf16"),
         (X86.format("amx_tile amx_bf16"), "bf16"),
+        ("vendor_id\t: GenuineIntel\n" + X86.format("avx512_bf16"), "no"),
+        ("vendor_id\t: GenuineIntel\n" + X86.format("avx512_bf16 amx_bf16"), "bf16"),
         (ARM.format("bf16"), "bf16"),
         (X86.format("avx512_vnni"), "no"),
         (ARM.format("sha2"), "no"),

@@ -1,14 +1,12 @@
 """Metrics on pretrained networks whose weights must be fetched: LPIPS and DISTS of an image, features for FID and KID.
 
-Called as metric(x, x_hat) with an original (1, 3, H, W) and B reconstructions of it (B, 3, H, W), uint8; the original
-passes through the network once. Constructors raise WeightsError with the remedy.
-
-LPIPS-VGG and DISTS both use VGG16's convolutions, but they share no pass: DISTS pools by L2 norm where LPIPS takes
-maxima, so only the first of five stages would be the same.
+Called as metric(x, x_hat) with an original (1, 3, H, W) and B reconstructions of it (B, 3, H, W), uint8; an original
+that comes again passes through no network again. Constructors raise WeightsError with the remedy.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,25 +22,49 @@ from modules.pretrained.inception import build_inception
 from modules.pretrained.lpips_net import build_lpips, set_convolutions
 from modules.pretrained.weights import load
 from utils.errors import WeightsError
-from utils.metrics.image import batches
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Vgg16Stage:
+    """conv1_1 to relu1_2 of VGG16 on images normalised as for ImageNet, with which LPIPS-VGG and DISTS both begin.
+
+    After it they differ: LPIPS pools by maximum, DISTS by L2 norm. The features of the last two batches are kept: those
+    of an original and of its reconstructions.
+    """
+
+    def __init__(self, device: torch.device, weights_dir: str | Path | None = None) -> None:
+        tensors = load("vgg16", weights_dir)
+        stage = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU())
+        set_convolutions([stage], tensors)
+        self._stage = _on(device, freeze(stage))
+        self._mean, self._std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        self._kept: deque[tuple[Tensor, Tensor]] = deque(maxlen=2)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (B, 64, H, W) of images (B, 3, H, W) uint8."""
+        for known, features in self._kept:
+            if known is images:
+                return features
+        features = self._stage((_prepared(images) / 255 - self._mean) / self._std)
+        self._kept.append((images, features))
+        return features  # type: ignore[no-any-return]
 
 
 class _Distance:
     """A distance of deep features: subclasses say what the features are and how they are compared."""
 
     _network: Any
+    _original: tuple[Tensor | None, list[Tensor]] = (None, [])
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
         """Values for one original x (1, 3, H, W) and x_hat (B, 3, H, W), uint8."""
-        original = self._features(_prepared(x))
-        return [
-            value
-            for part in batches(x_hat)
-            for value in self._compare(original, self._features(_prepared(part))).tolist()
-        ]
+        if self._original[0] is not x:
+            self._original = (x, self._features(x))
+        return self._compare(self._original[1], self._features(x_hat)).tolist()  # type: ignore[no-any-return]
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Features of images (B, 3, H, W) float in [0, 255]."""
+        """Features of images (B, 3, H, W) uint8."""
         raise NotImplementedError
 
     def _compare(self, x: list[Tensor], x_hat: list[Tensor]) -> Tensor:
@@ -51,17 +73,24 @@ class _Distance:
 
 
 class Lpips(_Distance):
-    """LPIPS version 0.1 (Zhang et al. 2018), network "alex" or "vgg", of the package `lpips`, on images in [-1, 1]."""
+    """LPIPS version 0.1 (Zhang et al. 2018) of the package `lpips`: on VGG16 with its first stage, else on AlexNet."""
 
-    def __init__(self, net: str, device: torch.device, weights_dir: str | Path | None = None) -> None:
-        self.min_side = {"alex": 31, "vgg": 16}[net]  # what is left after the strides of the trunk
-        self._network = _on(device, build_lpips(net, weights_dir))
+    def __init__(
+        self, device: torch.device, weights_dir: str | Path | None = None, first: Vgg16Stage | None = None
+    ) -> None:
+        self.min_side = 31 if first is None else 16  # what is left after the strides of the trunk
+        self._first = first
+        self._network = _on(device, build_lpips("alex" if first is None else "vgg", weights_dir))
 
     def _features(self, images: Tensor) -> list[Tensor]:
         from lpips import normalize_tensor
 
-        scaled = self._network.scaling_layer(images / 127.5 - 1)
-        return [normalize_tensor(tap) for tap in self._network.net(scaled)]
+        network = self._network
+        if self._first is None:
+            taps = list(network.net(network.scaling_layer(_prepared(images) / 127.5 - 1)))
+        else:
+            taps = _stages(self._first(images), [getattr(network.net, f"slice{i}") for i in range(2, 6)])
+        return [normalize_tensor(tap) for tap in taps]
 
     def _compare(self, x: list[Tensor], x_hat: list[Tensor]) -> Tensor:
         # Zhang et al. 2018, eq. 1: squared differences of unit-length channels, weighted by the linear layers,
@@ -79,7 +108,7 @@ class Dists(_Distance):
 
     min_side = 16
 
-    def __init__(self, device: torch.device, weights_dir: str | Path | None = None) -> None:
+    def __init__(self, device: torch.device, weights_dir: str | Path | None, first: Vgg16Stage) -> None:
         tensors = load("vgg16", weights_dir)
         if find_spec("torchmetrics") is None:
             raise WeightsError("DISTS needs a package that is not installed: run `pip install torchmetrics`.")
@@ -92,10 +121,11 @@ class Dists(_Distance):
         ):
             network = dists.DISTSNetwork()
         set_convolutions([getattr(network, f"stage{i}") for i in range(1, 6)], tensors)
-        self._network = _on(device, freeze(network))
+        self._network, self._first = _on(device, freeze(network)), first
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        return list(self._network.forward_once(images / 255))
+        stages = [getattr(self._network, f"stage{i}") for i in range(2, 6)]
+        return [_prepared(images) / 255, *_stages(self._first(images), stages)]
 
     def _compare(self, x: list[Tensor], x_hat: list[Tensor]) -> Tensor:
         # Ding et al. 2020, eqs. 3 to 5: per channel, likeness of the means (texture, alpha) and of the variations
@@ -119,8 +149,7 @@ class InceptionFeatures:
 
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
         """Features (B, 2048) of images (B, 3, H, W) uint8."""
-        parts = [self._network(part)[0].float().cpu().numpy() for part in batches(images)]
-        return np.concatenate(parts)
+        return self._network(images)[0].float().cpu().numpy()  # type: ignore[no-any-return]
 
 
 def _on(device: torch.device, network: nn.Module) -> nn.Module:
@@ -130,3 +159,11 @@ def _on(device: torch.device, network: nn.Module) -> nn.Module:
 
 def _prepared(images: Tensor) -> Tensor:
     return images.float().contiguous(memory_format=torch.channels_last)
+
+
+def _stages(features: Tensor, stages: list[nn.Module]) -> list[Tensor]:
+    """`features` and what each stage in turn makes of them."""
+    taps = [features]
+    for stage in stages:
+        taps.append(stage(taps[-1]))
+    return taps

@@ -18,8 +18,6 @@ from torch import Tensor
 
 from modules.losses import MS_SSIM_MIN_EDGE, ms_ssim_window
 
-BATCH_PIXELS = 4 * 128 * 256
-"""Pixels that are measured together, at least one image: more gains nothing on a CPU."""
 PSNR_CAP_DB = 100.0
 """PSNR of identical images, whose value is infinite."""
 MS_SSIM_CAP_DB = 50.0
@@ -39,19 +37,13 @@ class ImageMetric(Protocol):
         ...
 
 
-def batches(images: Tensor) -> Iterator[Tensor]:
-    """Images (B, 3, H, W) in parts of at most BATCH_PIXELS pixels, or of one image."""
-    height, width = images.shape[2:]
-    yield from images.split(max(1, BATCH_PIXELS // (height * width)))
-
-
 class Psnr:
     """10 log10(255^2 / MSE) over all RGB values of the image, in dB, at most PSNR_CAP_DB."""
 
     min_side = 1
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
-        mse = torch.cat([(x.double() - part.double()).square().mean((1, 2, 3)) for part in batches(x_hat)])
+        mse = (x.double() - x_hat.double()).square().mean((1, 2, 3))
         return (10 * torch.log10(255.0**2 / mse)).clamp(max=PSNR_CAP_DB).tolist()
 
 
@@ -84,8 +76,7 @@ class MsSsimDb:
 def _structural(function: Callable[..., Tensor], x: Tensor, x_hat: Tensor, window: int) -> Tensor:
     """SSIM or MS-SSIM (B,) in double precision."""
     settings = {"data_range": 255, "size_average": False, "win_size": window, "win_sigma": 1.5}
-    parts = [function(part.float(), x.float().expand_as(part), **settings) for part in batches(x_hat)]
-    return torch.cat(parts).double()
+    return function(x_hat.float(), x.float().expand_as(x_hat), **settings).double()
 
 
 class ColorVideoVdp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +18,14 @@ from torch import Tensor
 from modules.losses import ms_ssim_window
 from utils.errors import ConfigError, WeightsError
 from utils.metrics.bootstrap import ClusterBootstrap
-from utils.metrics.deep import Dists, InceptionFeatures, Lpips
+from utils.metrics.deep import Dists, InceptionFeatures, Lpips, Vgg16Stage
 from utils.metrics.image import CVVDP_DISPLAY, ColorVideoVdp, ImageMetric, MsSsimDb, Psnr, Ssim
 from utils.metrics.info import METRICS
 from utils.metrics.sets import Features, summarise_set
 
 Image = NDArray[np.uint8]
+BATCH_PIXELS = 4 * 128 * 256
+"""Pixels that are measured together, at least one image: more gains nothing on a CPU."""
 WINDOW = "ms_ssim_window"
 """Key of a row that is not a metric: the window of its MS-SSIM, which depends on the image's size."""
 
@@ -55,13 +58,14 @@ class MetricSuite:
         self._device = torch.device(device)
         self._image: dict[str, ImageMetric] = {}
         self._inception: InceptionFeatures | None = None
+        first = functools.cache(lambda: Vgg16Stage(self._device, weights_dir))
         builders: dict[str, Callable[[], ImageMetric]] = {
             "psnr": Psnr,
             "ssim": Ssim,
             "ms_ssim_db": MsSsimDb,
-            "lpips_alex": lambda: Lpips("alex", self._device, weights_dir),
-            "lpips_vgg": lambda: Lpips("vgg", self._device, weights_dir),
-            "dists": lambda: Dists(self._device, weights_dir),
+            "lpips_alex": lambda: Lpips(self._device, weights_dir),
+            "lpips_vgg": lambda: Lpips(self._device, weights_dir, first()),
+            "dists": lambda: Dists(self._device, weights_dir, first()),
             "cvvdp": lambda: ColorVideoVdp(self._device),
         }
         for name in self.names:
@@ -85,16 +89,19 @@ class MetricSuite:
             raise ValueError(f"x is {x.shape} and x_hat {x_hats[0].shape}; they must be equally large.")
         height, width = x.shape[:2]
         rows: list[dict[str, float]] = [{} for _ in x_hats]
-        for name, metric in self._image.items():
-            if min(height, width) < metric.min_side:
-                continue
-            with self._timed(name):
-                values = metric(original, decoded)
-            for row, value in zip(rows, values, strict=True):
-                if math.isfinite(value):
-                    row[name] = value
-                    if name == "ms_ssim_db":
-                        row[WINDOW] = float(ms_ssim_window(height, width))
+        defined = {name: metric for name, metric in self._image.items() if min(height, width) >= metric.min_side}
+        # Batch by batch, so that a network that two metrics share runs once on each.
+        size = _batch_size(height, width)
+        for start in range(0, len(rows), size):
+            part = decoded[start : start + size]
+            for name, metric in defined.items():
+                with self._timed(name):
+                    values = metric(original, part)
+                for row, value in zip(rows[start : start + size], values, strict=True):
+                    if math.isfinite(value):
+                        row[name] = value
+                        if name == "ms_ssim_db":
+                            row[WINDOW] = float(ms_ssim_window(height, width))
         return rows
 
     @torch.inference_mode()
@@ -105,8 +112,13 @@ class MetricSuite:
         """
         if self._inception is None:
             return [{} for _ in images]
+        size = _batch_size(*images[0].shape[:2])
         with self._timed("fid and kid"):
-            return [{"inception": vector} for vector in self._inception(self._tensor(images))]
+            return [
+                {"inception": vector}
+                for start in range(0, len(images), size)
+                for vector in self._inception(self._tensor(images[start : start + size]))
+            ]
 
     def summarise(
         self,
@@ -204,6 +216,11 @@ class MetricSuite:
         except ImportError as error:
             reason = f"A package is missing or damaged ({error}): run `pip install -r requirements.txt`."
             self.unavailable[name] = reason
+
+
+def _batch_size(height: int, width: int) -> int:
+    """Images that are measured together: at most BATCH_PIXELS pixels, at least one image."""
+    return max(1, BATCH_PIXELS // (height * width))
 
 
 def select(names: str | Sequence[str]) -> list[str]:

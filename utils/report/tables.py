@@ -66,8 +66,8 @@ def points_rows(points: Points, metrics: Sequence[str], *, intervals: bool = Tru
     more = ["bpp estimated", "ms to encode", "ms to decode"] if full else []
     rows: Rows = [["method", "rate", *settings, "side image", "bpp", *more, *heads]]
     for point in points:
-        rate = point["rate"] if point["rate"] is not None else point.get("lambda")
-        cells: list[Cell] = [point["codec"], setting(point) if full else f"{rate:.3g}"]
+        rate = f"λ {point['lambda']:.3g}" if point["rate"] is None else f"{point['rate']:.3g}"
+        cells: list[Cell] = [point["codec"], setting(point) if full else rate]
         cells += ["" if point[name] is None else f"{point[name]:.3g}" for name in settings]
         cells += [point["side"] or "", f"{point['bpp']:.4f}"]
         if full:

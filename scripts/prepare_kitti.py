@@ -69,15 +69,17 @@ def write_sample(arguments: argparse.Namespace) -> None:
     from data.files.listing import EmptySplitError
     from data.files.prepare import DATASETS
 
+    found = False
     out = DATASETS / "kitti_sample" if arguments.out == DATASETS / "kitti" else arguments.out
-    for split in arguments.splits:
+    for number, split in enumerate(arguments.splits, 1):
         try:
             source = open_sample(arguments.root, split, partial=arguments.partial)
         except EmptySplitError as error:
-            if not arguments.partial:
+            if not arguments.partial or (number == len(arguments.splits) and not found):
                 raise
             print(error)
             continue
+        found = True
         print(source.report)
         if arguments.check:
             for index in tqdm(range(len(source)), f"checking {split}", unit="pair"):

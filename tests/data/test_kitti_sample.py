@@ -75,6 +75,15 @@ def test_missing_scenes_are_named(two_scenes: Path, tmp_path: Path):
     assert open_sample(root, "test", partial=True).ids == ["kitti2015_train_000005_10"]
 
 
+def test_a_sample_of_no_scene_is_an_error(command, two_scenes: Path, tmp_path: Path):
+    """Of the two scenes, `test` has both and `val` none."""
+    given = [two_scenes, "--sample", "--partial", "--check", "--splits"]
+    status, out, err = command("prepare_kitti", *given, "val")
+    assert status != 0 and "error" in err and "Ready" not in out
+    status, _, err = command("prepare_kitti", *given, "test", "val")
+    assert status == 0, err
+
+
 @pytest.mark.skipif(not NATIVE.is_dir(), reason="the KITTI sample is not there")
 def test_the_script_builds_the_stored_sample(command, tmp_path: Path):
     """From full-size pictures of the same drives in KITTI's own layout: the same pixels as the stored sample's."""

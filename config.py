@@ -134,8 +134,6 @@ class ModelConfig:
     codec: Literal["diffusion"] = "diffusion"
     variable_rate: bool = True
     """256 rate levels by gain units; otherwise one model a lambda."""
-    mean_before_gain: bool = False
-    """Variable rate: whether h_s predicts the mean of y, the same at all rates, instead of the mean of y x gain."""
     fusion: Literal["correlation", "add", "row_attention", "both", "aligned", "pixel_aligned", "none"] = "pixel_aligned"
     """`correlation` finds each point of x in x_side, at most a quarter of the width away, and brings its features and
     pixels there; `none` has no side image; the others served earlier models (`modules/fusion.py`)."""

@@ -92,7 +92,6 @@ class DiffusionCodec(Codec):
             IntegerSynthesis(h_s, levels),
             levels,
             gains=(0.5, 3.0),
-            mean_before_gain=model.mean_before_gain,
         )
         self.e_side = SideEncoder(model.side_channels, model.side_blocks) if self.needs_side else None
         self.g_s = FusionSynthesis(

@@ -39,8 +39,7 @@ class Hyperprior(FrozenIntegers):
 
     h_a maps y x gain to z (B, N, h/s, w/s). h_s maps z_hat to 2M channels, the mean of y x gain and its scale index.
     Symbol and reconstruction are Q = round(y gain - mean) and y_hat = (Q + mean) / gain. `levels` rate levels
-    share one set of weights (1: a fixed-rate model without gain). With `mean_before_gain`, h_s gives the mean of y
-    itself, so that the weights need not scale it with the rate: Q = round((y - mean) gain), y_hat = Q / gain + mean.
+    share one set of weights (1: a fixed-rate model without gain).
     An h_s with M channels gives the index alone, and the mean is 0 (Ballé et al. 2018, arXiv 1802.01436).
     """
 
@@ -52,9 +51,8 @@ class Hyperprior(FrozenIntegers):
         h_s: IntegerSynthesis,
         levels: int,
         gains: tuple[float, float] = (1.0, 1.0),
-        mean_before_gain: bool = False,
     ) -> None:
-        super().__init__(latent, hyper, levels, gains, mean_before_gain)
+        super().__init__(latent, hyper, levels, gains)
         self.h_a, self.h_s = h_a, h_s
         with torch.no_grad():  # Begin with moderate scales: a symbol of 1 under the smallest costs 20 bits.
             h_s.convolutions()[-1].bias[:, -latent:] = SCALES / 4
@@ -85,7 +83,6 @@ class Hyperprior(FrozenIntegers):
         # Mean and scale of y gain, from z_hat.
         noise = draws.uniform("y", tuple(y.shape[1:])) - 0.5
         mean, index = self._mean_and_index(self._predict(z_hat, level, scaled + noise))
-        mean = mean * gain if self.mean_before_gain else mean
         scale = scale_of(self._index_low(index).clamp(max=SCALES - 1))
         # The bits of y likewise with noise; y_hat = (round(y gain - mean) + mean) / gain, straight-through.
         y_likelihood = self._likelihood_low(gaussian_likelihood(scaled + noise - mean, scale))
@@ -133,8 +130,7 @@ class Hyperprior(FrozenIntegers):
         """y x gain, float64 on the CPU -> symbols of y, mean and index."""
         mean, index = self._parameters_from(z_symbols, level)
         # Q = round(y gain - mean); float64, on the CPU, where mean is an integer times a power of two.
-        offset = mean * 2.0**-ACTIVATION_BITS * (gain if self.mean_before_gain else 1)
-        return torch.round(scaled - offset).clamp(-Y_LIMIT, Y_LIMIT), mean, index
+        return torch.round(scaled - mean * 2.0**-ACTIVATION_BITS).clamp(-Y_LIMIT, Y_LIMIT), mean, index
 
     def _take_y(self, decoder: SymbolDecoder, z_symbols: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """The symbols of y from the coder, and their mean."""
@@ -147,10 +143,9 @@ class Hyperprior(FrozenIntegers):
 
     @torch.no_grad()
     def _dequantise(self, y_symbols: Tensor, mean: Tensor, level: Tensor) -> Tensor:
-        """(symbol + mean) x inverse gain, or symbol x inverse gain + mean: integers times powers of two, so exact."""
+        """(symbol + mean) x inverse gain: integers times powers of two, so exact."""
         inverse = self.inverse_gain.cpu()[level.cpu()].double()[:, :, None, None] * 2.0**-GAIN_BITS
-        symbols, mean = y_symbols.cpu().double(), mean * 2.0**-ACTIVATION_BITS
-        y_hat = symbols * inverse + mean if self.mean_before_gain else (symbols + mean) * inverse
+        y_hat = (y_symbols.cpu().double() + mean * 2.0**-ACTIVATION_BITS) * inverse
         return y_hat.to(torch.float32, memory_format=torch.contiguous_format)
 
     @torch.no_grad()

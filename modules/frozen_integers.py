@@ -31,8 +31,7 @@ class FrozenIntegers(GainedModel):
     `freeze` derives them, a checkpoint stores them, `thaw` checks loaded ones. Exactness at both ends of h_s:
     - what goes in, 2^8 times a symbol of z plus a median, must be an activation: at most 2^20 - 1 (`check_exact`);
     - y_hat = (2^8 symbol + mean) x inverse gain / 2^28 has a numerator of at most
-      (2^8 255 + 2^20 - 1) (2^31 - 1) < 2^52 and is rounded once, to float32; so is, with `mean_before_gain`,
-      (symbol x inverse gain + 2^12 mean) / 2^20, whose numerator is below 2^40.
+      (2^8 255 + 2^20 - 1) (2^31 - 1) < 2^52 and is rounded once, to float32.
     """
 
     h_s: IntegerSynthesis
@@ -41,11 +40,9 @@ class FrozenIntegers(GainedModel):
     z_medians: Tensor
     y_frequencies: Tensor
 
-    def __init__(
-        self, latent: int, hyper: int, levels: int, gains: tuple[float, float], mean_before_gain: bool
-    ) -> None:
+    def __init__(self, latent: int, hyper: int, levels: int, gains: tuple[float, float]) -> None:
         super().__init__(latent, levels, gains)
-        self.hyper, self.mean_before_gain = hyper, mean_before_gain
+        self.hyper = hyper
         self._likelihood_low = LowerBound(LIKELIHOOD_BOUND)
         self.register_buffer("z_frequencies", torch.zeros(hyper, 2 * Z_LIMIT + 1, dtype=torch.int32))
         self.register_buffer("z_medians", torch.zeros(hyper, dtype=torch.int32))
@@ -106,7 +103,7 @@ class FrozenIntegers(GainedModel):
         return self._identity.get(self._integers(), self._digest)
 
     def _digest(self) -> bytes:
-        head = "mean_before_gain;" if self.mean_before_gain else ""
+        head = ""
         for spec in (layer.spec for layer in self.h_s.convolutions()):
             head += f"{spec.inputs},{spec.outputs},{spec.kernel},{spec.upsample},{spec.activation};"
         return digest_of(head.encode(), self._integers())

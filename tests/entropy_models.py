@@ -10,7 +10,7 @@ from modules.transforms import HyperAnalysis
 LATENT = 16
 
 
-def fresh(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
+def fresh(levels: int = 256) -> Hyperprior:
     """An untrained entropy model with gains 2 to 12."""
     torch.manual_seed(0)
     h_s = IntegerSynthesis(
@@ -22,12 +22,12 @@ def fresh(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
         levels,
     )
     h_a = HyperAnalysis(LATENT, 8, (LATENT + 8) // 2)
-    return Hyperprior(LATENT, 8, h_a, h_s, levels, gains=(2.0, 12.0), mean_before_gain=mean_before_gain)
+    return Hyperprior(LATENT, 8, h_a, h_s, levels, gains=(2.0, 12.0))
 
 
-def frozen(levels: int = 256, mean_before_gain: bool = False) -> Hyperprior:
+def frozen(levels: int = 256) -> Hyperprior:
     """The same, ready to code."""
-    entropy = fresh(levels, mean_before_gain)
+    entropy = fresh(levels)
     entropy.freeze()
     return entropy
 

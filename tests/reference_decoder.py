@@ -33,11 +33,9 @@ class Model:
     y_frequencies: np.ndarray
     inverse_gain: np.ndarray
     layers: list[Layer]
-    mean_before_gain: bool = False
 
     def identity(self) -> bytes:
-        text = "mean_before_gain;" * self.mean_before_gain
-        text += "".join(f"{a.inputs},{a.outputs},{a.kernel},{a.upsample},{a.activation};" for a in self.layers)
+        text = "".join(f"{a.inputs},{a.outputs},{a.kernel},{a.upsample},{a.activation};" for a in self.layers)
         arrays = [self.z_frequencies, self.z_medians, self.y_frequencies, self.inverse_gain]
         arrays += [part for layer in self.layers for part in (layer.weight, layer.bias)]
         data = text.encode()
@@ -151,8 +149,6 @@ def decode(data: bytes, model: Model) -> np.ndarray:
     if len(decoder.payload) > 4 * (decoder.read + 2):
         raise ValueError("bytes that are never read")
     inverse = model.inverse_gain[level].astype(np.int64)[:, None, None]
-    if model.mean_before_gain:
-        return ((y.reshape(mean.shape) * inverse + 4096 * mean).astype(np.float64) / 2.0**20).astype(np.float32)
     numerator = (256 * y.reshape(mean.shape) + mean) * inverse
     return (numerator.astype(np.float64) / 2.0**28).astype(np.float32)
 

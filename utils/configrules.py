@@ -113,7 +113,6 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
     ),
     "diffusion": (
         *_RATES,
-        Rule("model.mean_before_gain", lambda c: c.model.variable_rate, "with model.variable_rate False"),
         Rule(
             "model.side_channels model.side_blocks model.side_dropout",
             lambda c: c.model.fusion != "none",

@@ -18,7 +18,7 @@ ONLY_VALUES: dict[str, Any] = {
 ONLY_VALUES_OF_DIFFUSION: dict[str, Any] = {
     **{"diffusion.prediction": "x0", "diffusion.noise_ratio": 0.1, "diffusion.denoise_weight": 1.0},
     **{"diffusion.realism_power": 1.0, "diffusion.data_std": 0.12, "diffusion.max_weight": 100.0},
-    **{"loss.balance": 0.5, "loss.lambda_on": "distortion"},
+    **{"loss.balance": 0.5, "loss.lambda_on": "distortion", "model.mean_before_gain": False},
 }
 """The same of the codec `diffusion`; other codecs had these settings and read but two, which they still have."""
 WITHOUT_EFFECT = (

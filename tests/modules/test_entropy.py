@@ -83,10 +83,9 @@ def test_likelihoods_are_a_distribution() -> None:
     torch.testing.assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("mean_before_gain", [False, True])
-def test_training_and_deployment_agree(mean_before_gain: bool) -> None:
+def test_training_and_deployment_agree() -> None:
     """The noisy estimate is near the exact one, and y_hat is the same up to the fixed-point mean."""
-    entropy = frozen(mean_before_gain=mean_before_gain)
+    entropy = frozen()
     y = latent(batch=1, size=16)
     for level in (0, 128, 255):
         with torch.no_grad():
@@ -100,23 +99,21 @@ def test_training_and_deployment_agree(mean_before_gain: bool) -> None:
         assert ((y_hat - coded.y_hat).abs() < 1.1 * step).all()
 
 
-@pytest.mark.parametrize("mean_before_gain", [False, True])
-def test_the_mean_is_of_y_or_of_y_times_gain(mean_before_gain: bool) -> None:
-    """With symbols of zero y_hat is the mean itself at every level, or the mean over the gain."""
-    entropy = frozen(mean_before_gain=mean_before_gain)
+def test_the_mean_is_of_y_times_gain() -> None:
+    """With symbols of zero y_hat is the mean over the gain."""
+    entropy = frozen()
     mean, zero = torch.full((1, LATENT, 2, 2), 300.0, dtype=torch.float64), torch.zeros(1, LATENT, 2, 2)
     for number in (0, 255):
         level = torch.tensor([number])
-        expected = 300 / 256 / (1 if mean_before_gain else entropy.gain(level).detach())
+        expected = 300 / 256 / entropy.gain(level).detach()
         torch.testing.assert_close(entropy._dequantise(zero, mean, level), expected + torch.zeros(1, LATENT, 2, 2))
         y = latent(1, 8)
         coded = entropy(y, level)
         assert float((coded.y_hat - y).abs().max()) <= 0.51 / float(entropy.gain(level).detach().min())
 
 
-@pytest.mark.parametrize("mean_before_gain", [False, True])
-def test_decoding_gives_the_encoders_y_hat_exactly(mean_before_gain: bool) -> None:
-    entropy = frozen(mean_before_gain=mean_before_gain)
+def test_decoding_gives_the_encoders_y_hat_exactly() -> None:
+    entropy = frozen()
     for level in (0, 37, 255):
         coded = entropy(latent(1, 8), torch.tensor([level]))
         decoded = entropy.decode(entropy.encode(coded), (2, 2), level)
@@ -166,10 +163,6 @@ def test_y_hat_is_exact_before_its_one_rounding() -> None:
     assert numerator < 2**53
     y_hat = entropy._dequantise(symbols, mean, torch.tensor([0]))
     assert y_hat.flatten()[0] == torch.tensor(numerator / 2**28, dtype=torch.float64).float()
-    entropy.mean_before_gain = True
-    numerator = Y_LIMIT * (2**31 - 1) + 2**12 * (2**20 - 1)
-    y_hat = entropy._dequantise(symbols, mean, torch.tensor([0]))
-    assert y_hat.flatten()[0] == torch.tensor(numerator / 2**20, dtype=torch.float64).float() and numerator < 2**40
 
 
 def test_a_device_without_float64_gives_the_same_files() -> None:

@@ -86,7 +86,7 @@ def as_reference(model: Hyperprior) -> Model:
         for parts in [(a.weight_int.numpy(), a.bias_int.numpy())]
     ]
     tables = (model.z_frequencies, model.z_medians, model.y_frequencies, model.inverse_gain)
-    return Model(*(table.numpy() for table in tables), layers, model.mean_before_gain)
+    return Model(*(table.numpy() for table in tables), layers)
 
 
 def test_format_1_does_not_drift() -> None:
@@ -121,13 +121,9 @@ def test_another_decoder_reads_the_same_latent(tiny_codec: Codec, size: tuple[in
         assert np.array_equal(reference_decoder.decode(data, model), own[0].numpy())
 
 
-@pytest.mark.parametrize(
-    ("fields", "rate"),
-    [({"variable_rate": False}, None), ({"mean_before_gain": True}, 0.2), ({"mean_before_gain": True}, 0.9)],
-)
-def test_both_decoders_agree_on_other_models(fields: dict[str, bool], rate: float | None) -> None:
-    codec = untrained_codec(model=fields)
-    data = codec.compress(smooth_pair(70, 64)[0], rate)
+def test_both_decoders_agree_on_a_model_of_one_rate() -> None:
+    codec = untrained_codec(model={"variable_rate": False})
+    data = codec.compress(smooth_pair(70, 64)[0])
     assert as_reference(codec.entropy).identity() == codec.entropy.identity()
     own = codec.decode_latent(codec.unpack(data))
     assert np.array_equal(reference_decoder.decode(data, as_reference(codec.entropy)), own[0].numpy())

@@ -70,7 +70,6 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
         ("small --model.dim 128", r"Codec diffusion .* no setting model\.dim; it is read by cdc and dicm"),
         ("small --loss.lmbda 0.5", r"loss\.lmbda is 0\.5, but codec diffusion does not read it with model\.variable_"),
         ("small --model.no-variable-rate --loss.rates 0.5 0.5", r"loss\.rates is 0\.5, 0\.5, but codec diffusion"),
-        ("small --model.no-variable-rate --model.mean-before-gain", r"model\.mean_before_gain is True"),
         ("small --model.fusion add --model.attend True True False", r"model\.attend is True, True, False"),
         ("small --model.fusion none --model.side-blocks 2 2 2", r"model\.side_blocks is 2, 2, 2"),
         ("small --diffusion.perceptual-floor 0.5", r"perceptual_floor is 0\.5"),

@@ -176,6 +176,11 @@ class DiffusionConfig:
     gamma: float = 0.0
     """Decoding steps, and standard deviation of the noise they start from, unless the receiver chooses."""
 
+    @property
+    def denoises(self) -> bool:
+        """Whether the denoiser trains: some samples have noise."""
+        return self.start_fraction < 1 or (self.denoise_fraction > 0 and not self.sampled_steps)
+
 
 @dataclass(frozen=True)
 class BaseLossConfig:
@@ -302,8 +307,8 @@ SECTIONS = {
 _STAGE_1 = DiffusionConfig(start_fraction=1.0, denoise_fraction=0.0)
 # Stage 2 has two halves, the same for all sizes; docs/decisions.md says what was compared. Mean: the image of gamma 0,
 # which the context makes, gets better to look at. MS-SSIM, errors of 4x4 means and a perceptual distance take most of
-# the weight of the squared error. Without noise (start_fraction 1) there is no second task, and the denoiser rests.
-_MEAN = DiffusionConfig(start_fraction=1.0, sampled_steps=4, perceptual_floor=0.25)
+# the weight of the squared error. The denoiser rests, as in stage 1.
+_MEAN = DiffusionConfig(start_fraction=1.0, denoise_fraction=0.0, perceptual_floor=0.25)
 _MEAN_LOSS = LossConfig(
     lambda_max=0.1, distortion_weight=0.2, coarse_weight=0.4, ms_ssim_weight=1500.0, perceptual="effnet",
     perceptual_weight=1000.0,

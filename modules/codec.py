@@ -29,7 +29,7 @@ from modules.bitstream import MAX_EDGE, MIN_EDGE, Bitstream, pack, unpack
 from modules.entropy_model import Coded, EntropyModel
 from modules.noise import Draws, payload_seed
 from modules.transforms import HYPER_STRIDE
-from utils.errors import BitstreamError
+from utils.errors import UNTRAINED_DENOISER, BitstreamError
 
 LEVELS = 256
 """Number of rate levels of a variable-rate codec; rate level l stands for the rate l / 255."""
@@ -97,6 +97,8 @@ class Codec(nn.Module, ABC):
     """Image pixels for each position of the coarsest latent that is coded; images are padded to a multiple of it."""
     only_size: tuple[int, int] | None = None
     """The only (height, width) of images that the codec can have; None: any."""
+    denoises: bool = True
+    """False: a model of stage 1, whose denoiser has not been trained; it decodes with gamma 0 alone."""
     default_steps: int = 1
     default_gamma: float = 0.0
     sender: tuple[str, ...] = ("g_a", "entropy")
@@ -214,6 +216,8 @@ class Codec(nn.Module, ABC):
             raise ValueError(f"steps is {steps}; decoding takes at least one.")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma is {gamma}; it lies in 0 (mean-like) to 1 (realistic).")
+        if gamma > 0 and not self.denoises:
+            raise ValueError(f"gamma is {gamma:g}; {UNTRAINED_DENOISER}")
         if x_side is None and not self.accepts_no_side and self.needs_side:
             raise ValueError("This model was trained without side dropout and cannot decode without a side image.")
         # 1. The file: header, checks, payload; no network runs before its size is accepted.

@@ -71,7 +71,7 @@ class DiffusionCodec(Codec):
         self.needs_side = model.fusion != "none"
         self.accepts_no_side = not self.needs_side or model.side_dropout > 0
         self.side_dropout = model.side_dropout
-        self.settings = diffusion
+        self.settings, self.denoises = diffusion, diffusion.denoises
         self.default_steps, self.default_gamma = diffusion.steps, diffusion.gamma
         # Decoding starts from noise alone, so the process has to end in pure noise, as this schedule does.
         self.process = Process("x0", "cosine", noise_ratio=NOISE_RATIO)

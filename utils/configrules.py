@@ -15,7 +15,7 @@ from typing import Any
 
 from config import SECTIONS, CamModelConfig, Config, NoDiffusionConfig, PaperDiffusionConfig
 from data.pair import MAX_SIDE, MIN_SIDE
-from utils.errors import ConfigError
+from utils.errors import UNTRAINED_DENOISER, ConfigError
 
 SCALES = 3
 """Entries of the model's tuples, from 1/4 to 1/16 of the image."""
@@ -258,6 +258,8 @@ def _codec_conflicts(config: Any) -> Iterator[str]:
                 f"model.attend is True at the finest scale, where fusion {model.fusion} moves the side image by the "
                 "match of a coarser one instead: set its first entry to False."
             )
+        if diffusion.gamma > 0 and not diffusion.denoises:
+            yield f"diffusion.gamma is {diffusion.gamma:g}; {UNTRAINED_DENOISER}"
         if diffusion.sampled_steps == 1:
             yield "diffusion.sampled_steps is 1; it is 0, or at least 2."
         return

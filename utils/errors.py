@@ -9,6 +9,7 @@ import errno
 import re
 from pathlib import Path
 
+UNTRAINED_DENOISER = "its denoiser has not been trained (stage 1 trains the mean image): use gamma 0, or train stage 2."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOADER = "DataLoader worker"
 _LOST = (

@@ -74,6 +74,7 @@ def test_every_number_has_its_bounds_and_every_rule_names_a_setting() -> None:
         ("small --model.fusion none --model.side-blocks 2 2 2", r"model\.side_blocks is 2, 2, 2"),
         ("small --diffusion.perceptual-floor 0.5", r"perceptual_floor is 0\.5"),
         ("small --diffusion.denoise-fraction 0 --diffusion.sampled-steps 2", r"sampled_steps is 2"),
+        ("small --diffusion.gamma 0.5", r"gamma is 0\.5; .*denoiser has not been trained"),
         ("small --loss.perceptual-weight 1", r"loss\.perceptual_weight is 1"),
         ("small_one_step --loss.rate-warmup 5", r"rate_warmup is 5, .* since the sender does not train"),
         (

@@ -12,7 +12,7 @@ from modules.codec import LEVELS, Codec
 from modules.perceptual import NETWORKS
 from utils.checkpoint import Checkpoint, load_checkpoint
 from utils.configio import to_dict
-from utils.errors import ConfigError
+from utils.errors import UNTRAINED_DENOISER, ConfigError
 from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle, parse_sides, shuffle
 from utils.files import sha256
 from utils.run import FREE_TO_CHANGE
@@ -232,6 +232,8 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
                 f"--side none does not apply to {model.given}: it was trained without side dropout, so it has no null "
                 "input; train with model.side_dropout above 0, or retrain without side information (model.fusion none)."
             )
+        if not model.codec.denoises and any(request.gamma or ()):
+            raise ConfigError(f"--gamma does not apply to {model.given}; {UNTRAINED_DENOISER}")
         if not {*sides} <= {CORRECT, NONE} and not model.codec.needs_side:
             raise ConfigError(
                 f"--side {' '.join(sides)} does not apply to {model.given}: it uses no side image; leave --side out."

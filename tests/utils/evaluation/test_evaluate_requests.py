@@ -162,6 +162,16 @@ def test_a_model_without_side_dropout(tiny: Config, tmp_path: Path) -> None:
         plan_points(models, Request(side=["correct", "none"]), list("aabb"))
 
 
+def test_a_model_of_stage_1_has_no_gamma(tiny: Config, tmp_path: Path) -> None:
+    still = replace(tiny, diffusion=replace(tiny.diffusion, start_fraction=1.0, denoise_fraction=0.0))
+    models = describe_models([str(write_untrained(tmp_path / "still", still))])
+    assert plan_points(models, Request(gamma=[0.0]), list("aabb"))[0]
+    with pytest.raises(ConfigError, match=r"--gamma does not apply .* denoiser has not been trained"):
+        plan_points(models, Request(gamma=[0.0, 0.5]), list("aabb"))
+    with pytest.raises(ValueError, match="denoiser has not been trained"):
+        models[0].codec.decompress(b"", None, gamma=0.5)
+
+
 def test_one_group_leaves_the_shuffled_point_out_with_a_note(ckpt: Path, tmp_path: Path, quick: None) -> None:
     evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), anchors=("none",), limit=2))
     summary = summary_of(tmp_path / "out")

@@ -17,7 +17,7 @@ import shlex
 import sys
 from typing import get_args
 
-from config import Dataset
+from config import Source
 from utils.cli import Parser, run
 from utils.evaluation.anchors import DEFAULT, NAMES
 from utils.evaluation.side import USAGE
@@ -28,7 +28,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
     add("--ckpt", nargs="+", required=True, metavar="PATH", help="runs, checkpoint folders or model files")
-    add("--dataset", choices=get_args(Dataset), help="default: the checkpoint's")
+    add(
+        "--dataset", choices=get_args(Source),
+        help="photos: single pictures, decoded without a side image (default: the checkpoint's)",
+    )  # fmt: skip
     add("--data-root", metavar="DIR", help="default: the checkpoint's")
     add(
         "--split", choices=("train", "val", "test"), default="val",

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from config import MixConfig
 from utils.cli import Parser, run
 
-LIMIT_MIB = 16
+LIMIT_MIB = 24
 
 
 def _without_places(parts: tuple[MixConfig, ...]) -> tuple[MixConfig, ...]:
@@ -35,6 +35,7 @@ def main() -> None:
 
     from config import DataConfig
     from utils.checkpoint import MODEL_FILE, find_model_file, load_checkpoint, save_checkpoint
+    from utils.configrules import check_codec
     from utils.errors import CheckpointError, ConfigError
     from utils.files import replacing
     from utils.outputs import refuse_overwriting
@@ -57,6 +58,7 @@ def main() -> None:
     config = dataclasses.replace(loaded.config, data=data)
     if args.gamma is not None:
         config = dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, gamma=args.gamma))
+        check_codec(config)
     with replacing(target) as candidate:
         save_checkpoint(candidate, loaded.codec, config, loaded.step)
         mebibytes = candidate.stat().st_size / 2**20

@@ -23,6 +23,7 @@ from utils.errors import ConfigError
 from utils.evaluation import anchors
 from utils.evaluation.code import code_digest
 from utils.evaluation.plan import Model, Point, Request, describe_models, plan_points
+from utils.evaluation.side import NONE
 from utils.evaluation.store import Store, refuse_losses
 from utils.evaluation.summary import Results, summarise, write_csv
 from utils.evaluation.sweep import Sweep
@@ -55,7 +56,7 @@ def evaluate(options: Namespace, command: str = "") -> Path | None:
     # 2. The plan: checkpoints, pairs, points, anchors.
     models = describe_models(options.ckpt)
     source = _open(options, models)
-    request = Request(options.rates, options.steps, options.gamma, options.side)
+    request = Request(options.rates, options.steps, options.gamma, _sides(options, source))
     points, notes = plan_points(models, request, list(source.groups))
     usable = [name for name in wanted if anchors.unavailable(name) is None]
     notes += [str(anchors.unavailable(name)) for name in wanted if name not in usable]
@@ -143,6 +144,15 @@ def _anchors(names: Sequence[str]) -> list[str]:
     if "none" in names and len(names) > 1:
         raise ConfigError("--anchors none leaves all anchors out and cannot stand beside others.")
     return [] if "none" in names else list(dict.fromkeys(names))
+
+
+def _sides(options: Namespace, source: PairSource) -> Sequence[str] | None:
+    """The side images that are asked for: of single pictures, whose stand-in is the original itself, none."""
+    if source.name != "photos":
+        return options.side  # type: ignore[no-any-return]
+    if options.side not in (None, [NONE]):
+        raise ConfigError(f"--side {' '.join(options.side)}: photos have no side images; leave --side out.")
+    return [NONE]
 
 
 def _device(name: str | None, state: PartialState) -> torch.device:

@@ -76,10 +76,9 @@ def _scene(merged: Merged, main: Results, source: PairSource, index: int, codecs
     }
     box = ";".join(f"{name}:{share:.2%}" for name, share in sides.items())
     # 3. The pictures.
-    views = [
-        ("Original", "what the sender encodes", pair.x),
-        ("Side image", "what the receiver already has", pair.x_side),
-    ]
+    views = [("Original", "what the sender encodes", pair.x)]
+    if pair.has_side:
+        views.append(("Side image", "what the receiver already has", pair.x_side))
     pictures = [
         Picture(embed(image), title, text, zoom=_enlarged(shown(image)[rows, columns]), box=box)
         for title, text, image in views

@@ -79,7 +79,8 @@ def _scene(results: Results, source: PairSource, store: Store, index: int) -> Sc
     original = embed(pair.x)
     anchors = list(dict.fromkeys(p.codec for p in results.points if p.model is None))
     first = [Picture(original, "Original", "what the sender encodes")]
-    first.append(Picture(embed(pair.x_side), "Side image", "what the receiver already has"))
+    if pair.has_side:
+        first.append(Picture(embed(pair.x_side), "Side image", "what the receiver already has"))
     rows = []
     for codec in dict.fromkeys(p.codec for p in results.points if p.model is not None):
         main = main_points(results, codec)

@@ -89,6 +89,19 @@ def test_unknown_side_images_are_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_single_pictures_are_decoded_without_a_side_image(ckpt, tmp_path, quick):
+    for name, height in (("a", 64), ("b", 96)):
+        (tmp_path / "photos/val").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(height, 64)).save(tmp_path / f"photos/val/{name}.png")
+    asked = options(ckpt, tmp_path / "out", dataset="photos", data_root=str(tmp_path / "photos"), rates=(0.5,))
+    evaluate(asked)
+    points = summary_of(tmp_path / "out")["points"]
+    assert {p["side"] for p in points if p["codec"] == "ours"} == {"none"} and points[0]["metrics"]["psnr"]["n"] == 2
+    asked.side = ["correct"]
+    with pytest.raises(ConfigError, match="photos have no side images"):
+        evaluate(asked)
+
+
 def test_every_side_image_is_a_curve_of_the_same_files(ckpt, tmp_path, quick, monkeypatch):
     sides, made = ["correct", "none", "jpeg:10", "shift:4", "light:-30", "occluded:50"], list[float | None]()
     encode = ModelCoder.encode

@@ -352,10 +352,7 @@ _SMALL_KITTI_DATA = replace(
         MixConfig("warped", "warped", "photos", 0.1),
     ),
 )  # fmt: skip
-_SMALL_MODEL = ModelConfig(
-    fusion="correlation", shortcut=True, latent=320, hyper=128, hyper_width=192,
-    analysis_channels=(64, 144, 208), synthesis_channels=(72, 144, 208),
-)  # fmt: skip
+_SMALL_MODEL = ModelConfig(fusion="correlation", shortcut=True, latent=320, hyper_width=192)
 _SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
 _SMALL_KITTI_LOSS = LossConfig(lambda_max=0.1, disparity_weight=0.05)  # The full rate term from the first step.
 _SMALL_MEAN_LOSS = replace(_MEAN_LOSS, disparity_weight=0.05)
@@ -371,7 +368,7 @@ _ONE_STEP_TRAIN = TrainConfig(
 # `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts).
 _NO_SIDE_DATA, _NO_SIDE_STAGE_2_DATA = (replace(data, mismatched=0.0) for data in (_SMALL_DATA, _SMALL_STAGE_2_DATA))
 _NO_SIDE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000)
-_NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(88, 176, 240), unet_channels=(80, 144, 216))
+_NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(80, 168, 232), unet_channels=(80, 144, 208))
 
 _BASE_DATA = DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8)
 _BASE_MODEL = ModelConfig(

@@ -17,16 +17,14 @@ OUT_PARTS = re.compile(r"(modulate|entropy\.h_s\.layers\.2)\.(weight|bias)")
 """Layers whose outputs are two features side by side: scale and shift, mean and index."""
 ADDED = re.compile(r"(shortcut\.conv|find\.value)\.(weight|bias)")
 """Last layers of parts that a narrower codec may lack, whose results are added to what it has: zero at first."""
-NEW_LATENT, NEW_INDEX = 0.02, 4.0
-"""New channels of y should cost next to no bits as long as nothing reads them: a factor on their weights in g_a, which
-makes nearly all of their symbols 0, and the scale index of their distribution, under which a 0 costs 0.01 bits."""
 
 
 @torch.no_grad()
 def grow(codec: nn.Module, narrow: nn.Module) -> bool:
     """Give `codec` the weights of `narrow`, a codec of its structure with at most its widths; False for another one.
 
-    Parts that `narrow` lacks stay fresh, and what only `narrow` has is dropped: another kind of fusion learns anew.
+    Parts that `narrow` lacks stay fresh, and what only `narrow` has is dropped: another kind of fusion learns anew. New
+    channels of y cost bits from the start, and would soon be silenced: `loss.rate_warmup` lets the decoder find a use.
     """
     known = dict(narrow.named_parameters())
     common = {name: parameter for name, parameter in codec.named_parameters() if name in known}
@@ -55,12 +53,6 @@ def _widen(name: str, wide: Tensor, narrow: Tensor) -> None:
     # 2. Old outputs see nothing of new inputs; new outputs keep their fresh weights.
     if name.endswith("weight") and narrow.ndim > 1:
         wide[places[0]] = 0
-    if name in ("g_a.head.weight", "g_a.shortcut.conv.weight"):
-        wide[narrow.shape[0] :] *= NEW_LATENT
-    if name.startswith("entropy.h_s.layers.2."):
-        wide.zero_()
-        if name.endswith("bias"):
-            wide[:, wide.shape[1] // 2 :] = NEW_INDEX
     wide[torch.meshgrid(*places, indexing="ij") if places else ()] = narrow
 
 

@@ -1,4 +1,4 @@
-"""Signals: the step is finished and saved, the same command goes on bit for bit, a second signal stops at once."""
+"""Signals: the step is finished and saved, the same command goes on bit for bit, a further signal stops at once."""
 
 import os
 import signal
@@ -85,6 +85,24 @@ with StopRequest() as stop:
     done = python("-c", script)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "first\n")
     assert "a second signal stops at once" in done.stderr
+
+
+def test_under_torchrun_the_launchers_own_signal_is_not_the_second() -> None:
+    """Ctrl-C reaches the process and torchrun, which then sends SIGTERM; a third signal ends it."""
+    script = """
+import os, signal
+os.environ["TORCHELASTIC_RUN_ID"] = "1"
+from utils.training.stopping import StopRequest
+with StopRequest() as stop:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    print(stop.received.name, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("third")
+"""
+    done = python("-c", script)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "SIGINT\n")
+    assert "a third signal stops at once" in done.stderr
 
 
 def test_processes_settle_on_the_signal_that_any_of_them_got() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Config, DiffusionConfig, LossConfig, ModelConfig
+from modules.beginning import begin_as_transform_coding
 from modules.codec import LEVELS, Codec, CodecOutput, DenoisingTask, rate_levels
 from modules.diffusion import Process, ddim
 from modules.entropy import Hyperprior
@@ -106,6 +107,8 @@ class DiffusionCodec(Codec):
         )
         self.mean = nn.Conv2d(model.synthesis_channels[0], 3 * PATCH**2, 3, padding=1)
         self.unet = UNet(model.unet_channels, model.unet_blocks, model.synthesis_channels, embedding)
+        if model.shortcut and min(model.analysis_channels[0], model.synthesis_channels[0]) >= 3 * PATCH**2:
+            begin_as_transform_coding(self.g_a, self.entropy, self.g_s, self.mean)
         # Like the images; otherwise every convolution copies its weights at every call.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

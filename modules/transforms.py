@@ -124,7 +124,7 @@ class BlockDCT(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        colour, line = _dct(3), _dct(PATCH)
+        colour, line = dct(3), dct(PATCH)
         self.register_buffer("basis", torch.kron(colour, torch.kron(line, line)).float(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class BlockDCT(nn.Module):
         return F.pixel_shuffle(_mix_channels(coefficients.float(), self.basis.T), PATCH)
 
 
-def _dct(size: int) -> Tensor:
+def dct(size: int) -> Tensor:
     """The orthonormal DCT-II matrix (frequency, position), float64."""
     frequency, position = torch.meshgrid(*(torch.arange(size, dtype=torch.float64),) * 2, indexing="ij")
     matrix = torch.cos(torch.pi * frequency * (position + 0.5) / size) * (2 / size) ** 0.5

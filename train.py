@@ -69,7 +69,7 @@ class Trainer:
         if self.perceptual is not None:
             self.perceptual.to(device)
         codec = build_codec(config)
-        start = initialise(codec, init, grows=train.parts == "all") if init else None
+        start = initialise(codec, init) if init else None
         if train.parts != "all" and start is None:
             raise ConfigError(f"train.parts {train.parts} keeps the other parts of a checkpoint: give one with --init.")
         # 3. The run's folder.

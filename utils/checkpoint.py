@@ -8,7 +8,6 @@ factorized prior's as float32. What a model file from elsewhere claims is checke
 from __future__ import annotations
 
 import json
-import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +22,11 @@ from torch import Tensor
 
 from config import Config
 from modules.codec import Codec, build_codec
-from modules.growth import grow
 from utils.configio import read_config, to_dict
 from utils.configrules import check_codec
 from utils.errors import CheckpointError, ConfigError
 from utils.files import alteration, replacing, sync, writing
 
-_log = logging.getLogger(__name__)
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
 
@@ -150,24 +147,19 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
     return Checkpoint(codec.to(device).eval(), config, step, file)
 
 
-def initialise(codec: Codec, path: str | Path, grows: bool = False) -> Path:
+def initialise(codec: Codec, path: str | Path) -> Path:
     """Give `codec` the weights of the checkpoint that `path` names, and return its model file.
 
-    `grows`: a narrower codec's may grow (`modules/growth.py`). Raises CheckpointError if the architectures differ.
+    Raises CheckpointError if the architectures differ.
     """
     source = load_checkpoint(path)
-    mine, given = ({name: tensor.shape for name, tensor in c.state_dict().items()} for c in (codec, source.codec))
-    if mine == given:
+    try:
         codec.load_state_dict(source.codec.state_dict())
-    elif not grows or type(codec) is not type(source.codec) or not grow(codec, source.codec):
-        name = next(name for name in mine | given if mine.get(name) != given.get(name))
-        sizes = " and ".join("no" if size is None else str(tuple(size)) for size in (given.get(name), mine.get(name)))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{source.path} has another architecture than this configuration ({name}: {sizes}), into which it does not "
-            "grow; start from its own preset."
-        )
-    else:
-        _log.warning("%s has another architecture: its weights were grown into this one.", source.path)
+            f"{source.path} has another architecture than this configuration ({reason}); start from its own preset."
+        ) from error
     return source.path
 
 

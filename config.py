@@ -353,8 +353,7 @@ _SMALL_KITTI_DATA = replace(
     ),
 )  # fmt: skip
 _SMALL_MODEL = ModelConfig(fusion="correlation", shortcut=True, latent=320, hyper_width=192)
-_SMALL_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000, disparity_weight=0.05)
-_SMALL_KITTI_LOSS = LossConfig(lambda_max=0.1, disparity_weight=0.05)  # The full rate term from the first step.
+_SMALL_LOSS = LossConfig(lambda_max=0.1, disparity_weight=0.05)
 _SMALL_MEAN_LOSS = replace(_MEAN_LOSS, disparity_weight=0.05)
 _SMALL_TRAIN = TrainConfig(
     steps=24_000, batch_size=8, lr=7e-4, warmup=200, decay=20_000, val_every=1000, save_every=250
@@ -367,7 +366,7 @@ _ONE_STEP_TRAIN = TrainConfig(
 # Without x_side, for what it brings: same data, steps and code; a decoder of the same size, since the channels that
 # `small` spends on e_side and fusion widen g_s and the U-Net (`--dry-run` counts).
 _NO_SIDE_DATA, _NO_SIDE_STAGE_2_DATA = (replace(data, mismatched=0.0) for data in (_SMALL_DATA, _SMALL_STAGE_2_DATA))
-_NO_SIDE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=1000)
+_NO_SIDE_LOSS = LossConfig(lambda_max=0.1)
 _NO_SIDE_MODEL = replace(_SMALL_MODEL, fusion="none", synthesis_channels=(80, 168, 232), unet_channels=(80, 144, 208))
 
 _BASE_DATA = DataConfig(dataset="kitti", augment=AugmentConfig(brightness=0.1, exposure=0.02), workers=8)
@@ -376,7 +375,7 @@ _BASE_MODEL = ModelConfig(
     analysis_blocks=(2, 3, 3), side_channels=(96, 192, 320), side_blocks=(2, 2, 2), synthesis_channels=(128, 256, 384),
     synthesis_blocks=(2, 2, 2), unet_channels=(160, 288, 448), unet_blocks=(2, 2, 3),
 )  # fmt: skip
-_BASE_LOSS = LossConfig(lambda_max=0.1, rate_warmup=5000)
+_BASE_LOSS = LossConfig(lambda_max=0.1)
 _BASE_TRAIN = TrainConfig(steps=400_000, batch_size=32, lr=2e-4, warmup=2_000, decay=100_000, ema=0.9995)
 _BASE_MEAN_TRAIN = TrainConfig(steps=20_000, batch_size=32, lr=1e-4, warmup=20, decay=19_950, ema=0.9995)
 _BASE_ONE_STEP_TRAIN = replace(_BASE_MEAN_TRAIN, steps=30_000, decay=29_950, parts="denoiser")
@@ -419,7 +418,7 @@ _PRESETS = (
     # At most 12 M parameters, encoder and decoder together; one file for every rate. All with --data.root DIR.
     Config("small", _SMALL_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_TRAIN),
     # --init runs/small: adapted to KITTI.
-    Config("small_kitti", _SMALL_KITTI_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_KITTI_LOSS, _SMALL_KITTI_TRAIN),
+    Config("small_kitti", _SMALL_KITTI_DATA, _SMALL_MODEL, _STAGE_1, _SMALL_LOSS, _SMALL_KITTI_TRAIN),
     # --init runs/small, then --init runs/small_mean: stage 2.
     Config("small_mean", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _MEAN, _SMALL_MEAN_LOSS, _MEAN_TRAIN),
     Config("small_one_step", _SMALL_STAGE_2_DATA, _SMALL_MODEL, _ONE_STEP, _ONE_STEP_LOSS, _ONE_STEP_TRAIN),

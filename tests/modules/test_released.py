@@ -14,7 +14,7 @@ from modules.transforms import PATCH
 from utils.checkpoint import MODEL_FILE, load_checkpoint
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
-NAMES = ("small", "small_no_side", "small_stage1")
+NAMES = ("small", "small_kitti", "small_no_side")
 
 
 def parameters(codec: Codec, *parts: str) -> int:
@@ -33,10 +33,10 @@ def test_every_released_checkpoint_is_tested_here() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_what_its_card_says_and_codes(name: str) -> None:
     folder = CHECKPOINTS / name
-    assert (folder / MODEL_FILE).stat().st_size <= 16 * 2**20
+    assert (folder / MODEL_FILE).stat().st_size <= 24 * 2**20
     codec = load_checkpoint(folder).codec
     card = (folder / "README.md").read_text()
-    assert f"{parameters(codec) / 1e6:.2f} M parameters" in card and parameters(codec) <= 8e6
+    assert f"{parameters(codec) / 1e6:.2f} M parameters" in card and parameters(codec) <= 12e6
     x, x_side = smooth_pair(128, 192)
     small, large = (codec.compress(x, rate) for rate in (0.0, 1.0))
     side = x_side if codec.needs_side else None
@@ -52,16 +52,17 @@ def test_no_checkpoint_reads_files_of_another() -> None:
 
 def test_the_baselines_decoder_is_as_large_and_sees_no_side_image() -> None:
     """Within 5 %; its sender has the same shape."""
-    ours, baseline = (load_checkpoint(CHECKPOINTS / name).codec for name in ("small", "small_no_side"))
+    ours, baseline = (load_checkpoint(CHECKPOINTS / name).codec for name in ("small_kitti", "small_no_side"))
     assert not baseline.needs_side and ours.needs_side
     assert abs(decoder(baseline) / decoder(ours) - 1) <= 0.05
     assert parameters(baseline, "g_a", "entropy") == parameters(ours, "g_a", "entropy")
 
 
 @pytest.mark.slow
-def test_consecutive_rate_levels_leave_no_gap() -> None:
+@pytest.mark.parametrize("name", ["small", "small_kitti"])
+def test_consecutive_rate_levels_leave_no_gap(name: str) -> None:
     """Over all 256 levels, no file is more than a tenth larger than its predecessor (docs/decisions.md: 2 %)."""
-    codec = load_checkpoint(CHECKPOINTS / "small").codec
+    codec = load_checkpoint(CHECKPOINTS / name).codec
     x = to_float(open_source("builtin", split="test", limit=1)[0].x)
     sizes = np.array([len(codec.compress(x, level / (LEVELS - 1))) for level in range(LEVELS)])
     growth = sizes[1:] / sizes[:-1]
@@ -70,7 +71,7 @@ def test_consecutive_rate_levels_leave_no_gap() -> None:
 
 def test_the_alignment_finds_the_disparity() -> None:
     """The offset by which the side image is warped at 1/4 against the ground truth (docs/results.md: 0.9 pixels)."""
-    codec = load_checkpoint(CHECKPOINTS / "small").codec
+    codec = load_checkpoint(CHECKPOINTS / "small_kitti").codec
     offsets: list[torch.Tensor] = []
     codec.g_s.fuse[0].register_forward_hook(lambda layer, given, result: offsets.append(result[1].offset[0, 0]))
     warp, constant = [], []

@@ -1,7 +1,7 @@
 """Evaluate checkpoints from real files, beside JPEG, WebP and AVIF. `python evaluate.py --ckpt X` is enough.
 
     python evaluate.py --ckpt checkpoints/small                     # the data set stored with the checkpoint
-    python evaluate.py --ckpt checkpoints/small --steps 1 4 --gamma 0 0.5    # four curves of the same files
+    python evaluate.py --ckpt checkpoints/small_kitti --steps 1 4 --gamma 0 0.5    # four curves of the same files
     python evaluate.py --ckpt checkpoints/small --rates 0.5 --side correct none jpeg:10 shift:2 light:-30 occluded:50
     torchrun --standalone --nproc_per_node 2 evaluate.py --ckpt checkpoints/small
 

@@ -1,6 +1,6 @@
 """Speed of our codec beside the published distributed codec, JPEG, WebP and AVIF, timed in turn in one process.
 
-    python scripts/benchmark.py --ckpt checkpoints/small --json results/speed.json
+    python scripts/benchmark.py --ckpt checkpoints/small_kitti --json results/speed.json
 
 Prints a row as soon as it has its first figure, then ratios with their targets. Leave the machine alone meanwhile.
 """

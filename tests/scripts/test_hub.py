@@ -40,7 +40,9 @@ def run(folder: Path, program: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("entry", "arguments"), [("small", []), ("codec", [str(ROOT / "checkpoints" / "small")])])
+@pytest.mark.parametrize(
+    ("entry", "arguments"), [("small_kitti", []), ("codec", [str(ROOT / "checkpoints" / "small_kitti")])]
+)
 def test_a_codec_beside_modules_of_the_same_names(entry: str, arguments: list[str], elsewhere: Path) -> None:
     assert run(elsewhere, f"REPO, ENTRY, ARGS = {str(ROOT)!r}, {entry!r}, {arguments!r}\n{USE}").endswith("fine\n")
 

@@ -36,7 +36,7 @@ def begin_as_transform_coding(g_a: Analysis, entropy: Hyperprior, g_s: FusionSyn
             module.conv2.weight.zero_()
             module.conv2.bias.zero_()  # type: ignore[union-attr]
     # 2. 1/4: the DCT of 4x4 blocks in the first 48 channels, and its inverse.
-    _set(g_a.pyramid.stem, 0, fine)
+    _silence(g_a.pyramid.stem, fine)
     g_a.pyramid.stem.weight[:fine, :, 1, 1] = _spectrum(PATCH).float()
     mean.weight.zero_()
     mean.bias.zero_()  # type: ignore[union-attr]
@@ -44,29 +44,30 @@ def begin_as_transform_coding(g_a: Analysis, entropy: Hyperprior, g_s: FusionSyn
     # 3. 1/8: of 8x8 blocks, the coefficients with the largest deviations.
     eighth = min(down.out_channels, g_s.shortcut.conv.out_channels // 4, 4 * fine)
     to_eighth = _merge(_spectrum(PATCH), PATCH, eighth)
-    _down(down, to_eighth)
-    _up(up, to_eighth.T)
+    _begin(down, to_eighth)
+    _begin(up, to_eighth.T)
     # 4. 1/16: of 16x16 blocks, straight to y and back; the path through the features at 1/16 adds nothing at first.
     kept = _spectrum(2 * PATCH)[_largest(2 * PATCH)[:eighth]]
     latent = min(g_a.head.out_channels, 4 * eighth)
     to_y = _merge(kept, 2 * PATCH, latent)
     g_a.head.weight.zero_()
     g_a.head.bias.zero_()  # type: ignore[union-attr]
-    _down(g_a.shortcut.conv, SCALE * to_y)
-    _up(g_s.shortcut.conv, to_y.T / SCALE)
-    _set(up_from_sixteenth, 0, 4 * eighth)
+    _begin(g_a.shortcut.conv, SCALE * to_y)
+    _begin(g_s.shortcut.conv, to_y.T / SCALE)
+    _silence(up_from_sixteenth, 4 * eighth)
     # 5. What the side image offers adds nothing at first either.
     for scale, channels in ((0, fine), (1, eighth)):
         for name in ("project", "project_picture", "project_warped"):
             layer = getattr(g_s.fuse[scale], name, None)
             if layer is not None:
-                _set(layer, 0, channels)
+                _silence(layer, channels)
     # 6. The scale indices of y from the deviations of the coefficients, at the gain of each knot.
     deviation = SCALE * _deviations(4 * PATCH).sort(descending=True).values[:latent]
     last = entropy.h_s.convolutions()[-1]
     gain = entropy.log_gain.exp()[:, :latent] if entropy.levels > 1 else torch.ones(1, latent)
     index = (deviation * gain / SCALE_MIN).log() / SCALE_STEP
     last.bias[:, entropy.latent : entropy.latent + latent] = index.clamp(0, SCALES - 1).float()
+    # What depends on z adds little to them at first.
     last.weight.mul_(0.1)
     cast(HyperAnalysis, entropy.h_a).layers[0].weight.div_(SCALE)  # type: ignore[union-attr, operator]
 
@@ -103,19 +104,13 @@ def _merge(kept: Tensor, size: int, count: int) -> Tensor:
     return (q * r.diagonal().sign()).T
 
 
-def _set(layer: nn.Conv2d, first: int, last: int) -> None:
-    """Outputs `first` to `last` of a layer are zero."""
-    layer.weight[first:last] = 0
-    layer.bias[first:last] = 0  # type: ignore[index]
+def _silence(layer: nn.Conv2d, count: int) -> None:
+    """The first `count` outputs of a layer are zero."""
+    layer.weight[:count] = 0
+    layer.bias[:count] = 0  # type: ignore[index]
 
 
-def _down(layer: nn.Conv2d, matrix: Tensor) -> None:
-    """The first outputs are `matrix` (outputs, inputs x 4) of the first inputs."""
-    _set(layer, 0, len(matrix))
-    layer.weight[: len(matrix), : matrix.shape[1], 0, 0] = matrix.float()
-
-
-def _up(layer: nn.Conv2d, matrix: Tensor) -> None:
-    """The first outputs, four places each, are `matrix` (outputs x 4, inputs) of the first inputs."""
-    _set(layer, 0, len(matrix))
+def _begin(layer: nn.Conv2d, matrix: Tensor) -> None:
+    """The first outputs of a 1x1 convolution are `matrix` (outputs, inputs) of its first inputs, and nothing else."""
+    _silence(layer, len(matrix))
     layer.weight[: len(matrix), : matrix.shape[1], 0, 0] = matrix.float()

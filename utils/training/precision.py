@@ -29,7 +29,7 @@ def bfloat16_instructions() -> list[str]:
     lines = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
     found = {flag for line in lines for flag in line.split()} & BFLOAT16_FLAGS
     if "GenuineIntel" in text:
-        found.discard("avx512_bf16")  # Intel's run at half of float32's speed; AMD's at twice, like AMX.
+        found.discard("avx512_bf16")  # Measured on a Xeon without AMX: half of float32's speed.
     return sorted(found)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from tiny import smooth_pair, tiny_config
@@ -20,6 +22,7 @@ from utils.configrules import validate
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "new_method.md"
 NAME = "modules.published.example"
+TABLES: tuple[dict[str, Any], ...] = (config.SECTIONS, config.PRESETS, codec.BUILDERS)
 
 
 @pytest.fixture
@@ -27,15 +30,25 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The document's code as the module that it would be; what it registers is forgotten after the test."""
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len(code.splitlines()) < 100
-    for table in (config.SECTIONS, config.PRESETS, codec.BUILDERS):
-        monkeypatch.delitem(table, "example", raising=False)
+    for table in TABLES:
+        monkeypatch.setitem(table, "example", None)  # So that it is undone: delitem() remembers no absent name.
+        del table["example"]
     module = ModuleType(NAME)
     monkeypatch.setitem(sys.modules, NAME, module)
     exec(compile(code, NAME, "exec"), vars(module))
     return module
 
 
+@pytest.fixture
+def names() -> Iterator[None]:
+    """Around `example`: the tables hold the same names after the test as before it."""
+    before = [set(table) for table in TABLES]
+    yield
+    assert [set(table) for table in TABLES] == before
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("names")
 def test_the_example_trains_and_codes(example: ModuleType, tmp_path: Path) -> None:
     settings = preset_named("example")
     validate(settings, settings)

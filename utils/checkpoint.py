@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from config import Config
 from modules.codec import Codec, build_codec
-from utils.configio import read_config, to_dict
+from utils.configio import read_config
 from utils.configrules import check_codec
 from utils.errors import CheckpointError, ConfigError
 from utils.files import alteration, replacing, sync, writing
@@ -112,7 +112,7 @@ def save_checkpoint(path: Path, codec: Codec, config: Config, step: int) -> None
                 f"The weights {name} are not finite or too large for {stored.dtype}; nothing was saved."
             )
         tensors[name] = stored
-    metadata = {"format": str(FORMAT), "step": str(step), "config": json.dumps(to_dict(config))}
+    metadata = {"format": str(FORMAT), "step": str(step), "config": json.dumps(asdict(config))}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
@@ -141,9 +141,13 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
         ) from error
     # The file holds every weight that the configuration asks for, so building the network takes no memory beyond that.
     tensors = read_tensors(file)[1]
-    check_tensors(skeleton, tensors, file)
+    _check_tensors(skeleton, tensors, file)
     codec = build_codec(config)
-    load_tensors(codec, tensors, file)
+    state = codec.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+    codec.entropy.thaw()
     return Checkpoint(codec.to(device).eval(), config, step, file)
 
 
@@ -163,8 +167,8 @@ def initialise(codec: Codec, path: str | Path) -> Path:
     return source.path
 
 
-def check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
-    """Raise CheckpointError unless every weight is present, none unknown, and all have the shape and kind of `codec`'s.
+def _check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
+    """Raise CheckpointError unless all weights of `codec` are there, no others, of its shapes and kinds, and finite.
 
     `codec` may lie on the meta device.
     """
@@ -182,19 +186,10 @@ def check_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
                 f"{file} has {name} as {tensor.dtype} {tuple(tensor.shape)}, but its configuration needs "
                 f"{own.dtype} {tuple(own.shape)}."
             )
-
-
-def load_tensors(codec: Codec, tensors: dict[str, Tensor], file: Path) -> None:
-    """Fill `codec` with tensors that `check_tensors` has let pass. Raises CheckpointError unless all are finite."""
-    state = codec.state_dict()
-    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
                 f"{file} has values in {name} that are not finite; it is damaged: fetch or train it again."
             )
-        with torch.no_grad():
-            state[name].copy_(tensor)
-    codec.entropy.thaw()
 
 
 @contextmanager

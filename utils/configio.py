@@ -12,20 +12,15 @@ from typing import Any, TypeVar
 import config
 from config import SECTIONS, Config, DataConfig, MixConfig
 from utils.cli import Parser
-from utils.configrules import differences, flat, validate
+from utils.configrules import differences, flat, settings_of, validate
 from utils.errors import ConfigError
 from utils.migrate import migrate
 
 T = TypeVar("T")
 
 
-def to_dict(settings: Any) -> dict[str, Any]:
-    """A configuration as plain JSON types."""
-    return dataclasses.asdict(settings)
-
-
 def read_config(values: Any, path: str = "config", fill: bool = False) -> Config:
-    """The configuration from what `to_dict` gave, now or in an earlier version, with the sections of its codec.
+    """The configuration from what `asdict` gave, now or in an earlier version, with the sections of its codec.
 
     Strictly: a missing, unknown or mistyped field raises ConfigError. With `fill`, a missing field takes its default:
     a checkpoint may be older than a field, whose default must then stand for what was done before it existed.
@@ -43,7 +38,7 @@ def read_config(values: Any, path: str = "config", fill: bool = False) -> Config
 def from_dict(
     cls: type[T], values: Any, path: str = "config", fill: bool = False, kinds: Mapping[str, type] | None = None
 ) -> T:
-    """The dataclass `cls` from what `to_dict` gave; `kinds`: the types of fields that have a choice of several."""
+    """The dataclass `cls` from what `asdict` gave; `kinds`: the types of fields that have a choice of several."""
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must be an object with fields, not {values!r}.")
     hints = typing.get_type_hints(cls) | dict(kinds or {})
@@ -227,14 +222,10 @@ def named_fields(args: list[str]) -> set[str]:
 
 def _check_family(named: set[str], preset: Config) -> None:
     """Raise ConfigError for a setting that only codecs of another family have."""
-    own, codec = flat(preset), preset.model.codec
-    readers: dict[str, list[str]] = {}
-    for other, kinds in SECTIONS.items():
-        for section, kind in kinds.items():
-            for field in dataclasses.fields(kind):
-                readers.setdefault(f"{section}.{field.name}", []).append(other)
-    for name in sorted(named & readers.keys() - own.keys()):
-        raise ConfigError(
-            f"Codec {codec} of the preset {preset.name} has no setting {name}; it is read by "
-            f"{' and '.join(readers[name])}."
-        )
+    codec = preset.model.codec
+    for name in sorted(named - settings_of(codec)):
+        if readers := [other for other in SECTIONS if name in settings_of(other)]:
+            raise ConfigError(
+                f"Codec {codec} of the preset {preset.name} has no setting {name}; it is read by "
+                f"{' and '.join(readers)}."
+            )

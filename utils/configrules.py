@@ -135,17 +135,16 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         ),
         Rule("diffusion.perceptual_floor", lambda c: c.loss.has_perceptual, "with loss.perceptual none"),
     ),
-    "cdc": (
-        *_RATES,
-        Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),
-    ),
-    "dicm": (
-        *_RATES,
-        Rule("diffusion.max_weight", lambda c: c.diffusion.prediction != "epsilon", "with prediction epsilon"),
-    ),
+    "cdc": _PAPER,
+    "dicm": _PAPER,
 }
 READ_IF |= {codec: _PEER for codec, kinds in SECTIONS.items() if kinds["diffusion"] is NoDiffusionConfig}
 """model.codec ("": every one) -> when its settings are read."""
+
+
+def settings_of(codec: str) -> set[str]:
+    """The dotted fields, for example "loss.lmbda", of the sections that differ between families of codecs."""
+    return {f"{section}.{f.name}" for section, kind in SECTIONS[codec].items() for f in dataclasses.fields(kind)}
 
 
 def flat(settings: Any, path: str = "") -> dict[str, Any]:
@@ -171,7 +170,8 @@ def validate(config: Config, preset: Config | None = None) -> None:
     where another choice of the user's has made it so.
     """
     check_codec(config)
-    _raise_first(_conflicts(config))
+    for sentence in _conflicts(config):
+        raise ConfigError(sentence)
     own = flat(preset) if preset is not None else {}
     for name, (value, default, reason) in unread(config).items():
         if name not in own or own[name] != value:
@@ -189,7 +189,8 @@ def check_codec(config: Config) -> None:
                 f"has a {kind.__name__}: start from one of its presets."
             )
     _check_intervals(config)
-    _raise_first(_codec_conflicts(config))
+    for sentence in _codec_conflicts(config):
+        raise ConfigError(sentence)
 
 
 def unread(config: Config) -> dict[str, tuple[Any, Any, str]]:
@@ -213,11 +214,6 @@ def effective(config: Config) -> dict[str, Any]:
 def _always_noisy(d: Any) -> bool:
     """Whether each sample has a task that asks the denoiser, which is skipped at gamma 0."""
     return bool(d.start_fraction == 0 or (d.denoise_fraction == 1 and not d.sampled_steps))
-
-
-def _raise_first(sentences: Iterator[str]) -> None:
-    for sentence in sentences:
-        raise ConfigError(sentence)
 
 
 def _check_intervals(config: Config) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Container
 from typing import Any
 
 from config import SECTIONS
+from utils.configrules import settings_of
 from utils.errors import ConfigError
 
 ONLY_VALUES: dict[str, Any] = {
@@ -34,39 +35,29 @@ def migrate(values: dict[str, Any]) -> dict[str, Any]:
     Before 2026-11-28 all codecs shared one set of fields (with `loss.lambda_on`), of which each read its own: the
     others never had an effect. Raises ConfigError for a constant of another value: the model would not be the same.
     """
-    values = _without(values, "")
+    values = _without(values, WITHOUT_EFFECT)
     model, loss = (values.get(name) for name in ("model", "loss"))
     codec = model.get("codec", "diffusion") if isinstance(model, dict) else "diffusion"
-    own = SECTIONS[codec if codec in list(SECTIONS) else "diffusion"]
     only = ONLY_VALUES | (ONLY_VALUES_OF_DIFFUSION if codec == "diffusion" else {})
-    shared = isinstance(loss, dict) and "lambda_on" in loss
-    result = dict(values)
+    idle: set[str] = set()
+    if isinstance(loss, dict) and "lambda_on" in loss:
+        idle = set(ONLY_VALUES_OF_DIFFUSION).union(*map(settings_of, SECTIONS))
+        idle -= settings_of(codec if codec in list(SECTIONS) else "diffusion")
     for section, fields in values.items():
-        if not isinstance(fields, dict):
-            continue
-        known, of_any = set(), set()
-        if section in own:
-            known = {f.name for f in dataclasses.fields(own[section])}
-            of_any = {f.name for kinds in SECTIONS.values() for f in dataclasses.fields(kinds[section])}
-        kept = {}
-        for name, value in fields.items():
+        for name, value in fields.items() if isinstance(fields, dict) else ():
             setting = f"{section}.{name}"
             if setting in only and value != only[setting]:
                 raise ConfigError(
                     f"{setting} is {value}, and this version has only {only[setting]}; use the version of this project "
                     "that wrote it."
                 )
-            idle = shared and name not in known and (name in of_any or setting in ONLY_VALUES_OF_DIFFUSION)
-            if not (idle or setting in only):
-                kept[name] = value
-        result[section] = kept
-    return result
+    return _without(values, idle | only.keys())
 
 
-def _without(fields: dict[str, Any], path: str) -> dict[str, Any]:
-    """The fields, at every depth, that are not in WITHOUT_EFFECT."""
+def _without(fields: dict[str, Any], dropped: Container[str], path: str = "") -> dict[str, Any]:
+    """The fields, at every depth, but those that are `dropped`."""
     return {
-        name: _without(value, f"{path}{name}.") if isinstance(value, dict) else value
+        name: _without(value, dropped, f"{path}{name}.") if isinstance(value, dict) else value
         for name, value in fields.items()
-        if path + name not in WITHOUT_EFFECT
+        if path + name not in dropped
     }

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from config import Config
-from utils.configio import read_config, to_dict
+from utils.configio import read_config
 from utils.configrules import differences, effective
 from utils.errors import ConfigError
 from utils.files import sha256, write_json, write_whole, writing
@@ -68,18 +69,14 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    root = Path(__file__).resolve().parents[1]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
+        described = subprocess.check_output(
+            command, cwd=Path(__file__).resolve().parents[1], stderr=subprocess.DEVNULL, text=True, timeout=10
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return described.strip() or None
 
 
 def refuse_losses(run: Path, reads: Iterable[Path | str | None], *, writes: bool) -> None:
@@ -103,25 +100,22 @@ class RunFolder:
         self._events: Any = None
         known = self.path / "config.json"
         if known.is_file():
-            self._check_same(self._read(known), config)
+            self._check_same(known, config)
         if not writes:
             return
         with writing(self.path):
             for folder in (self.path, self.checkpoints, self.samples):
                 folder.mkdir(parents=True, exist_ok=True)
-        write_json(known, to_dict(config))
+        write_json(known, asdict(config))
         write_json(self.path / "environment.json", environment())
 
-    @staticmethod
-    def _read(known: Path) -> Config:
+    def _check_same(self, known: Path, new: Config) -> None:
         try:
-            return read_config(json.loads(known.read_text()), str(known))
+            old = read_config(json.loads(known.read_text()), str(known))
         except json.JSONDecodeError as error:
             raise ConfigError(
                 f"{known} is damaged ({error}); restore it, or delete the folder to start afresh."
             ) from error
-
-    def _check_same(self, old: Config, new: Config) -> None:
         # What nothing reads changes no experiment, and earlier versions let it be anything.
         before_and_now = differences(effective(old), effective(new))
         changed = {k: v for k, v in before_and_now.items() if k not in FREE_TO_CHANGE}

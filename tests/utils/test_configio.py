@@ -3,14 +3,14 @@
 import copy
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from config import DEFAULT, PRESETS, Config, MixConfig, ModelConfig
-from utils.configio import parse_command_line, read_config, to_dict
+from utils.configio import parse_command_line, read_config
 from utils.configrules import differences, flat
 from utils.errors import ConfigError
 
@@ -18,12 +18,12 @@ from utils.errors import ConfigError
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_survives_json(name: str) -> None:
     config = PRESETS[name]
-    assert read_config(json.loads(json.dumps(to_dict(config)))) == config
+    assert read_config(json.loads(json.dumps(asdict(config)))) == config
     assert config.name == name
 
 
 def broken(change: Any) -> Any:
-    values = copy.deepcopy(to_dict(Config()))
+    values = copy.deepcopy(asdict(Config()))
     change(values)
     return values
 

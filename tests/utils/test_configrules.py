@@ -1,7 +1,7 @@
 """One place says which settings can be together: nothing impossible, and nothing that would be ignored."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from tiny_paper import tiny_paper
 import train
 from config import PRESETS, SECTIONS, AugmentConfig, Config, DataConfig, MixConfig
 from utils import cli
-from utils.configio import parse_command_line, read_config, to_dict
+from utils.configio import parse_command_line, read_config
 from utils.configrules import (
     INTERVALS,
     MS_SSIM_MIN_EDGE,
@@ -212,10 +212,10 @@ def test_the_sections_are_those_of_one_family() -> None:
 
 def as_before(config: Config, **model: Any) -> dict[str, Any]:
     """JSON as it was while one set of fields served all codecs; `model` replaces fields of it."""
-    ours = to_dict(Config())
+    ours = asdict(Config())
     for section, name in (("model", "hyper_width"), ("model", "shortcut"), ("loss", "disparity_weight")):
         del ours[section][name]  # Came later.
-    old: dict[str, Any] = to_dict(config)
+    old: dict[str, Any] = asdict(config)
     noise = {"prediction": "x0", "noise_ratio": 0.1, "denoise_weight": 1.0, "realism_power": 1.0, "data_std": 0.12}
     extra = {
         "model": ours["model"] | {"dim": 64, "finest_context": 3},
@@ -233,7 +233,7 @@ def test_a_configuration_of_before_is_read(name: str) -> None:
     """What its codec never read may have had any value."""
     config = PRESETS[name]
     idle = {"dim": 7} if config.model.codec == "diffusion" else {"latent": 7}
-    assert read_config(as_before(config, **idle)) == config and migrate(to_dict(config)) == to_dict(config)
+    assert read_config(as_before(config, **idle)) == config and migrate(asdict(config)) == asdict(config)
 
 
 @pytest.mark.parametrize(

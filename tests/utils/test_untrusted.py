@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +16,6 @@ import config
 from config import Config
 from modules.codec import build_codec
 from utils.checkpoint import load_checkpoint, parse_config
-from utils.configio import to_dict
 from utils.errors import CheckpointError, ConfigError
 from utils.training.checkpoints import STATE_FILE, load_training_state, save_training_state
 
@@ -23,7 +23,7 @@ from utils.training.checkpoints import STATE_FILE, load_training_state, save_tra
 def claims(**fields: Any) -> str:
     """A configuration as JSON with some fields replaced: model__latent=8, ..."""
     paper = fields.get("model__codec") in ("cdc", "dicm")
-    values = to_dict(config.PRESETS["cdc_x"] if paper else Config())
+    values = asdict(config.PRESETS["cdc_x"] if paper else Config())
     for name, value in fields.items():
         part, _, field = name.partition("__")
         values[part][field] = value
@@ -59,7 +59,7 @@ def test_what_a_configuration_may_ask_for(fields: dict[str, Any], words: str) ->
 def test_every_preset_is_within_the_bounds_and_can_be_outlined() -> None:
     """Built on the meta device, as a file's configuration is before its weights are read."""
     for own in config.PRESETS.values():
-        assert parse_config(json.dumps(to_dict(own))) == own
+        assert parse_config(json.dumps(asdict(own))) == own
         with torch.device("meta"):
             codec = build_codec(own)
         # CompressAI makes the small factorized priors on the CPU whatever the device.
@@ -75,7 +75,7 @@ def test_a_nested_configuration_is_one_sentence(file: Path) -> None:
 
 def test_sizes_are_compared_before_anything_is_built(tiny: Config, file: Path) -> None:
     """A configuration within the bounds that asks for gigabytes the file does not hold."""
-    values = to_dict(tiny)
+    values = asdict(tiny)
     values["model"] |= {"unet_channels": [8192, 8192, 8192], "unet_blocks": [64, 64, 64]}
     rewrite(file, lambda _, metadata: metadata.update(config=json.dumps(values)))
     with (

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from config import Config, NdscModelConfig
 from modules.codec import LEVELS, Codec
 from modules.perceptual import NETWORKS
 from utils.checkpoint import Checkpoint, load_checkpoint
-from utils.configio import to_dict
 from utils.errors import UNTRAINED_DENOISER, ConfigError
 from utils.evaluation.side import CORRECT, NONE, SHUFFLED, can_shuffle, parse_sides, shuffle
 from utils.files import sha256
@@ -49,21 +48,18 @@ class Model:
     @property
     def rates(self) -> tuple[float | None, ...]:
         """Those that it is evaluated at; None stands for the only one of a fixed-rate model."""
-        loss = self.config.loss
         if not self.codec.variable_rate:
             return (None,)
-        low, high = loss.rates
+        low, high = self.config.loss.rates
         return tuple(dict.fromkeys(low + (high - low) * i / (POINTS - 1) for i in range(POINTS)))
 
     @property
     def place(self) -> tuple[float, ...]:
         """Where on a curve that several checkpoints share it is: bits of indices, lambda, or the rates trained."""
-        loss = self.config.loss
-        lmbda = self.codec.lmbda
+        model, lmbda = self.config.model, self.codec.lmbda
         if lmbda is None:
-            return loss.rates
-        model = self.config.model
-        return (model.bpp if isinstance(model, NdscModelConfig) else 0.0, lmbda or 0.0)
+            return self.config.loss.rates
+        return (model.bpp if isinstance(model, NdscModelConfig) else 0.0, lmbda)
 
 
 @dataclass(frozen=True)
@@ -190,8 +186,9 @@ def plan_points(models: Sequence[Model], request: Request, groups: Sequence[str]
             curve = [point for points_of_one in of_members for point in points_of_one]
             points += curve
             if request.side is None and members[0].codec.needs_side:
-                variants = {NONE: _why_not_none(members[0]), SHUFFLED: can_shuffle(groups)}
-                for side, why_not in variants.items():
+                no_null_input = "it was trained without side dropout, so it has no null input."
+                without = None if members[0].codec.accepts_no_side else no_null_input
+                for side, why_not in {NONE: without, SHUFFLED: can_shuffle(groups)}.items():
                     points += [] if why_not else [replace(curve[(len(curve) - 1) // 2], side=side)]
                     notes += [f"{label} has no point with the side image {side}: {why_not}"] if why_not else []
     return points, list(dict.fromkeys(notes))
@@ -208,10 +205,6 @@ def _points_by_decoding(models: Sequence[Model], model: Model, request: Request)
         for gamma in request.gamma or [codec.default_gamma]
         for side in sides
     ]
-
-
-def _why_not_none(model: Model) -> str | None:
-    return None if model.codec.accepts_no_side else "it was trained without side dropout, so it has no null input."
 
 
 def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> None:
@@ -244,7 +237,7 @@ def _check(models: Sequence[Model], request: Request, groups: Sequence[str]) -> 
 
 def _signature(model: Model) -> str:
     """The configuration without what does not change the method: lambda or another choice of the rate, names, paths."""
-    values = to_dict(model.config)
+    values = asdict(model.config)
     values["name"] = values["loss"]["lmbda"] = None
     for name in ("bits", "halvings"):
         values["model"].pop(name, None)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from config import Config
 from modules.codec import Codec
 from modules.noise import Draws
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.configio import read_config, to_dict
+from utils.configio import read_config
 from utils.configrules import validate
 from utils.errors import BitstreamError
 from utils.evaluation.pipeline import evaluate
@@ -46,7 +47,7 @@ def method(request: pytest.FixtureRequest) -> tuple[Config, Codec]:
 def test_its_settings_are_valid_and_survive_json(method: tuple[Config, Codec]) -> None:
     config, _ = method
     validate(config, config)
-    assert read_config(to_dict(config)) == config
+    assert read_config(asdict(config)) == config
 
 
 @pytest.mark.parametrize("size", [SIZE, (50, 83)])

@@ -1,7 +1,7 @@
 """Two processes on a CPU do what one does, and go on after SIGKILL. Started as a user would: `torchrun`."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from torch import Tensor
 from trainers import trainer
 from worker import TRAINS, first_gradients, shared_config, stage_2, two_steps
 
-from utils.configio import to_dict
 from utils.configrules import validate
 from utils.errors import ConfigError
 from utils.training.checkpoints import STATE_FILE
@@ -75,7 +74,7 @@ def test_two_processes_go_on_after_sigkill(runs: Path, folder_data: Path) -> Non
     checkpoints = runs / "killed" / "checkpoints"
     assert sorted(f.name for f in checkpoints.glob("step*")) == ["step_00000002", "step_00000004.tmp"]
     config = shared_config(str(folder_data), "killed")
-    done = torchrun("train.py", "--cpu", f"--runs={runs}", *flags(to_dict(config)))
+    done = torchrun("train.py", "--cpu", f"--runs={runs}", *flags(asdict(config)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed after step 2" in done.stderr
     assert sorted(f.name for f in checkpoints.glob("step*")) == ["step_00000002", "step_00000004"]

@@ -19,7 +19,7 @@ from utils import cli
 from utils.checkpoint import MODEL_FILE, save_checkpoint
 from utils.coding import batch
 from utils.evaluation import pipeline
-from utils.metrics import MetricSuite
+from utils.metrics.suite import MetricSuite
 
 
 @pytest.fixture(scope="session")

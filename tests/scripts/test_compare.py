@@ -60,10 +60,10 @@ def write_evaluation(
             psnr += gain * (1 + index / 10) if point.model == 0 else -3
             length = round((100 + 2 * index) * 6**point.rate)
             of_file = CONTAINER[point.codec] if container and point.model is None else 0
-            bits = 7.9 * length if point.model == 0 else None
+            bpp = 7.9 * length / (size[0] * size[1]) if point.model == 0 else None
             metrics = {"psnr": psnr, "lpips_vgg": 1 / psnr}
             mine.append(
-                Row(point.key, index, name, *size, length, bits, 1.0, 2.0, [*metrics], metrics, container_bytes=of_file)
+                Row(point.key, index, name, *size, length, bpp, 1.0, 2.0, [*metrics], metrics, container_bytes=of_file)
             )
             if pictures:
                 store.write_bytes(store.reconstruction(point, index), png_bytes(noise(*size, index)))

@@ -114,27 +114,24 @@ def decode(data: bytes) -> Image:
         return np.array(picture.convert("RGB"))
 
 
-def choose_qualities(name: str, images: Sequence[Image], low: float, high: float, count: int = POINTS) -> list[int]:
-    """At most `count` qualities, ascending, whose mean rates on a few images spread evenly, in ratio, over low to high.
+def choose_qualities(name: str, images: Sequence[Image], low: float, high: float) -> list[int]:
+    """At most POINTS qualities, ascending, whose mean rates on a few images spread evenly, in ratio, over low to high.
 
     `low` and `high` are in bpp. Where the format cannot make files that small, its smallest is the lower end, and the
     upper end is at least 2.5 times that. Large images count by a crop, so the rates met are approximate; what is
     measured later is exact.
     """
     crops = [_centre(image) for image in images]
-    qualities: list[int] = []
+    qualities = _GRID[1:] if name == "jpeg" else _GRID
     rates: list[float] = []
-    for quality in _GRID[1:] if name == "jpeg" else _GRID:
-        rate = float(
-            np.mean([8 * len(encode(name, crop, quality)) / (crop.shape[0] * crop.shape[1]) for crop in crops])
-        )
-        qualities.append(quality)
-        rates.append(max(rate, *rates) if rates else rate)
-        if rate >= max(high, 2.5 * rates[0]):
+    for quality in qualities:
+        rates.append(float(np.mean([8 * len(encode(name, crop, quality)) / crop[..., 0].size for crop in crops])))
+        if rates[-1] >= max(high, 2.5 * rates[0]):
             break
     low, high = max(low, rates[0]), max(high, 2.5 * rates[0])
-    targets = np.linspace(np.log(low), np.log(high), count)
-    chosen = np.interp(targets, np.log(rates), qualities)
+    targets = np.linspace(np.log(low), np.log(high), POINTS)
+    rising = np.maximum.accumulate(rates)
+    chosen = np.interp(targets, np.log(rising), qualities[: len(rising)])
     return sorted({round(float(quality)) for quality in chosen})
 
 

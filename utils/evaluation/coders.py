@@ -1,15 +1,12 @@
 """A checkpoint and an anchor behind one interface.
 
-`encode`: image -> (the file's bytes, the entropy model's estimate in bits or None, milliseconds). `decode`: bytes and
+`encode`: image -> (the file's bytes, the entropy model's estimate in bpp or None, milliseconds). `decode`: bytes and
 side image -> (image, milliseconds). Images are (H, W, 3) uint8; `suffix` ends the files' names.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,22 +14,16 @@ from numpy.typing import NDArray
 
 from data.tensors import to_float, to_uint8
 from modules.codec import Codec
-from utils.evaluation import anchors, container
+from utils.evaluation import anchors
 from utils.evaluation.plan import Point
 
 Image = NDArray[np.uint8]
-T = TypeVar("T")
 
 
 class ModelCoder:
     """A checkpoint's codec. Times include the transfer of pixels to and from its device, and no file access."""
 
     suffix = ".bin"
-
-    @staticmethod
-    def container_bytes(data: bytes) -> int:
-        """See `utils.evaluation.container`."""
-        return 0
 
     def __init__(self, codec: Codec, device: torch.device) -> None:
         self._codec = codec
@@ -45,23 +36,25 @@ class ModelCoder:
 
     def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
         """The encoder runs once for the file and the estimate."""
-
-        def run() -> tuple[bytes, float]:
-            image = to_float(x)
-            coded = self._codec.code(image, point.rate)
-            return self._codec.pack(image, coded, point.rate), float(coded.bits)
-
-        (data, bits), milliseconds = _timed(run, self._device)
-        return data, bits, milliseconds
+        start = self._now()
+        image = to_float(x)
+        coded = self._codec.code(image, point.rate)
+        data, bits = self._codec.pack(image, coded, point.rate), float(coded.bits)
+        milliseconds = 1000 * (self._now() - start)
+        return data, bits / (x.shape[0] * x.shape[1]), milliseconds
 
     def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
         """See the module."""
+        start = self._now()
+        side = None if x_side is None else to_float(x_side)
+        x_hat = to_uint8(self._codec.decompress(data, side, steps=point.steps, gamma=point.gamma))
+        return x_hat, 1000 * (self._now() - start)
 
-        def run() -> Image:
-            side = None if x_side is None else to_float(x_side)
-            return to_uint8(self._codec.decompress(data, side, steps=point.steps, gamma=point.gamma))
-
-        return _timed(run, self._device)
+    def _now(self) -> float:
+        """Seconds, when the device has done what it was given."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
 
 
 class AnchorCoder:
@@ -70,28 +63,18 @@ class AnchorCoder:
     def __init__(self, name: str) -> None:
         self._name = name
         self.suffix = anchors.SUFFIX[name]
-        self.container_bytes = partial(container.container_bytes, name)
 
     def encode(self, x: Image, point: Point) -> tuple[bytes, float | None, float]:
         """See the module."""
-        data, milliseconds = _timed(lambda: anchors.encode(self._name, x, point.quality), None)
-        return data, None, milliseconds
+        start = time.perf_counter()
+        data = anchors.encode(self._name, x, point.quality)
+        return data, None, 1000 * (time.perf_counter() - start)
 
     def decode(self, data: bytes, x_side: Image | None, point: Point) -> tuple[Image, float]:
         """See the module."""
-        return _timed(lambda: anchors.decode(data), None)
-
-
-def _timed(function: Callable[[], T], device: torch.device | None) -> tuple[T, float]:
-    start = _now(device)
-    result = function()
-    return result, 1000 * (_now(device) - start)
-
-
-def _now(device: torch.device | None) -> float:
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+        start = time.perf_counter()
+        x_hat = anchors.decode(data)
+        return x_hat, 1000 * (time.perf_counter() - start)
 
 
 Coder = ModelCoder | AnchorCoder

@@ -29,7 +29,8 @@ from utils.evaluation.summary import Results, summarise, write_csv
 from utils.evaluation.sweep import Sweep
 from utils.files import write_json
 from utils.launch import check_launch
-from utils.metrics import SIX, MetricSuite, select
+from utils.metrics.info import SIX
+from utils.metrics.suite import MetricSuite, select
 from utils.run import environment
 from utils.training.precision import resolve
 
@@ -105,39 +106,28 @@ def evaluate(options: Namespace, command: str = "") -> Path | None:
             "protocol": settings["protocol"],
             "metric_seconds": {name: round(seconds, 2) for name, seconds in suite.seconds.items()},
         }
-        _write(out, points, models, source, store, suite, options.size, facts)
+        results = summarise(points, models, source, store, suite, size=options.size, environment=facts)
+        _write(out, results, source, store)
     if state.num_processes > 1:
         torch.distributed.destroy_process_group()
     return out if state.is_main_process else None
 
 
-def _write(
-    out: Path,
-    points: list[Point],
-    models: Sequence[Model],
-    source: PairSource,
-    store: Store,
-    suite: MetricSuite,
-    size: str,
-    facts: dict[str, Any],
-) -> None:
+def _write(out: Path, results: Results, source: PairSource, store: Store) -> None:
     from utils.report.figures import write_figures
     from utils.report.page import write_report
     from utils.report.tables import footnotes, markdown, points_rows
 
-    summary = summarise(points, models, source, store, suite, size=size, environment=facts)
-    rows = store.collect(points)
-    results = Results(summary, points, rows, list(source.ids), list(source.groups))
+    points, data = results.summary["points"], results.summary["dataset"]
     write_csv(out / "images.csv", results)
-    groups = len(set(source.groups))
-    intervals = f"95 % intervals over {groups} groups" if groups > 1 else "one group, no intervals"
-    caption = f"{source.name} {source.split}, {len(source)} pairs, {intervals}"
-    write_figures(summary["points"], out, caption)
+    intervals = f"95 % intervals over {data['groups']} groups" if data["groups"] > 1 else "one group, no intervals"
+    write_figures(points, out, f"{data['name']} {data['split']}, {data['pairs']} pairs, {intervals}")
     write_report(out / "report.html", results, source, store)
-    write_json(out / "summary.json", summary)
-    names = [name for name in SIX if name in summary["points"][0]["metrics"]] or suite.names
-    table = markdown(points_rows(summary["points"], names, intervals=False))
-    print(*table, *footnotes(summary["points"], names), sep="\n")
+    write_json(out / "summary.json", results.summary)
+    measured = list(points[0]["metrics"])
+    names = [name for name in SIX if name in measured] or measured
+    table = markdown(points_rows(points, names, intervals=False))
+    print(*table, *footnotes(points, names), sep="\n")
 
 
 def _anchors(names: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,9 @@ def parse_sides(texts: Sequence[str]) -> list[str]:
 
     Raises ConfigError for anything else.
     """
-    return [
-        f"{name}:{amount}" if name in RANGES else name for name, amount in sorted(set(map(_parse, texts)), key=_order)
-    ]
+    order = [*PLAIN, *RANGES]
+    sides = sorted(set(map(_parse, texts)), key=lambda side: (order.index(side[0]), side[1]))
+    return [f"{name}:{amount}" if name in RANGES else name for name, amount in sides]
 
 
 def _parse(text: str) -> tuple[str, int]:
@@ -49,10 +50,6 @@ def _parse(text: str) -> tuple[str, int]:
         return name, int(number)
     asked = f"; {name} takes a whole number from {low} to {high}" if name in RANGES else f"; choose from {USAGE}"
     raise ConfigError(f"--side has {text!r}{asked}.")
-
-
-def _order(side: tuple[str, int]) -> tuple[int, int]:
-    return [*PLAIN, *RANGES].index(side[0]), side[1]
 
 
 def distort(image: Image, side: str) -> Image:
@@ -110,7 +107,10 @@ class SideImages:
 
     def __init__(self, source: PairSource) -> None:
         self._source = source
-        self._partner: list[int] | None = None
+
+    @cached_property
+    def _partner(self) -> list[int]:
+        return shuffle(list(self._source.groups))
 
     def get(self, variant: str, index: int, pair: Pair) -> Image | None:
         """The side image (H, W, 3) uint8 that goes with pair number `index`; None for the variant `none`."""
@@ -119,8 +119,6 @@ class SideImages:
         if variant == CORRECT:
             return pair.x_side
         if variant == SHUFFLED:
-            if self._partner is None:
-                self._partner = shuffle(list(self._source.groups))
             return fit(self._source[self._partner[index]].x_side, *pair.x.shape[:2])
         return distort(pair.x_side, variant)
 

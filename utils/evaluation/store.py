@@ -4,7 +4,7 @@ OUT/bitstreams/STREAM/NAME.bin          a file; points that differ only at the d
 OUT/reconstructions/POINT/NAME.png
 OUT/work/settings.json                  what the numbers depend on; another evaluation is refused
 OUT/work/rows-RANK.jsonl                a line for each measured (point, pair), appended as it is measured
-OUT/work/features/POINT/NAME.npz        what set-level metrics need of an image; POINT `originals` too
+OUT/work/features/POINT/NAME.npy        what set-level metrics need of an image; POINT `originals` too
 OUT/work/anchors.json                   the qualities chosen for the anchors
 """
 
@@ -14,7 +14,6 @@ import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +48,8 @@ class Row:
     height: int
     width: int
     bytes: int
-    bits_estimated: float | None
+    bpp_estimated: float | None
+    """Bits per pixel by the entropy model's estimate; None for an anchor."""
     encode_ms: float
     decode_ms: float
     measured: list[str]
@@ -61,11 +61,6 @@ class Row:
     def bpp(self) -> float:
         """Bits per pixel of the file."""
         return 8 * self.bytes / (self.height * self.width)
-
-    @property
-    def bpp_estimated(self) -> float | None:
-        """Bits per pixel by the entropy model's estimate; None for an anchor."""
-        return None if self.bits_estimated is None else self.bits_estimated / (self.height * self.width)
 
 
 def refuse_losses(out: Path, reads: Iterable[Path | str | None] = ()) -> None:
@@ -137,7 +132,7 @@ class Store:
 
     def features(self, key: str, index: int) -> Path:
         """Where the features of a reconstruction, or with ORIGINALS of an original, lie."""
-        return self.work / "features" / key / (self.names[index] + ".npz")
+        return self.work / "features" / key / (self.names[index] + ".npy")
 
     def write_bytes(self, path: Path, data: bytes) -> None:
         """Write a file so that it is either whole or absent; its folder is made. Raises OutputError."""
@@ -147,19 +142,17 @@ class Store:
 
     def write_features(self, key: str, index: int, features: Features) -> None:
         """Write the features of one image; nothing if there are none."""
-        if not features:
-            return
-        buffer = io.BytesIO()
-        np.savez(buffer, **dict(features))  # type: ignore[arg-type]
-        self.write_bytes(self.features(key, index), buffer.getvalue())
+        if features is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, features)
+            self.write_bytes(self.features(key, index), buffer.getvalue())
 
     def read_features(self, key: str, index: int) -> Features:
-        """The features of one image; {} if there are none or the file is damaged."""
+        """The features of one image; None if there are none or the file is damaged."""
         try:
-            with np.load(self.features(key, index), allow_pickle=False) as data:
-                return {kind: data[kind] for kind in data.files}
-        except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
-            return {}
+            return np.load(self.features(key, index), allow_pickle=False)  # type: ignore[no-any-return]
+        except (FileNotFoundError, ValueError, EOFError):
+            return None
 
 
 def _file_names(ids: Sequence[str]) -> list[str]:

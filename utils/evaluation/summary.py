@@ -15,7 +15,8 @@ from utils.errors import DataError
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import replacing
-from utils.metrics import METRICS, MetricSuite
+from utils.metrics.info import METRICS
+from utils.metrics.suite import MetricSuite
 
 FORMAT = 1
 
@@ -40,8 +41,8 @@ def summarise(
     *,
     size: str,
     environment: dict[str, Any],
-) -> dict[str, Any]:
-    """The content of summary.json."""
+) -> Results:
+    """What the store holds of all `points`, with the content of summary.json."""
     groups = list(source.groups)
     rows = store.collect(points)
     references = [store.read_features(ORIGINALS, index) for index in range(len(source))]
@@ -70,18 +71,9 @@ def summarise(
                 "metrics": metrics,
             }
         )
-    return {
-        "format": FORMAT,
-        "dataset": {
-            "name": source.name,
-            "split": source.split,
-            "pairs": len(source),
-            "groups": len(set(groups)),
-            "size": size,
-        },
-        "environment": environment,
-        "points": entries,
-    }
+    data = {"name": source.name, "split": source.split, "pairs": len(source), "groups": len(set(groups)), "size": size}
+    summary = {"format": FORMAT, "dataset": data, "environment": environment, "points": entries}
+    return Results(summary, list(points), rows, list(source.ids), groups)
 
 
 def write_csv(path: Path, results: Results) -> None:
@@ -134,10 +126,10 @@ def _point(row: Mapping[str, str]) -> Point:
 
 def _row(row: Mapping[str, str], key: str, index: int, names: Sequence[str]) -> Row:
     height, width = int(row["height"]), int(row["width"])
-    bits = float(row["bpp_estimated"]) * height * width if row["bpp_estimated"] else None
+    estimate = float(row["bpp_estimated"]) if row["bpp_estimated"] else None
     times = float(row["encode_ms"]), float(row["decode_ms"])
     metrics = {name: float(row[name]) for name in names if row[name]}
     container = int(row.get("container_bytes") or 0)
     return Row(
-        key, index, row["id"], height, width, int(row["bytes"]), bits, *times, list(names), metrics, container
+        key, index, row["id"], height, width, int(row["bytes"]), estimate, *times, list(names), metrics, container
     )  # fmt: skip

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -17,16 +16,16 @@ from data.images import read_image
 from data.pair import Pair, PairSource
 from utils.evaluation import anchors
 from utils.evaluation.coders import AnchorCoder, Coder, ModelCoder
+from utils.evaluation.container import container_bytes
 from utils.evaluation.plan import Model, Point
 from utils.evaluation.side import SideImages
 from utils.evaluation.store import ORIGINALS, Row, Store
 from utils.files import png_bytes, write_json
-from utils.metrics import MetricSuite
+from utils.metrics.suite import MetricSuite
 from utils.training.precision import set_decoding_precision, set_tile_rows
 
-T = TypeVar("T")
 Encoded = tuple[int, float | None, float]
-"""Length of a file in bytes, its estimate in bits, milliseconds to make it."""
+"""Length of a file in bytes, its estimate in bpp, milliseconds to make it."""
 
 
 class Sweep:
@@ -43,6 +42,7 @@ class Sweep:
         self._suite = suite
         self._state = state
         self._sides = SideImages(source)
+        self._hides_bars = None if state.is_main_process else True  # None: tqdm shows one on a terminal
         self._share = range(state.process_index, len(source), state.num_processes)
         self._available = sorted(set(suite.names) - set(suite.unavailable))
 
@@ -85,13 +85,13 @@ class Sweep:
             for index in self._share
             if any(not set(self._available) <= set(rows[point.key, index].measured) for point in points)
         ]
-        for index in self._progress(left, "metrics", "pair"):
+        for index in tqdm(left, "metrics", unit="pair", disable=self._hides_bars):
             x = self._source[index].x
             x_hats = [read_image(self._store.reconstruction(point, index)) for point in points]
             figures = self._suite.measure(x, x_hats)
             features = self._suite.features([x, *x_hats])
-            for key, arrays in zip([ORIGINALS, *(point.key for point in points)], features, strict=True):
-                self._store.write_features(key, index, arrays)
+            for key, vector in zip([ORIGINALS, *(point.key for point in points)], features, strict=True):
+                self._store.write_features(key, index, vector)
             before = [rows[point.key, index] for point in points]
             self._store.append(
                 *(
@@ -113,31 +113,31 @@ class Sweep:
 
     def _code(self, points: Sequence[Point], coder: Coder, label: str) -> None:
         """Bring what is left of `points`, which are all of one coder, through real files."""
-        left = self._progress(self._uncoded(points), label, "image")
+        left = tqdm(self._uncoded(points), label, unit="image", disable=self._hides_bars)
         for index, of_pair in groupby(left, key=itemgetter(0)):
             pair, files = self._source[index], dict[str, Encoded]()
             for _, point in of_pair:
                 self._store.append(self._through_a_file(pair, index, point, coder, files))
 
     def _through_a_file(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> Row:
-        """Write, read, decode, and keep the decoded image; the row has no metrics yet."""
-        length, bits, encode_ms = self._encode(pair, index, point, coder, files)
-        data = self._store.bitstream(point, index, coder.suffix).read_bytes()
+        """Write, read, decode, and keep the decoded image; the row has no metrics yet.
+
+        `files`: those of the pair that are written, each once for all its decodings.
+        """
+        file = self._store.bitstream(point, index, coder.suffix)
+        if point.stream not in files:
+            written, estimate, milliseconds = coder.encode(pair.x, point)
+            self._store.write_bytes(file, written)
+            files[point.stream] = (len(written), estimate, milliseconds)
+        length, estimate, encode_ms = files[point.stream]
+        data = file.read_bytes()
         side = None if point.side is None else self._sides.get(point.side, index, pair)
         x_hat, decode_ms = coder.decode(data, side, point)
         height, width = pair.x.shape[:2]
         x_hat = x_hat[:height, :width]  # VVC codes even sizes
         self._store.write_bytes(self._store.reconstruction(point, index), png_bytes(x_hat, effort=4))
-        container = coder.container_bytes(data)
-        return Row(point.key, index, pair.id, height, width, length, bits, encode_ms, decode_ms, [], {}, container)
-
-    def _encode(self, pair: Pair, index: int, point: Point, coder: Coder, files: dict[str, Encoded]) -> Encoded:
-        """Write the file of a pair at a point, once for all its decodings."""
-        if point.stream not in files:
-            data, bits, milliseconds = coder.encode(pair.x, point)
-            self._store.write_bytes(self._store.bitstream(point, index, coder.suffix), data)
-            files[point.stream] = (len(data), bits, milliseconds)
-        return files[point.stream]
+        container = container_bytes(point.codec, data) if point.model is None else 0
+        return Row(point.key, index, pair.id, height, width, length, estimate, encode_ms, decode_ms, [], {}, container)
 
     def _plan_anchors(self, names: Sequence[str], points: Sequence[Point]) -> dict[str, list[int]]:
         """The qualities of each anchor, chosen once by the main process from the rates that the models reached."""
@@ -152,6 +152,3 @@ class Sweep:
         self._state.wait_for_everyone()
         planned: dict[str, list[int]] = json.loads(path.read_text())
         return {name: planned[name] for name in names}
-
-    def _progress(self, items: Sequence[T], label: str, unit: str) -> Iterator[T]:
-        yield from tqdm(items, desc=label, unit=unit, disable=None if self._state.is_main_process else True)

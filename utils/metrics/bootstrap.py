@@ -21,7 +21,6 @@ class ClusterBootstrap:
     """
 
     def __init__(self, groups: Sequence[str], *, draws: int = 2000, seed: int = 0) -> None:
-        self._options = {"draws": draws, "seed": seed}
         names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         self.groups = len(names)
         """Number of groups G; below two there is no interval."""
@@ -29,11 +28,6 @@ class ClusterBootstrap:
         counts = rng.multinomial(self.groups, np.full(self.groups, 1 / max(self.groups, 1)), size=draws)
         self.weights = counts[:, index].astype(np.float64)
         """How often each sample is drawn (draws, n)."""
-        self._tails = _expanded_tails(self.groups)
-
-    def of(self, groups: Sequence[str]) -> ClusterBootstrap:
-        """One with the same draws and seed for other samples, of `groups`: those that have a value."""
-        return ClusterBootstrap(groups, **self._options)
 
     def mean(self, values: NDArray[np.floating] | Sequence[float]) -> Interval | None:
         """Interval of the mean over samples of `values` (n,); None with fewer than two groups."""
@@ -48,10 +42,13 @@ class ClusterBootstrap:
 
     def interval(self, replicates: NDArray[np.float64]) -> Interval | None:
         """Interval of a statistic from its value at every draw (draws,); draws whose value is NaN do not count."""
+        from scipy.special import ndtr, stdtrit
+
         replicates = replicates[np.isfinite(replicates)]
         if self.groups < 2 or not len(replicates):
             return None
-        low, high = np.quantile(replicates, self._tails)
+        tail = ndtr(stdtrit(self.groups - 1, 0.5 - LEVEL / 2) * np.sqrt(self.groups / (self.groups - 1)))
+        low, high = np.quantile(replicates, [tail, 1 - tail])
         return float(low), float(high)
 
 
@@ -72,12 +69,3 @@ def sign_flip(differences: NDArray[np.floating] | Sequence[float], draws: int = 
         signs = np.random.default_rng(0).choice((-1, 1), (draws, count))
         signs[0] = 1
     return float(np.mean(np.abs(signs @ values) >= np.abs(values.sum()) * (1 - 1e-12)))
-
-
-def _expanded_tails(groups: int) -> tuple[float, float]:
-    from scipy.special import ndtr, stdtrit
-
-    if groups < 2:  # There is no interval.
-        return 0.0, 1.0
-    tail = float(ndtr(stdtrit(groups - 1, 0.5 - LEVEL / 2) * np.sqrt(groups / (groups - 1))))
-    return tail, 1 - tail

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ class ImageMetric(Protocol):
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
         """Values (B) for an original x (1, 3, H, W) and its reconstructions x_hat (B, 3, H, W), uint8."""
-        ...
 
 
 class Psnr:
@@ -88,23 +87,19 @@ class ColorVideoVdp:
     min_side = 16
 
     def __init__(self, device: torch.device) -> None:
-        self._metric = _import_pycvvdp().cvvdp(display_name=CVVDP_DISPLAY, device=device, quiet=True)
+        # The package appends its folder, which holds a `utils`, to sys.path, and warns about CUDA tools it needs not.
+        path = list(sys.path)
+        try:
+            with _errors_only(logging.getLogger("torch.utils.cpp_extension")):
+                import pycvvdp
+        finally:
+            sys.path[:] = path
+        self._metric = pycvvdp.cvvdp(display_name=CVVDP_DISPLAY, device=device, quiet=True)
 
     def __call__(self, x: Tensor, x_hat: Tensor) -> list[float]:
         # For every dark image the package supposes, on the root logger, that the values are not what they are.
         with _errors_only(logging.getLogger()):
             return [float(self._metric.predict(image, x, dim_order="BCHW")[0]) for image in x_hat.split(1)]
-
-
-def _import_pycvvdp() -> Any:
-    # The package appends its folder, which holds a `utils`, to sys.path, and warns about CUDA tools it does not need.
-    path = list(sys.path)
-    try:
-        with _errors_only(logging.getLogger("torch.utils.cpp_extension")):
-            import pycvvdp
-    finally:
-        sys.path[:] = path
-    return pycvvdp
 
 
 @contextmanager

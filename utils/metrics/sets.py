@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from utils.metrics.bootstrap import ClusterBootstrap
 
 Array = NDArray[np.float64]
-Features = Mapping[str, NDArray[np.floating]]
-"""Kind of feature -> array of one image."""
+Features = NDArray[np.floating] | None
+"""Inception features (2048,) of an image; None where they were not asked for or the weights are not there."""
 KID_SUBSET_SIZE = 1000
 """KID's subsets hold this many images, or all there are."""
 KID_SUBSETS = 100
@@ -102,11 +102,11 @@ def summarise_set(
     name: str, references: Sequence[Features], hats: Sequence[Features], bootstrap: ClusterBootstrap
 ) -> dict[str, Any]:
     """The entry of "fid" or "kid": {"value", "n", "reference", ...}, or {"unavailable": reason and remedy}."""
-    if any("inception" not in item for item in (*references, *hats)):
+    if any(features is None for features in (*references, *hats)):
         return {"unavailable": "Features of some images were not stored: evaluate again into a new folder."}
     if (n := len(references)) < MIN_IMAGES:
         return {"unavailable": f"It takes at least {MIN_IMAGES} images, and n is {n}: evaluate more."}
-    x, y = (np.stack([np.asarray(item["inception"]) for item in items]) for items in (references, hats))
+    x, y = (np.array(features, dtype=np.float64) for features in (references, hats))
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return {"unavailable": "Features of some images are not finite numbers: look at the reconstructions."}
     if name == "fid":

@@ -69,13 +69,16 @@ class MetricSuite:
             "cvvdp": lambda: ColorVideoVdp(self._device),
         }
         for name in self.names:
-            with self._excused(name):
-                if name in builders:
+            try:
+                if METRICS[name].scope == "image":
                     self._image[name] = builders[name]()
-                elif METRICS[name].scope == "image":
-                    raise NotImplementedError(f"metric {name} has no builder in MetricSuite")
                 elif self._inception is None:
                     self._inception = InceptionFeatures(self._device, weights_dir)
+            except WeightsError as error:
+                self.unavailable[name] = str(error)
+            except ImportError as error:
+                reason = f"A package is missing or damaged ({error}): run `pip install -r requirements.txt`."
+                self.unavailable[name] = reason
 
     @torch.inference_mode()
     def measure(self, x: Image, x_hats: Sequence[Image]) -> list[dict[str, float]]:
@@ -84,9 +87,8 @@ class MetricSuite:
         Metrics that are unavailable, not defined for so small an image, or not finite are left out. Raises ValueError
         on another type or shape.
         """
-        original, decoded = self._tensor([x]), self._tensor(x_hats)
-        if original.shape[1:] != decoded.shape[1:]:
-            raise ValueError(f"x is {x.shape} and x_hat {x_hats[0].shape}; they must be equally large.")
+        images = self._tensor([x, *x_hats])
+        original, decoded = images[:1], images[1:]
         height, width = x.shape[:2]
         rows: list[dict[str, float]] = [{} for _ in x_hats]
         defined = {name: metric for name, metric in self._image.items() if min(height, width) >= metric.min_side}
@@ -106,16 +108,13 @@ class MetricSuite:
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image]) -> list[Features]:
-        """For each image (H, W, 3) uint8, all of one size, its array for the set-level metrics.
-
-        {"inception": (2048,) float32}, or {} if no metric asks for it or its weights are not there.
-        """
+        """What the set-level metrics need of each image (H, W, 3) uint8, all of one size."""
         if self._inception is None:
-            return [{} for _ in images]
+            return [None] * len(images)
         size = _batch_size(*images[0].shape[:2])
         with self._timed("fid and kid"):
             return [
-                {"inception": vector}
+                vector
                 for start in range(0, len(images), size)
                 for vector in self._inception(self._tensor(images[start : start + size]))
             ]
@@ -128,7 +127,6 @@ class MetricSuite:
         hats: Sequence[Features],
         *,
         trained_on: str = "",
-        seed: int = 0,
     ) -> dict[str, dict[str, Any]]:
         """One entry for each metric of the suite, in its order; every argument has one item an image, in one order.
 
@@ -144,7 +142,7 @@ class MetricSuite:
                 f"rows, groups, references and hats must be equally many and at least one, not "
                 f"{len(rows)}, {len(groups)}, {len(references)}, {len(hats)}."
             )
-        bootstrap = ClusterBootstrap(groups, seed=seed)
+        bootstrap = ClusterBootstrap(groups)
         result: dict[str, dict[str, Any]] = {}
         for name in self.names:
             if name in self.unavailable:
@@ -175,7 +173,7 @@ class MetricSuite:
         if not defined:
             return {"unavailable": f"{left_out}: evaluate larger images."}
         if missing:
-            bootstrap = bootstrap.of([groups[i] for i in defined])
+            bootstrap = ClusterBootstrap([groups[i] for i in defined])
         values = np.array([float(rows[i][name]) for i in defined])
         interval = bootstrap.mean(values)
         entry: dict[str, Any] = {
@@ -205,17 +203,6 @@ class MetricSuite:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    @contextmanager
-    def _excused(self, name: str) -> Iterator[None]:
-        """A metric that cannot be had is noted as unavailable."""
-        try:
-            yield
-        except WeightsError as error:
-            self.unavailable[name] = str(error)
-        except ImportError as error:
-            reason = f"A package is missing or damaged ({error}): run `pip install -r requirements.txt`."
-            self.unavailable[name] = reason
 
 
 def _batch_size(height: int, width: int) -> int:

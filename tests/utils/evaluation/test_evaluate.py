@@ -22,7 +22,7 @@ from utils.evaluation import anchors, pipeline
 from utils.evaluation.coders import ModelCoder
 from utils.evaluation.pipeline import evaluate
 from utils.evaluation.store import Row, Store
-from utils.metrics import METRICS
+from utils.metrics.info import METRICS
 from utils.report.rd import curves
 from utils.training.validation import psnr, to_float, to_uint8
 

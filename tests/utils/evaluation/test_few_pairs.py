@@ -11,7 +11,7 @@ from processes import torchrun
 from data.tensors import to_float
 from modules.perceptual import build_perceptual
 from modules.pretrained.weights import WEIGHTS, default_folder
-from utils.metrics import MetricSuite
+from utils.metrics.suite import MetricSuite
 
 
 @pytest.fixture

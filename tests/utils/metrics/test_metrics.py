@@ -12,9 +12,10 @@ from scipy.ndimage import correlate1d
 
 from modules.perceptual import NETWORKS
 from utils.errors import ConfigError
-from utils.metrics import METRICS, MetricSuite
 from utils.metrics.bootstrap import ClusterBootstrap
+from utils.metrics.info import METRICS
 from utils.metrics.sets import MIN_IMAGES, summarise_set
+from utils.metrics.suite import MetricSuite
 
 OFFLINE = ["psnr", "ssim", "ms_ssim_db", "cvvdp"]
 NEED_WEIGHTS = ["lpips_alex", "lpips_vgg", "dists", "fid", "kid"]
@@ -49,10 +50,10 @@ def measured(suite: MetricSuite, x: np.ndarray, x_hat: np.ndarray) -> dict[str, 
     return suite.measure(x, [x_hat])[0]
 
 
-def vectors(n: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+def vectors(n: int, seed: int = 0) -> list[np.ndarray]:
     """Features of n images."""
     rng = np.random.default_rng(seed)
-    return [{"inception": rng.normal(size=2048).astype(np.float32)} for _ in range(n)]
+    return [rng.normal(size=2048).astype(np.float32) for _ in range(n)]
 
 
 def entries(suite: MetricSuite, n: int = 12, hats: list | None = None, **settings: str) -> dict:
@@ -209,7 +210,7 @@ def test_a_set_of_too_few_images_is_a_sentence_and_of_enough_a_finite_number(nam
 
 def test_features_that_are_missing_or_not_finite_are_a_sentence():
     bootstrap = ClusterBootstrap([str(i) for i in range(12)])
-    for broken, why in (({}, "not stored"), ({"inception": np.full(2048, np.nan)}, "not finite")):
+    for broken, why in ((None, "not stored"), (np.full(2048, np.nan), "not finite")):
         assert why in summarise_set("fid", vectors(12), [broken, *vectors(11)], bootstrap)["unavailable"]
 
 
@@ -228,7 +229,7 @@ def test_without_weights_metrics_are_unavailable_at_once_and_never_dropped(tmp_p
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     suite = MetricSuite(["psnr", *NEED_WEIGHTS])
     assert set(measured(suite, photograph(), noisy(photograph(), 5))) == {"psnr"}
-    assert suite.features([photograph()]) == [{}]
+    assert suite.features([photograph()]) == [None]
     result = entries(suite)
     assert list(result) == suite.names and {*OFFLINE, *NEED_WEIGHTS} == set(METRICS)
     for name in NEED_WEIGHTS:

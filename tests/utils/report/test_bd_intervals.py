@@ -36,7 +36,7 @@ def results(factors: dict[str, float], groups: list[str] = GROUPS, without: int 
             if index == without:
                 del metrics["ssim"]
             size = round(bpp * SIDE**2 / 8)
-            row = Row(point.key, index, str(index), SIDE, SIDE, size, 8.0 * size, 5.0, 6.0, ["psnr", "ssim"], metrics)
+            row = Row(point.key, index, str(index), SIDE, SIDE, size, bpp, 5.0, 6.0, ["psnr", "ssim"], metrics)
             rows.setdefault(point.key, []).append(row)
         mine = rows[point.key]
         entries.append(

@@ -79,24 +79,20 @@ def compare(folders: Sequence[Path], out: Path, command: str) -> Path:
 
 def _with_main_side(results: Results) -> Results:
     """The points that make curves: of each method with the correct side image, or the first it has; and anchors."""
-    sides: dict[str, list[str | None]] = {}
+    main: dict[str, str | None] = {}
     for point in results.points:
-        sides.setdefault(point.codec, []).append(point.side)
-    chosen = [
-        place
-        for place, point in enumerate(results.points)
-        if point.side == ("correct" if "correct" in sides[point.codec] else sides[point.codec][0])
-    ]
+        if point.side == "correct" or point.codec not in main:
+            main[point.codec] = point.side
+    chosen = [place for place, point in enumerate(results.points) if point.side == main[point.codec]]
     summary = results.summary | {"points": [results.summary["points"][place] for place in chosen]}
     return replace(results, summary=summary, points=[results.points[place] for place in chosen])
 
 
 def _record(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point with each metric's figure and interval in columns."""
+    """A point with each metric's figure and interval."""
     figures: dict[str, Any] = {}
     for name, entry in point["metrics"].items():
-        low, high = rd.interval_of(entry) or (None, None)
-        figures |= {name: rd.value_of(entry), f"{name}_low": low, f"{name}_high": high}
+        figures |= {name: rd.value_of(entry), f"{name}_interval": rd.interval_of(entry)}
     return {key: value for key, value in point.items() if key != "metrics"} | figures
 
 

@@ -13,7 +13,7 @@ from data.pair import PairSource
 from utils.errors import DataError
 from utils.evaluation.summary import Results
 from utils.report.merge import Evaluation, Merged
-from utils.report.pictures import Image, Picture, Scene, address, decoded, embed, main_points, shown, spread
+from utils.report.pictures import Picture, Scene, address, decoded, embed, main_points, shown, spread
 from utils.report.rd import BARE
 
 ERROR_TOP = 64
@@ -68,24 +68,19 @@ def _scene(merged: Merged, main: Results, source: PairSource, index: int, codecs
     errors = [np.abs(shown(image).astype(np.float32) - x).mean(axis=2) for image in images]
     top, left, height, width = _window(np.std(errors, axis=0) if len(errors) > 1 else errors[0])
     rows, columns = slice(top, top + height), slice(left, left + width)
-    sides = {
-        "top": top / x.shape[0],
-        "left": left / x.shape[1],
-        "height": height / x.shape[0],
-        "width": width / x.shape[1],
-    }
-    box = ";".join(f"{name}:{share:.2%}" for name, share in sides.items())
+    box = f"top:{top / x.shape[0]:.2%};left:{left / x.shape[1]:.2%}"
+    box += f";height:{height / x.shape[0]:.2%};width:{width / x.shape[1]:.2%}"
     # 3. The pictures.
     views = [("Original", "what the sender encodes", pair.x)]
     if pair.has_side:
         views.append(("Side image", "what the receiver already has", pair.x_side))
     pictures = [
-        Picture(embed(image), title, text, zoom=_enlarged(shown(image)[rows, columns]), box=box)
+        Picture(embed(image), title, text, zoom=address(shown(image)[rows, columns]), box=box)
         for title, text, image in views
     ]
     for (point, row), image, error in zip(chosen, images, errors, strict=True):
         picture = decoded(image, point, row, large=row.bytes > 1.25 * target)
-        pictures.append(replace(picture, zoom=_enlarged(shown(image)[rows, columns]), error=_error_map(error)))
+        pictures.append(replace(picture, zoom=address(shown(image)[rows, columns]), error=_error_map(error)))
     return Scene(pair.id, pair.group, pictures[0].image, [pictures], min(4, len(pictures)), pictures[0].zoom)
 
 
@@ -98,12 +93,8 @@ def _window(differences: np.ndarray) -> tuple[int, int, int, int]:
     return int(top), int(left), height, width
 
 
-def _enlarged(image: Image) -> str:
-    return address(image, lossless=True, quality=60)
-
-
 def _error_map(error: np.ndarray) -> str:
     from matplotlib import colormaps
 
     coloured = colormaps["magma"](np.clip(error / ERROR_TOP, 0, 1), bytes=True)
-    return address(coloured[..., :3], quality=80)
+    return address(coloured[..., :3], lossless=False, quality=80)

@@ -78,7 +78,8 @@ def merge(evaluations: Sequence[Evaluation]) -> Merged:
     A method is a name with its checkpoints; where evaluations have different methods of one name, the evaluation's name
     is added. Raises DataError if an anchor's files differ between evaluations.
     """
-    apart = {codec for codec in _codecs(evaluations) if _differs(evaluations, codec)}
+    codecs = dict.fromkeys(point.codec for one in evaluations for point in one.results.points)
+    apart = {codec for codec in codecs if _differs(evaluations, codec)}
     entries: dict[str, dict[str, Any]] = {}
     points: dict[str, Point] = {}
     rows: dict[str, list[Row]] = {}
@@ -127,19 +128,13 @@ def _data(evaluation: Evaluation) -> list[tuple[str, Any]]:
     """What evaluations that can be compared have in common; texts are shown."""
     results, data = evaluation.results, evaluation.results.summary["dataset"]
     sizes = [(row.height, row.width) for row in results.rows[results.points[0].key]]
-    pairs = f"{len(results.ids)} pairs"
-    split, size = (f"{key} {data[key]}" for key in ("split", "size"))
     return [
-        ("splits", split),
-        ("numbers of pairs", pairs),
-        ("sizes", size),
+        ("splits", f"split {data['split']}"),
+        ("numbers of pairs", f"{len(results.ids)} pairs"),
+        ("sizes", f"size {data['size']}"),
         ("pairs", results.ids),
         ("image sizes", sizes),
     ]
-
-
-def _codecs(evaluations: Sequence[Evaluation]) -> list[str]:
-    return list(dict.fromkeys(point.codec for one in evaluations for point in one.results.points))
 
 
 def _differs(evaluations: Sequence[Evaluation], codec: str) -> bool:
@@ -164,13 +159,14 @@ def _differs(evaluations: Sequence[Evaluation], codec: str) -> bool:
 
 def _equal(before: Sequence[Row], rows: Sequence[Row]) -> bool:
     """Whether two evaluations of a point have files of the same lengths and the same figures."""
-    for a, b in zip(before, rows, strict=True):
-        both = a.metrics.keys() & b.metrics.keys()
-        if a.bytes != b.bytes or any(
-            not isclose(a.metrics[n], b.metrics[n], rel_tol=_SAME, abs_tol=_SAME) for n in both
-        ):
-            return False
-    return True
+    return all(
+        a.bytes == b.bytes
+        and all(
+            isclose(a.metrics[name], b.metrics[name], rel_tol=_SAME, abs_tol=_SAME)
+            for name in a.metrics.keys() & b.metrics.keys()
+        )
+        for a, b in zip(before, rows, strict=True)
+    )
 
 
 def _joined(first: Row, second: Row) -> Row:

@@ -135,11 +135,12 @@ def shown(image: Image) -> Image:
 
 def embed(image: Image) -> str:
     """What is shown of an image (H, W, 3) uint8, as a lossless data address."""
-    return address(shown(image), lossless=True, quality=60)
+    return address(shown(image))
 
 
-def address(image: Image, **options: int) -> str:
-    """An image as a WebP file in a data address."""
+def address(image: Image, lossless: bool = True, quality: int = 60) -> str:
+    """An image as a WebP file in a data address; of a lossless one, `quality` is the effort."""
     buffer = io.BytesIO()
-    PilImage.fromarray(np.ascontiguousarray(image)).save(buffer, "WEBP", method=3, **options)
+    picture = PilImage.fromarray(np.ascontiguousarray(image))
+    picture.save(buffer, "WEBP", method=3, lossless=lossless, quality=quality)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -91,14 +91,11 @@ def explain(error: Exception) -> str | None:
         # "Caught ... in DataLoader worker" comes with the worker's traceback, whose last line is its error.
         reason = str(error).strip().splitlines()[-1] if "Caught" in text else text
         return loader_died(reason) if reason == text or _of_shared_memory(reason) else None
-    if isinstance(error, RuntimeError) and any(words in text for words in _LOST):
+    lost = next((text.index(words) for words in _LOST if words in text), None)
+    if isinstance(error, RuntimeError) and lost is not None:
+        said = text[lost:][:80].rstrip(". ")
         return (
-            f"Another process of this command is gone ({_brief(text)}); what it printed last says why: run the same "
+            f"Another process of this command is gone ({said}); what it printed last says why: run the same "
             "command again, and it goes on from what was saved."
         )
     return None
-
-
-def _brief(text: str) -> str:
-    found = next(words for words in _LOST if words in text)
-    return text[text.index(found) :][:80].rstrip(". ")

@@ -52,10 +52,12 @@ def check_launch(cpu: bool) -> None:
     absent = [name for name, found in have.items() if not found]
     port = _number("MASTER_PORT") if "MASTER_PORT" in os.environ else _PORT
     if absent or host is None or rank_name is None:
-        raise _wrong(numbers, f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not set")
+        raise ConfigError(_sentence(numbers, f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not set"))
     rank = numbers[rank_name]
     if not (0 <= rank < size and 0 < port < 2**16):
-        raise _wrong(numbers, f"{rank_name} {rank} of {size_name} {size} at port {port} is no place in it")
+        raise ConfigError(
+            _sentence(numbers, f"{rank_name} {rank} of {size_name} {size} at port {port} is no place in it")
+        )
     _meet(host, port, rank, size, numbers)
 
 
@@ -88,7 +90,7 @@ def _meet(host: str, port: int, rank: int, size: int, numbers: dict[str, int]) -
         print(f"waiting: {_sentence(numbers, 'the others are not here yet')}", file=sys.stderr, flush=True)
         thread.join(patience + NOTICE)  # The store gives up by itself a moment after its limit.
     if reason:
-        raise _wrong(numbers, reason)
+        raise ConfigError(_sentence(numbers, reason))
 
 
 def _answers(host: str, port: int) -> bool:
@@ -107,10 +109,6 @@ def _number(name: str) -> int:
             f"The environment variable {name} is {os.environ[name]!r}, not a number; `unset {name}` for one process, "
             "or start several with torchrun or accelerate launch."
         ) from None
-
-
-def _wrong(numbers: dict[str, int], reason: str) -> ConfigError:
-    return ConfigError(_sentence(numbers, reason))
 
 
 def _sentence(numbers: dict[str, int], reason: str) -> str:

@@ -77,6 +77,15 @@ class CodingTask(Task):
         """One thread, so that processes do not compete and pixels do not depend on their number."""
         torch.set_num_threads(1)
 
+    def is_file_of(self, image: Path, file: Path, max_pixels: int) -> bool:
+        """Whether a whole file of this model is there for a whole image of its size."""
+        try:
+            size = _size(image)
+            stream = self.codec.unpack(read_whole(file, largest_file(max_pixels)), max_pixels)
+        except (DataError, BitstreamError):
+            return False
+        return (stream.height, stream.width) == size
+
 
 @dataclass
 class Compress(CodingTask):
@@ -85,12 +94,7 @@ class Compress(CodingTask):
     choice: RateChoice
 
     def whole(self, job: Job) -> bool:
-        """A file of this model for an image of this size."""
-        try:
-            stream = self.codec.unpack(read_whole(job.target), MAX_SIDE**2)
-        except BitstreamError:
-            return False
-        return (stream.height, stream.width) == _size(job.source)
+        return self.is_file_of(job.source, job.target, MAX_SIDE**2)
 
     def make(self, job: Job) -> Sequence[str]:
         changes: list[str] = []
@@ -112,13 +116,7 @@ class Decompress(CodingTask):
     max_pixels: int
 
     def whole(self, job: Job) -> bool:
-        """A PNG with an end, of the file's size."""
-        try:
-            size = _size(job.target)
-            stream = self.codec.unpack(read_whole(job.source, largest_file(self.max_pixels)), self.max_pixels)
-        except (DataError, BitstreamError):
-            return False
-        return (stream.height, stream.width) == size
+        return self.is_file_of(job.target, job.source, self.max_pixels)
 
     def make(self, job: Job) -> Sequence[str]:
         data = read_whole(job.source, largest_file(self.max_pixels))
@@ -178,14 +176,9 @@ def decompress_folder(
         )
     refuse_overwriting([out], [side])  # A decoded image beside the side images would be taken for one of them.
     sides = {} if side is None else files_by_stem(side, EXTENSIONS)
-    lost = [
-        f"{path}: {side} holds no side image named {stem}; add it."
-        for stem, path in files.items()
-        if side and stem not in sides
-    ]
-    jobs = [
-        Job(path, out / f"{stem}.png", sides.get(stem)) for stem, path in files.items() if not side or stem in sides
-    ]
+    alone = [] if side is None else [stem for stem in files if stem not in sides]
+    lost = [f"{files[stem]}: {side} holds no side image named {stem}; add it." for stem in alone]
+    jobs = [Job(path, out / f"{stem}.png", sides.get(stem)) for stem, path in files.items() if stem not in alone]
     model = _refuse_losses(jobs, out, "decompress.json", ckpt)
     codec = load_decoder(model, side, tile_rows, precision)
     settings = {

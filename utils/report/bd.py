@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,6 +23,7 @@ MIN_OVERLAP = 0.2
 """Share of the shorter of two curves that must lie in their common range."""
 DRAWS = 500
 """Fewer than for means: each draw interpolates every curve anew."""
+_OPTIONS = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,28 @@ class Difference:
 
 def bjontegaard(reference: Curve, test: Curve, metric: str) -> Difference:
     """BD-rate and BD-quality of `test` against `reference`, by piecewise cubic (pchip) interpolation over log rate."""
-    sign = _sign(metric)
-    rates, values = [np.log10(c.bpp) for c in (reference, test)], [sign * np.array(c.values) for c in (reference, test)]
-    rate_overlap, quality_overlap = _overlap(*rates), _overlap(*values)
-    unusable = _guard(reference, test, values)
-    reason_rate = unusable or _too_little(quality_overlap, "quality")
-    if not reason_rate and any((np.diff(v) <= 0).any() for v in values):
-        reason_rate = "quality does not rise with rate"
-    reason_quality = unusable or _too_little(rate_overlap, "rate")
-    rate = None if reason_rate else float(_percent(_gap(values, rates)))
-    quality = None if reason_quality else sign * _gap(rates, values)
+    rates, values = _arrays(reference, test, metric)
+    quality_overlap = _overlap(*values)
+    rate_overlap = _overlap(*(np.log(r) for r in rates))
+    rate, reason_rate = bd_rate(reference, test, metric)
+    reason_quality = _guard(reference, test, values) or _too_little(rate_overlap, "rate")
+    quality = None
+    if not reason_quality:
+        quality, reason_quality = _finite(_package("bd_psnr")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
+        quality = quality if quality is None or METRICS[metric].higher_is_better else -quality
     return Difference(
         metric, test.label, reference.label, rate, quality, rate_overlap, quality_overlap, reason_rate, reason_quality,
         count=next(iter(test.counts), ""),
     )  # fmt: skip
+
+
+def bd_rate(reference: Curve, test: Curve, metric: str) -> tuple[float | None, str]:
+    """The BD-rate alone, or None and the reason."""
+    rates, values = _arrays(reference, test, metric)
+    reason = _guard(reference, test, values) or _too_little(_overlap(*values), "quality") or _not_rising(values)
+    if reason:
+        return None, reason
+    return _finite(_package("bd_rate")(rates[0], values[0], rates[1], values[1], **_OPTIONS))
 
 
 def differences(
@@ -156,12 +166,12 @@ class Images:
             return {}
         groups = tuple(self.groups[i] for i in chosen)
         rates, gains = map(_mean_gap, *(self._curve(metric, curve, chosen, groups) for curve in (reference, test)))
-        gains *= _sign(metric)
+        gains = gains if METRICS[metric].higher_is_better else -gains
         interval, (_, counts) = _bootstrap(groups).interval, np.unique(groups, return_counts=True)
         alone = gains[DRAWS:]
         compared = np.isfinite(alone)
         return {
-            "rate_interval": interval(_percent(rates[:DRAWS])),
+            "rate_interval": interval(100 * np.expm1(np.log(10) * rates[:DRAWS])),
             "quality_interval": interval(gains[:DRAWS]),
             "p": sign_flip((alone * counts)[compared]),
             "recordings": int(compared.sum()),
@@ -174,9 +184,10 @@ class Images:
             names, index = np.unique(groups, return_inverse=True)
             weights = np.concatenate([_bootstrap(groups).weights, np.eye(len(names))[:, index]])
             weights /= weights.sum(axis=1, keepdims=True)
+            sign = 1.0 if METRICS[metric].higher_is_better else -1.0
             bpp, quality = (
                 weights @ figures[list(curve.places)][:, chosen].T
-                for figures in (self.bpp, _sign(metric) * self.metrics[metric])
+                for figures in (self.bpp, sign * self.metrics[metric])
             )
             self._cubics[key] = [_Cubics(quality, np.log10(bpp)), _Cubics(np.log10(bpp), quality)]
         return self._cubics[key]
@@ -226,28 +237,30 @@ def _mean_gap(reference: _Cubics, test: _Cubics) -> NDArray[np.float64]:
     shorter = np.minimum(np.ptp(reference.x, axis=1), np.ptp(test.x, axis=1))
     areas = [curve.integral(high) - curve.integral(low) for curve in (reference, test)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((high - low) / shorter >= MIN_OVERLAP, (areas[1] - areas[0]) / (high - low), np.nan)
-
-
-def _gap(x: Sequence[NDArray[np.float64]], y: Sequence[NDArray[np.float64]]) -> float:
-    """`_mean_gap` of two curves, each a row of points: the reference's and the test's."""
-    reference, test = (_Cubics(a[None], b[None]) for a, b in zip(x, y, strict=True))
-    return float(_mean_gap(reference, test)[0])
-
-
-def _percent(gap: Any) -> Any:
-    """A difference of log10 rate in percent of rate."""
-    return 100 * np.expm1(np.log(10) * gap)
-
-
-def _sign(metric: str) -> float:
-    """What a metric's values are multiplied with so that higher is better."""
-    return 1.0 if METRICS[metric].higher_is_better else -1.0
+        gap = (areas[1] - areas[0]) / (high - low)
+    return np.where(high - low >= MIN_OVERLAP * shorter, gap, np.nan)
 
 
 @cache
 def _bootstrap(groups: tuple[str, ...]) -> ClusterBootstrap:
     return ClusterBootstrap(groups, draws=DRAWS)
+
+
+def _arrays(reference: Curve, test: Curve, metric: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The rates of both curves, and their values turned so that higher is better."""
+    better = 1.0 if METRICS[metric].higher_is_better else -1.0
+    both = (reference, test)
+    return [np.array(curve.bpp) for curve in both], [better * np.array(curve.values) for curve in both]
+
+
+@cache
+def _package(name: str) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")  # the package imports pyplot
+    import bjontegaard as package
+
+    return getattr(package, name)
 
 
 def _guard(reference: Curve, test: Curve, values: Sequence[np.ndarray]) -> str:
@@ -271,3 +284,11 @@ def _too_little(overlap: float, what: str) -> str:
     if overlap <= 0:
         return f"the curves share no {what}"
     return f"the curves share only {overlap:.0%} of their {what} range" if overlap < MIN_OVERLAP else ""
+
+
+def _not_rising(values: Sequence[np.ndarray]) -> str:
+    return "quality does not rise with rate" if any((np.diff(v) <= 0).any() for v in values) else ""
+
+
+def _finite(value: float) -> tuple[float | None, str]:
+    return (float(value), "") if math.isfinite(value) else (None, "the interpolation gave no finite value")

@@ -2,10 +2,12 @@
 
 The views are rectified, so a point of x lies on the same row of x_side, some pixels to the left (for a left x).
 
-A new kind of fusion is a module for one scale, called as `CorrelationFuse.forward` is: features of y_hat and of x_side
-and the matches of the next coarser scale in, features and matches out. `FusionSynthesis` makes one a scale, by the
-kind's name, which stands in FusionKind and in `config.ModelConfig.fusion`; `utils/configrules.py` says which of the
-model's settings a kind reads.
+A new kind of fusion takes four steps:
+1. a module for one scale, called as `CorrelationFuse.forward` is: features of y_hat and of x_side and the matches of
+   the next coarser scale in, features of the same shape and matches (None if it has none) out;
+2. its name in FusionKind and in `config.ModelConfig.fusion`;
+3. its branch in `FusionSynthesis.__init__`, which makes one module a scale;
+4. in `utils/configrules.py`, which of the model's settings it reads.
 """
 
 from __future__ import annotations
@@ -253,11 +255,14 @@ class FusionSynthesis(nn.Module):
         for scale in reversed(range(len(channels))):
             fuses = kind in ("add", "both", *ALIGNED) or (kind == "row_attention" and attend[scale])
             widths = (channels[scale], side_channels[scale])
-            here: nn.Module = nn.Identity()
             if kind == "correlation":
-                here = CorrelationFuse(*widths, scale, coarsest=scale == len(channels) - 1)
+                here: nn.Module = CorrelationFuse(*widths, scale, coarsest=scale == len(channels) - 1)
             elif fuses:
                 here = Fuse(kind, *widths, attend[scale], maps, finest=scale == 0)
+            elif kind in ("none", "row_attention"):
+                here = nn.Identity()
+            else:
+                raise ValueError(f"fusion {kind!r} has no branch here; add the module that it makes at each scale.")
             maps = here.maps if isinstance(here, Fuse) else 0
             fuse.insert(0, here)
         self.fuse = nn.ModuleList(fuse)

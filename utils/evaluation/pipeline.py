@@ -174,7 +174,7 @@ def _open(options: Namespace, models: Sequence[Model]) -> PairSource:
                 f"({first.protocol}, {other.protocol}), whose splits overlap; evaluate them separately."
             )
     name = options.dataset or first.dataset
-    if options.data_root is not None and name in ("synthetic", "builtin"):
+    if options.data_root is not None and name == "builtin":
         raise ConfigError(f"The data set {name} is made here and has no root; leave --data-root out.")
     source = sources.open_source(
         name,
@@ -190,8 +190,10 @@ def _open(options: Namespace, models: Sequence[Model]) -> PairSource:
 
 
 def _root(options: Namespace, models: Sequence[Model], name: Any) -> str | None:
-    """Where the data lie: what the command line says, or the checkpoint."""
-    return options.data_root or models[0].config.data.root_of(MixConfig(name, name))
+    """Where the data lie: what the command line says, or the checkpoint, of whose `val` sets the first of this kind."""
+    data = models[0].config.data
+    own = next((part for part in data.validation() if part.source == name), MixConfig(name, name))
+    return options.data_root or data.root_of(own)
 
 
 def _settings(

@@ -1,16 +1,17 @@
 """What can be asked of an evaluation: side variants, plans of points, anchors."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_files import options, summary_of, write_untrained
+from evaluation_files import options, summary_of, write_split, write_untrained
 from image_files import noise
 from PIL import Image
 
-from config import Config
+from config import Config, MixConfig
 from data.sources import open_source
 from utils.errors import ConfigError
 from utils.evaluation import anchors, vvc
@@ -100,6 +101,15 @@ def test_single_pictures_are_decoded_without_a_side_image(ckpt, tmp_path, quick)
     asked.side = ["correct"]
     with pytest.raises(ConfigError, match="photos have no side images"):
         evaluate(asked)
+
+
+def test_a_model_of_a_mixture_is_evaluated_where_its_training_validated(tiny: Config, tmp_path, quick):
+    root = write_split(tmp_path / "DIR" / "town", "val", ["a", "b"])
+    data = replace(tiny.data, dataset="folder", root=str(tmp_path / "DIR"), val=(MixConfig("town", "folder", "town"),))
+    ckpt = write_untrained(tmp_path / "model", replace(tiny, data=data))
+    evaluate(options(ckpt, tmp_path / "out", rates=(0.5,), side=["correct"], anchors=("none",)))
+    settings = json.loads((tmp_path / "out" / "work" / "settings.json").read_text())
+    assert settings["data_root"] == str(root.resolve())
 
 
 def test_every_side_image_is_a_curve_of_the_same_files(ckpt, tmp_path, quick, monkeypatch):

@@ -22,7 +22,7 @@ from modules.published.settings import (
     PaperModelConfig,
 )
 
-Dataset = Literal["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
+Dataset = Literal["kitti", "cityscapes", "folder", "warped", "builtin"]
 Source = Literal[Dataset, "photos"]
 
 
@@ -407,10 +407,9 @@ _PRESETS = (
         ),
         model=ModelConfig(
             fusion="correlation", shortcut=True, latent=64, hyper=32, embedding=64,
-            analysis_channels=(24, 48, 64), analysis_blocks=(1, 1, 1),
-            side_channels=(24, 32, 48), synthesis_channels=(32, 48, 64), unet_channels=(32, 48, 64),
+            analysis_channels=(48, 48, 64), analysis_blocks=(1, 1, 1),
+            side_channels=(24, 32, 48), synthesis_channels=(48, 48, 64), unet_channels=(32, 48, 64),
         ),
-        loss=LossConfig(rate_warmup=200),
         train=TrainConfig(
             steps=600, batch_size=4, lr=1e-3, warmup=20, decay=200, ema=0.99, log_every=20, val_every=200, save_every=50
         ),

@@ -12,8 +12,8 @@ from data.files.packed import CacheKey, PackedSource, caches_in, find_cache
 from data.pair import PairSource
 from utils.errors import ConfigError, DataError
 
-NAMES = ("kitti", "cityscapes", "folder", "synthetic", "warped", "builtin", "photos")
-MADE = ("synthetic", "warped", "builtin")
+NAMES = ("kitti", "cityscapes", "folder", "warped", "builtin", "photos")
+MADE = ("warped", "builtin")
 """Sources that make their pictures, of any size."""
 SPLITS = ("train", "val", "test")
 SIZES = ("protocol", "full", "train")
@@ -36,11 +36,11 @@ def open_source(
 ) -> PairSource:
     """One split of a data set.
 
-    `name`: kitti, cityscapes, folder, photos (each needs `root`; photos are single pictures), synthetic, warped (with
-    or without one) or builtin. `size`: "protocol" (what is evaluated), "full" (the original resolution) or "train"
+    `name`: kitti, cityscapes, folder, photos (each needs `root`; photos are single pictures), warped (with or without
+    one) or builtin. `size`: "protocol" (what is evaluated), "full" (the original resolution) or "train"
     (KITTI at the protocol's scale but its full width; else as "protocol"). `protocol`: KITTI's lists of pairs. `limit`:
-    the first so many pairs only. `seed` concerns the random numbers of synthetic and warped, `height` and `width` the
-    image size of these two and builtin.
+    the first so many pairs only. `seed` concerns the random numbers of warped, `height` and `width` the image size of
+    warped and builtin.
 
     Listings are checked here: a missing half of a pair, an empty split or a wrong root raises DataError; an unknown
     name, split, size or protocol ConfigError. `verify` also looks into the files.
@@ -55,10 +55,6 @@ def open_source(
             raise ConfigError(f"The {field} {value!r} is unknown; choose from {', '.join(allowed)}.")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; it must be at least 1.")
-    if name == "synthetic":
-        from data.made.synthetic import SyntheticSource
-
-        return SyntheticSource(split=split, limit=limit, seed=seed, height=height, width=width)
     if name == "warped":
         from data.made.warped import WarpedSource
 

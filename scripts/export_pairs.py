@@ -18,9 +18,7 @@ def main() -> None:
     """See the module."""
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument(
-        "--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "synthetic", "warped", "builtin"]
-    )
+    parser.add_argument("--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "warped", "builtin"])
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--size", default="protocol", choices=["protocol", "full", "train"])

@@ -341,7 +341,7 @@ def _data_conflicts(config: Any) -> Iterator[str]:
                 yield f"{where} is of photos, which are no pairs: set role=pictures."
             if part.role == "pictures" and part.source != "photos" and option == "data.val":
                 yield f"{where} is validated as it is stored: leave role=pictures out, which is for training."
-            if part.root and part.source in ("synthetic", "builtin"):
+            if part.root and part.source == "builtin":
                 yield f"{where} has the root {part.root}, but {part.source} is made here and has none: leave it out."
             if part.role == "pictures" and model.fusion != "none" and not getattr(model, "side_dropout", 0):
                 yield (

@@ -70,16 +70,16 @@ def test_consecutive_rate_levels_leave_no_gap(name: str) -> None:
 
 
 def test_the_alignment_finds_the_disparity() -> None:
-    """The offset by which the side image is warped at 1/4 against the ground truth (docs/results.md: 0.9 pixels)."""
-    codec = load_checkpoint(CHECKPOINTS / "small_kitti").codec
+    """The offset by which x_side is warped at 1/4 against the measured disparity of scikit-image's stereo pair."""
+    codec = load_checkpoint(CHECKPOINTS / "small").codec
     offsets: list[torch.Tensor] = []
     codec.g_s.fuse[0].register_forward_hook(lambda layer, given, result: offsets.append(result[1].offset[0, 0]))
     warp, constant = [], []
-    for pair in open_source("synthetic", split="test", limit=3):
+    for pair in open_source("builtin", split="test", limit=4):
         codec.decompress(codec.compress(to_float(pair.x), 0.5), to_float(pair.x_side))
-        # x at column u is x_side at column u - disparity; the sky has disparity 0 and nothing to match.
+        # x at column u is x_side at column u - disparity; comparisons leave out the unknown, which is NaN.
         truth = pair.disparity[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH]
-        valid = (truth > 0) & (np.arange(truth.shape[1]) * PATCH >= truth)
+        valid = np.arange(truth.shape[1]) * PATCH >= truth
         warp.append(np.median(np.abs(-PATCH * offsets.pop().numpy() - truth)[valid]))
         constant.append(np.median(np.abs(np.median(truth[valid]) - truth)[valid]))
-    assert np.mean(warp) < 1.5 and np.mean(constant) > 2 * np.mean(warp)
+    assert np.mean(warp) < 1.3 and np.mean(constant) > 2 * np.mean(warp)

@@ -201,9 +201,6 @@ class BaseLossConfig:
     """Variable rate: the least and the largest lambda, of rate level 0 and 255 or 255 and 0, geometric in between."""
     rates: tuple[float, ...] = (0.0, 1.0)
     """Variable rate: the lowest and the highest rate that training draws; two equal ones train that rate alone."""
-    rate_warmup: int = 0
-    """The weight of bpp rises geometrically from 2 % at step 0 to 1 at this step: with 1 from the start, most channels
-    of the latent collapse to zero before the decoder has learnt to use them."""
     distortion: Literal["mse", "l2", "l1"] = "mse"
     distortion_weight: float = 1.0
     coarse_weight: float = 0.0

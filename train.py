@@ -188,8 +188,7 @@ class Trainer:
             output = self.model(x, x_side, draws)
         # 3. L = R + lambda D and further terms (`modules/losses.py`), and the codec's own (`CodecOutput.aux`).
         disparity = batch["disparity"].to(device, non_blocking=True) if "disparity" in batch else None
-        settings = (self.config.loss, self.codec.variable_rate, self.perceptual, self.step)
-        loss, parts = objective(output, *settings, disparity)
+        loss, parts = objective(output, self.config.loss, self.codec.variable_rate, self.perceptual, disparity)
         return (loss if output.aux is None else loss + output.aux), parts
 
     def all_agree(self, finite: Tensor) -> bool:

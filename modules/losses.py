@@ -13,8 +13,6 @@ from modules.critic import AdversarialLoss
 
 COARSE = 4
 """Edge in pixels of the square blocks whose means the coarse distortion compares."""
-FIRST_WEIGHT = 0.02
-"""Weight of R at step 0 of the rate warm-up; it rises geometrically to 1."""
 BALANCE = 0.5
 """Variable rate: a sample's loss is divided by (lambda / middle lambda)^BALANCE. Otherwise the high rates, whose losses
 are larger, would dominate the shared weights; the optimum at a given rate stays the same."""
@@ -81,18 +79,17 @@ def objective(
     loss: BaseLossConfig,
     variable_rate: bool,
     perceptual: nn.Module | None,
-    step: int,
     disparity: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise, and its parts as scalars for the log.
 
-    L = mean over the batch of [ s w_R R + sum over the tasks of s lambda (w_D D + w_C D_coarse + w_M (1 - MS-SSIM)
+    L = mean over the batch of [ s R + sum over the tasks of s lambda (w_D D + w_C D_coarse + w_M (1 - MS-SSIM)
     + w_P P) ] + w_A A, or with lambda at R instead (CDC's and DICM's beta): R + lambda D (Ballé et al. 2017, arXiv
-    1611.01704). R is the bits per pixel that the entropy model estimates for the file (`output.bits`). Its weight w_R
-    is 1 from optimizer step `step` = loss.rate_warmup on. lambda follows from the rate r in [0, 1] that the sample is
-    coded at (`output.rate`), and s balances these rates (BALANCE). P is the perceptual term (`modules/critic.py`).
-    A is the error of alignment: `disparity` (B, H, W), in pixels of x and NaN where unknown, tells where the matches of
-    a codec that aligns x_side should be. The codec itself never sees it.
+    1611.01704). R is the bits per pixel that the entropy model estimates for the file (`output.bits`).
+    lambda follows from the rate r in [0, 1] that the sample is coded at (`output.rate`), and s balances these rates
+    (BALANCE). P is the perceptual term (`modules/critic.py`). A is the error of alignment: `disparity` (B, H, W), in
+    pixels of x and NaN where unknown, tells where the matches of a codec that aligns x_side should be. The codec itself
+    never sees it.
     """
     lmbda = lambda_of(loss, output.rate, variable_rate)
     one = torch.ones_like(lmbda)
@@ -102,10 +99,9 @@ def objective(
         scale = (lmbda / (loss.lambda_min * loss.lambda_max) ** 0.5) ** -BALANCE
     on_rate, on_quality = (lmbda, one) if loss.lambda_on == "rate" else (one, lmbda)
 
-    # R: bits per pixel, and the warm-up of its weight, w_R = FIRST_WEIGHT^(1 - step / rate_warmup).
+    # R: bits per pixel.
     bpp = output.bits / output.tasks[0].x[0, 0].numel()
-    rate_weight = 1.0 if step >= loss.rate_warmup else FIRST_WEIGHT ** (1 - step / loss.rate_warmup)
-    total = rate_weight * (scale * on_rate * bpp).mean()
+    total = (scale * on_rate * bpp).mean()
     parts = {"bpp": bpp.mean()}
 
     for i, task in enumerate(output.tasks):

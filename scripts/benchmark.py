@@ -217,7 +217,7 @@ def training_row(name: str, config: Any, pairs: list[Any], device: Any) -> Row:
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         output = codec(x, x_side, draws)
-        loss, _ = objective(output, config.loss, codec.variable_rate, None, 0)
+        loss, _ = objective(output, config.loss, codec.variable_rate, None)
         (loss if output.aux is None else loss + output.aux).backward()
         torch.nn.utils.clip_grad_norm_(clipped, config.train.clip)
         optimizer.step()

@@ -85,7 +85,7 @@ def train_a_little(config: Config, steps: int, lr: float = 3e-3) -> Codec:
     for step in range(steps):
         chosen = [(4 * step + i) % len(x) for i in range(4)]
         output = codec(x[chosen], side[chosen], Draws([Draws.key(0, 4 * step + i) for i in range(4)]))
-        loss, _ = objective(output, config.loss, codec.variable_rate, None, 0)
+        loss, _ = objective(output, config.loss, codec.variable_rate, None)
         optimizer.zero_grad()
         (loss + (output.aux if output.aux is not None else 0)).backward()
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)

@@ -61,7 +61,7 @@ def train_a_step(config: Config, steps: int = 1) -> tuple[Codec, list[float]]:
     losses = []
     for _ in range(steps):
         output = codec(x, side, Draws([Draws.key(0, i) for i in range(2)]))
-        loss, _ = objective(output, config.loss, codec.variable_rate, None, 0)
+        loss, _ = objective(output, config.loss, codec.variable_rate, None)
         optimizer.zero_grad()
         (loss + (output.aux if output.aux is not None else 0)).backward()
         optimizer.step()

@@ -37,7 +37,7 @@ INTERVALS = {
     "[1, 20000]": "diffusion.steps",
     "[2, 1000000]": "diffusion.timesteps",
     "[0, inf)": "data.workers data.cache data.val_limit data.augment.noise data.augment.blur train.warmup train.decay "
-    "loss.rate_warmup loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
+    "loss.distortion_weight loss.coarse_weight loss.ms_ssim_weight loss.perceptual_weight "
     "loss.adversarial_weight loss.disparity_weight diffusion.sampled_steps",
     "(0, inf)": "train.lr train.clip loss.lmbda loss.lambda_min loss.lambda_max diffusion.max_weight",
     "[0, 1]": "data.mismatched data.augment.flip data.augment.hue data.augment.gray data.augment.neon "
@@ -109,7 +109,6 @@ READ_IF: dict[str, tuple[Rule, ...]] = {
         Rule("data.mismatched", lambda c: c.model.fusion != "none", "with model.fusion none"),
         Rule("loss.perceptual_weight", lambda c: c.loss.perceptual != "none", "with loss.perceptual none"),
         Rule("train.lr_floor", lambda c: c.train.decay > 0, "with train.decay 0"),
-        Rule("loss.rate_warmup", lambda c: c.train.parts == "all", "since the sender does not train"),
     ),
     "diffusion": (
         *_RATES,

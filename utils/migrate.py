@@ -24,9 +24,9 @@ ONLY_VALUES_OF_DIFFUSION: dict[str, Any] = {
 """The same of the codec `diffusion`; other codecs had these settings and read but two, which they still have."""
 WITHOUT_EFFECT = (
     *("data.mixture", "data.augment.scale_min", "data.augment.scale_max", "data.augment.scaled", "data.warped_root"),
-    *("train.receiver_only", "train.denoiser_only"),
+    *("train.receiver_only", "train.denoiser_only", "loss.rate_warmup"),
 )
-"""2026-11-28 and 29: settings of training that became others; they change nothing in a codec that is trained."""
+"""2026-11-28 to 30: settings of training that became others or went; they change nothing in a codec that is trained."""
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:

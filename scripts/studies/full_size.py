@@ -46,7 +46,7 @@ def operations(config: Config) -> float:
     # Attention as matrix products, since the counter does not know the CPU's fused kernel.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         output = codec(x, x, Draws([0]))
-        loss, _ = objective(output, settings, codec.variable_rate, None, 0)
+        loss, _ = objective(output, settings, codec.variable_rate, None)
         (loss if output.aux is None else loss + output.aux).backward()
     tasks = len(output.tasks) * PERCEPTUAL[config.loss.perceptual]
     return counter.get_total_flops() * PIXELS / (height * width) + tasks

@@ -23,8 +23,7 @@ COMMON = (
 SMALL = (
     "--model.latent 272 --model.hyper 128 --model.hyper-width 192 --model.embedding 128 --model.analysis-blocks 1 1 2 "
     "--model.analysis-channels 64 144 208 --model.side-channels 48 96 160 --model.synthesis-channels 72 144 208 "
-    "--model.unet-channels 72 128 192 --diffusion.start-fraction 0.75 --diffusion.denoise-fraction 0.25 "
-    "--loss.rate-warmup 50"
+    "--model.unet-channels 72 128 192 --diffusion.start-fraction 0.75 --diffusion.denoise-fraction 0.25"
 )
 """The architecture of the preset `small` but for 272 channels of y instead of 320, and its first stage of training."""
 SAMPLED = "--model.dim 16 --diffusion.steps 20 --loss.perceptual effnet --loss.perceptual-weight 0.55"

@@ -78,12 +78,12 @@ def test_only_samples_with_a_weight_have_a_perceptual_term(adversarial: Adversar
     task = DenoisingTask(torch.arange(4), x, x_hat, x_hat, x, torch.ones(4), gamma, share)
     output = CodecOutput(torch.zeros(4), torch.full((4,), 0.5), torch.zeros(4, 1, 1, 1), [task])
     loss = LossConfig(lambda_min=1, lambda_max=1, distortion_weight=0, perceptual="effnet", perceptual_weight=3)
-    total, parts = objective(output, loss, True, adversarial, 0)
+    total, parts = objective(output, loss, True, adversarial)
     alone = adversarial(x_hat[[1, 3]], x[[1, 3]], share[[1, 3]])
     torch.testing.assert_close(total, 3 * (0.5 * alone[0] + alone[1]) / 4)
     torch.testing.assert_close(parts["perceptual_0"], alone.mean())
     task = replace(task, perceptual_weight=torch.zeros(4))
-    total, parts = objective(replace(output, tasks=[task]), loss, True, adversarial, 0)
+    total, parts = objective(replace(output, tasks=[task]), loss, True, adversarial)
     assert float(total) == 0 and "perceptual_0" not in parts
 
 

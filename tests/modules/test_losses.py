@@ -45,7 +45,7 @@ def test_lambda_is_geometric_in_the_rate() -> None:
 @pytest.mark.parametrize(("distortion", "value"), [("mse", 0.01 * 255**2), ("l2", 0.01), ("l1", 0.1)])
 def test_the_objective_is_what_its_formula_says(distortion: str, value: float) -> None:
     loss = replace(LOSS, distortion=distortion, distortion_weight=3.0)  # type: ignore[arg-type]
-    total, parts = objective(output([0.0, 1.0]), loss, True, None, 0)
+    total, parts = objective(output([0.0, 1.0]), loss, True, None)
     bpp = (64 + 128) / 2 / 64
     assert float(parts["bpp"]) == pytest.approx(bpp)
     assert float(parts["distortion_0"]) == pytest.approx(value, rel=1e-4)
@@ -63,8 +63,8 @@ def test_a_coarse_error_counts_beside_that_of_pixels(pattern: str, share: float)
         sign[:, 4:] = -1
     coded = output([0.5])
     coded.tasks[0].estimate = coded.tasks[0].target + 0.1 * sign
-    plain, _ = objective(coded, LOSS, True, None, 0)
-    total, parts = objective(coded, replace(LOSS, coarse_weight=3.0), True, None, 0)
+    plain, _ = objective(coded, LOSS, True, None)
+    total, parts = objective(coded, replace(LOSS, coarse_weight=3.0), True, None)
     error = 0.01 * 255**2
     assert float(parts["coarse_0"]) == pytest.approx(share * error, rel=1e-4, abs=1e-6)
     assert float(total - plain) == pytest.approx(3 * share * error * 0.01, rel=1e-3, abs=1e-6)
@@ -78,33 +78,23 @@ def test_ms_ssim_counts_beside_the_distortion() -> None:
     weight = torch.full((2,), 2.0)
     task = DenoisingTask(torch.arange(2), image, x0, x0, image, weight, weight, weight)
     coded = CodecOutput(torch.ones(2), torch.tensor([0.0, 1.0]), torch.zeros(2, 1, 1, 1), [task])
-    plain, _ = objective(coded, LOSS, True, None, 0)
-    total, parts = objective(coded, replace(LOSS, ms_ssim_weight=30.0), True, None, 0)
+    plain, _ = objective(coded, LOSS, True, None)
+    total, parts = objective(coded, replace(LOSS, ms_ssim_weight=30.0), True, None)
     each = ms_ssim_loss(x0, image)
     assert float(each.min()) > 0 and float(parts["ms_ssim_loss_0"]) == pytest.approx(float(each.mean()))
     assert float(total - plain) == pytest.approx(2 * 30 * float(0.001 * each[0] + 0.1 * each[1]) / 2, rel=1e-3)
 
 
-def test_the_weight_of_the_rate_rises_with_the_optimizer_step() -> None:
-    """From 2 % at step 0, geometrically, to 1 at rate_warmup; the distortion's weight never changes."""
-    loss = replace(LOSS, rate_warmup=100)
-    quality = float(objective(output([0.5]), LOSS, True, None, 0)[0]) - 1
-    for step, weight in ((0, 0.02), (50, 0.02**0.5), (100, 1.0), (10_000, 1.0)):
-        total, parts = objective(output([0.5]), loss, True, None, step)
-        assert float(total) == pytest.approx(quality + weight, rel=1e-4) and float(parts["bpp"]) == 1
-    assert objective(output([0.5]), LOSS, True, None, 0)[0] == objective(output([0.5]), LOSS, True, None, 99)[0]
-
-
 def test_balance_keeps_the_trade_at_each_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rate and distortion of a sample are divided by the same number, which is 1 at the middle rate."""
     rates = (0.0, 0.5, 1.0)
-    plain = [float(objective(output([rate]), LOSS, True, None, 0)[0]) for rate in rates]
-    fixed = float(objective(output([0.0]), LOSS, False, None, 0)[0])
+    plain = [float(objective(output([rate]), LOSS, True, None)[0]) for rate in rates]
+    fixed = float(objective(output([0.0]), LOSS, False, None)[0])
     monkeypatch.setattr(modules.losses, "BALANCE", 0.5)
-    balanced = [float(objective(output([rate]), LOSS, True, None, 0)[0]) for rate in rates]
+    balanced = [float(objective(output([rate]), LOSS, True, None)[0]) for rate in rates]
     factors = (10**0.5, 1.0, 10**-0.5)
     assert balanced == pytest.approx([factor * loss for factor, loss in zip(factors, plain, strict=True)], rel=1e-4)
-    assert float(objective(output([0.0]), LOSS, False, None, 0)[0]) == fixed
+    assert float(objective(output([0.0]), LOSS, False, None)[0]) == fixed
 
 
 def test_a_task_of_some_samples_weighs_as_if_the_others_had_no_error() -> None:
@@ -112,7 +102,7 @@ def test_a_task_of_some_samples_weighs_as_if_the_others_had_no_error() -> None:
     whole = output([0.5] * 4, samples=[0, 1, 2, 3])
     some = output([0.5] * 4, samples=[1])
     rate = float(whole.bits.mean() / 64)
-    of_all, of_one = (float(objective(o, LOSS, True, None, 0)[0]) - rate for o in (whole, some))
+    of_all, of_one = (float(objective(o, LOSS, True, None)[0]) - rate for o in (whole, some))
     assert of_one == pytest.approx(of_all / 4, rel=1e-4)
 
 
@@ -132,12 +122,12 @@ class Constant(nn.Module):
 def test_the_perceptual_term_has_its_weight_and_sees_images_in_range() -> None:
     network = Constant()
     loss = replace(LOSS, perceptual="effnet", perceptual_weight=5.0, distortion_weight=0.0)
-    total, parts = objective(output([0.5], error=0.7, weight=0.25), loss, True, network, 0)
+    total, parts = objective(output([0.5], error=0.7, weight=0.25), loss, True, network)
     assert network.seen == [(1.0, 1.0)]
     assert float(parts["perceptual_0"]) == 2.0
     assert float(total) == pytest.approx(1.0 + 0.01 * 0.25 * 5 * 2, rel=1e-4)
     network.seen.clear()
-    _, parts = objective(output([0.5]), replace(loss, perceptual_weight=0.0), True, network, 0)
+    _, parts = objective(output([0.5]), replace(loss, perceptual_weight=0.0), True, network)
     assert not network.seen and "perceptual_0" not in parts
 
 
@@ -153,7 +143,7 @@ def test_mistake_04_the_rate_does_not_price_what_is_never_sent(own_codec: Codec)
     one, other = tiny_output(codec, x_side), tiny_output(codec, torch.rand_like(x_side))
     assert torch.equal(one.bits, other.bits)
     loss = replace(LOSS, distortion_weight=0.0)
-    total, _ = objective(one, loss, True, None, 0)
+    total, _ = objective(one, loss, True, None)
     total.backward()
     for name, parameter in codec.named_parameters():
         sent = name.startswith(("g_a.", "entropy."))
@@ -184,10 +174,10 @@ def matched(error: float, batch: int = 2) -> CodecOutput:
 def test_matches_are_taught_by_known_disparities() -> None:
     """Half the squared error below a pixel, and half a pixel less than the error above; each scale counts alike."""
     disparity, loss = torch.full((2, 8, 8), 3.0), replace(LOSS, disparity_weight=2.0)
-    plain, parts = objective(matched(5.0), loss, True, None, 0)
+    plain, parts = objective(matched(5.0), loss, True, None)
     assert "disparity" not in parts
     for error, expected in ((0.0, 0.0), (0.5, 0.125), (5.0, 4.5), (-5.0, 4.5)):
-        total, parts = objective(matched(error), loss, True, None, 0, disparity)
+        total, parts = objective(matched(error), loss, True, None, disparity)
         assert float(parts["disparity"]) == pytest.approx(expected, abs=1e-5)
         assert float(total - plain) == pytest.approx(2 * expected, abs=1e-4)
 
@@ -199,18 +189,18 @@ def test_only_known_points_of_samples_with_a_side_image_teach() -> None:
     disparity[0, 4:] = 5.0  # Where it is known, the first sample is wrong by 2 pixels, and the second is right.
     coded = matched(0.0)
     assert coded.has_side is not None
-    _, parts = objective(coded, loss, True, None, 0, disparity)
+    _, parts = objective(coded, loss, True, None, disparity)
     assert float(parts["disparity"]) == pytest.approx(1.5 * 32 / (32 + 64))
     for present, expected in (([True, False], 1.5), ([False, True], 0.0)):
         coded.has_side = torch.tensor(present)
-        _, parts = objective(coded, loss, True, None, 0, disparity)
+        _, parts = objective(coded, loss, True, None, disparity)
         assert float(parts["disparity"]) == pytest.approx(expected)
-    assert "disparity" not in objective(coded, loss, True, None, 0, torch.full((2, 8, 8), math.nan))[1]
+    assert "disparity" not in objective(coded, loss, True, None, torch.full((2, 8, 8), math.nan))[1]
     of_another_kind = replace(coded, offsets=[])
-    assert "disparity" not in objective(of_another_kind, loss, True, None, 0, disparity)[1]
+    assert "disparity" not in objective(of_another_kind, loss, True, None, disparity)[1]
     for offset in coded.offsets:
         offset.requires_grad_()
-    objective(coded, loss, True, None, 0, disparity)[0].backward()
+    objective(coded, loss, True, None, disparity)[0].backward()
     assert all(bool(torch.isfinite(offset.grad).all()) for offset in coded.offsets if offset.grad is not None)
 
 

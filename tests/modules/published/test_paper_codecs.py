@@ -66,7 +66,7 @@ def test_the_loss_is_the_published_one() -> None:
             return (x_hat - x).square().mean((1, 2, 3))
 
     output: CodecOutput = codec(X, X_SIDE, draws())
-    loss, parts = objective(output, config.loss, False, Distance(), 0)
+    loss, parts = objective(output, config.loss, False, Distance())
     expected = 0.0025 * output.bits.mean() / 64**2
     for task, image in zip(output.tasks, (X, X_SIDE), strict=True):
         assert torch.equal(task.x, image)
@@ -90,7 +90,7 @@ def test_the_weight_of_x0_is_the_clipped_signal_to_noise_ratio() -> None:
     output = codec(X, X_SIDE, draws())
     (task,) = output.tasks
     torch.testing.assert_close(task.target, 2 * X - 1)
-    loss, _ = objective(output, config.loss, False, None, 0)
+    loss, _ = objective(output, config.loss, False, None)
     error = (task.weight * (task.estimate - task.target).square().mean((1, 2, 3))).mean()
     torch.testing.assert_close(loss, 0.0032 * output.bits.mean() / 64**2 + 0.1 * error)
 

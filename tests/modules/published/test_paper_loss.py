@@ -42,7 +42,7 @@ def test_trains_with_lpips_vgg_and_its_evaluation_knows_it(tmp_path: Path) -> No
     output = training.codec(x, x_side, Draws([Draws.key(0, i) for i in range(2)]))
     alone = replace(config.loss, lmbda=0.0, distortion_weight=0.0)
     training.codec.zero_grad()
-    objective(output, alone, False, training.perceptual, 0)[0].backward()
+    objective(output, alone, False, training.perceptual)[0].backward()
     for part in ("g_a", "common", "side", "unet"):
         gradients = [p.grad for p in getattr(training.codec, part).parameters() if p.grad is not None]
         assert gradients and all(g.isfinite().all() for g in gradients) and any(g.any() for g in gradients), part

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from config import Dataset
 from utils.cli import Parser, run
 from utils.errors import ConfigError
 
@@ -18,7 +20,7 @@ def main() -> None:
     """See the module."""
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--dataset", default="builtin", choices=["kitti", "cityscapes", "folder", "warped", "builtin"])
+    parser.add_argument("--dataset", default="builtin", choices=get_args(Dataset))
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--size", default="protocol", choices=["protocol", "full", "train"])

@@ -1,4 +1,4 @@
-"""What the made sources share: seeded random numbers, their splits, and ids that are made when asked for."""
+"""Seeded random numbers, and the splits and ids of an endless source."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
 """The pair source `warped`: geometry, occlusion, its photographs, and that a pair follows from seed and index alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.made.seeded import ENDLESS
+from data.made.seeded import ENDLESS, Randomness
 from data.made.surfaces import hidden, moved, seen, textured
 from data.made.warped import Views, WarpedSource, open_photographs
 from data.sources import open_source
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
 
 
 def warped_back(views: Views) -> tuple[np.ndarray, np.ndarray]:
@@ -123,3 +124,28 @@ def test_a_root_without_pictures_or_with_a_damaged_one_is_named(tmp_path: Path) 
     (tmp_path / "bad.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"bad\.png"):
         open_source("warped", split="train", root=tmp_path)[0]
+
+
+def test_random_numbers_are_those_of_philox() -> None:
+    """NumPy guarantees the raw stream, and every number is made of it in one way."""
+    raw = np.random.Philox(key=np.array([0, 0], np.uint64)).random_raw(2)
+    assert Randomness(0).uniforms(2).tolist() == [float(int(v) >> 11) / 2**53 for v in raw]
+    noise = Randomness(5).gaussian((400, 501))
+    assert noise.dtype == np.float32
+    assert abs(float(noise.mean())) < 0.01 and float(noise.std()) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (130, 430), (65, 257)])
+def test_other_sizes(height: int, width: int) -> None:
+    pair = WarpedSource("val", height=height, width=width)[1]
+    assert pair.x.shape == pair.x_side.shape == (height, width, 3) and pair.x.flags.c_contiguous
+    assert pair.disparity is not None and pair.disparity.shape == (height, width)
+    assert pair.disparity.dtype == np.float32 and np.isfinite(pair.disparity).all()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"split": "dev"}, {"seed": -1}, {"limit": 0}, {"height": 8}, {"width": 5000}], ids=str
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=str(next(iter(arguments.values())))):
+        WarpedSource(**arguments)

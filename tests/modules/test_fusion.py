@@ -180,3 +180,8 @@ def test_a_shortcut_brings_the_latent_to_the_middle_scale() -> None:
                 )
             )
         assert coarse == 0 and (middle > 0.01) == (fine > 0.01) == shortcut
+
+
+def test_a_kind_without_a_branch_is_an_error() -> None:
+    with pytest.raises(ValueError, match="fusion 'mine' has no branch"):
+        FusionSynthesis("mine", 6, CHANNELS, (1, 1, 1), (4, 6, 10), (False,) * 3, 16)  # type: ignore[arg-type]

@@ -190,7 +190,7 @@ def _open(options: Namespace, models: Sequence[Model]) -> PairSource:
 
 
 def _root(options: Namespace, models: Sequence[Model], name: Any) -> str | None:
-    """Where the data lie: what the command line says, or the checkpoint, of whose `val` sets the first of this kind."""
+    """Where the data lie: --data-root, the checkpoint's first `val` set of this source, or the source's own root."""
     data = models[0].config.data
     own = next((part for part in data.validation() if part.source == name), MixConfig(name, name))
     return options.data_root or data.root_of(own)
